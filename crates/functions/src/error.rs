@@ -1,0 +1,91 @@
+//! What can go wrong, once; each interface has its own words for it.
+
+use base::Kind;
+
+/// A refused or failed operation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such function, version or URL; the text names the ARN.
+    #[error("Function not found: {0}")]
+    FunctionNotFound(String),
+    /// Another thing than a function is missing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It exists already.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// The state of the thing forbids it for now (an update is in progress, Pending).
+    #[error("{0}")]
+    Conflict(String),
+    /// `RevisionId` or `CodeSha256` is not the current one.
+    #[error("{0}")]
+    PreconditionFailed(String),
+    /// The function is not `Active`.
+    #[error("{0}")]
+    NotReady(String),
+    /// A rule is broken.
+    #[error("{0}")]
+    Invalid(String),
+    /// The package cannot be unpacked or is hostile.
+    #[error("{0}")]
+    InvalidPackage(String),
+    /// The runtime is unknown, or the host lacks it; the text lists what there is.
+    #[error("{0}")]
+    InvalidRuntime(String),
+    /// The event is not JSON.
+    #[error("{0}")]
+    InvalidJson(String),
+    /// The event or request is over the limit.
+    #[error("{0}")]
+    PayloadTooLarge(String),
+    /// The package is over a limit.
+    #[error("{0}")]
+    CodeTooLarge(String),
+    /// The caller may not.
+    #[error("{0}")]
+    Denied(String),
+    /// Queue or instances are at their bound.
+    #[error("{reason}")]
+    Throttled {
+        /// Lambda's reason code, for example `ConcurrentInvocationLimitExceeded`.
+        code: &'static str,
+        /// For people.
+        reason: String,
+        /// Milliseconds after which trying again makes sense.
+        retry_after_ms: u64,
+    },
+    /// The server is stopping, or the host cannot start instances.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A defect or a broken host; the detail is in the log.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// The kind of failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::FunctionNotFound(_) | Self::NotFound(_) => Kind::NotFound,
+            Self::AlreadyExists(_) | Self::Conflict(_) | Self::NotReady(_) | Self::PreconditionFailed(_) => {
+                Kind::Conflict
+            }
+            Self::Invalid(_)
+            | Self::InvalidPackage(_)
+            | Self::InvalidRuntime(_)
+            | Self::InvalidJson(_)
+            | Self::PayloadTooLarge(_) => Kind::Invalid,
+            Self::CodeTooLarge(_) => Kind::LimitExceeded,
+            Self::Denied(_) => Kind::Denied,
+            Self::Throttled { .. } => Kind::Throttled,
+            Self::Unavailable(_) => Kind::Unavailable,
+            Self::Internal(_) => Kind::Internal,
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}

@@ -1,0 +1,288 @@
+//! The nouns: a function, its configuration, its versions, its URL.
+
+use std::collections::BTreeMap;
+
+use base::{AccountId, FunctionArn, Region, Timestamp};
+use sandbox::{Contract, Egress, Isolation};
+use serde::{Deserialize, Serialize};
+
+/// The qualifier of the version that can still change.
+pub const LATEST: &str = "$LATEST";
+
+/// Which function, and which version of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FunctionRef {
+    /// Whose.
+    pub account: AccountId,
+    /// Its name.
+    pub name: String,
+    /// `$LATEST` or a version's number; `None` means `$LATEST` too, but ARNs are answered as they were asked.
+    pub qualifier: Option<String>,
+}
+
+/// Lambda's `State`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Being prepared; not yet callable.
+    Pending,
+    /// Callable.
+    Active,
+    /// Preparing it failed; the reason is beside it.
+    Failed,
+}
+
+/// Lambda's `LastUpdateStatus`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateStatus {
+    /// The new code or configuration is being prepared; calls still get the old one.
+    InProgress,
+    /// In force.
+    Successful,
+    /// Preparing it failed; calls still get the old one.
+    Failed,
+}
+
+/// A package as it was uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeRef {
+    /// SHA-256 of the zip, 64 hexadecimal digits. Lambda's `CodeSha256` is the same in base64.
+    pub digest: String,
+    /// Bytes of the zip.
+    pub size: u64,
+}
+
+/// What AWS's shapes cannot say, set by tags with the prefix `virga:`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `virga:contract`
+    pub contract: Contract,
+    /// `virga:isolation`
+    pub isolation: Isolation,
+    /// `virga:memory`, MB; overrides `MemorySize` (and may be below its 128).
+    pub memory_mb: Option<u32>,
+    /// `virga:cpu`, hundredths of a core.
+    pub cpu_hundredths: Option<u32>,
+    /// `virga:soft-concurrency`: calls in flight per instance that scaling aims at.
+    pub soft_concurrency: u32,
+    /// `virga:hard-concurrency`: calls in flight per instance never exceeded.
+    pub hard_concurrency: u32,
+    /// `virga:idle-timeout`, seconds.
+    pub idle_timeout_s: u32,
+    /// `virga:egress`
+    pub egress: Egress,
+    /// `virga:port`
+    pub port: u16,
+}
+
+/// A version's configuration: mutable for `$LATEST`, frozen once published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// `$LATEST` or a number.
+    pub version: String,
+    /// Free text.
+    pub description: String,
+    /// The role's ARN, as given.
+    pub role: String,
+    /// Lambda's runtime identifier.
+    pub runtime: String,
+    /// The handler, as given.
+    pub handler: String,
+    /// Seconds.
+    pub timeout_s: u32,
+    /// `MemorySize`, MB.
+    pub memory_mb: u32,
+    /// MB of `/tmp`.
+    pub ephemeral_mb: u32,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// The code.
+    pub code: CodeRef,
+    /// From the `virga:` tags.
+    pub settings: Settings,
+    /// When it was last changed.
+    pub last_modified: Timestamp,
+    /// Changes with every change.
+    pub revision_id: String,
+    /// Whether it can be called.
+    pub state: State,
+    /// Why not, with Lambda's code (`Creating`, `InvalidRuntime`, …).
+    pub state_reason: Option<Reason>,
+    /// How the last change went.
+    pub update_status: UpdateStatus,
+    /// Why it failed.
+    pub update_reason: Option<Reason>,
+}
+
+/// A code from Lambda's list and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// For example `Creating`.
+    pub code: String,
+    /// For people.
+    pub text: String,
+}
+
+impl Configuration {
+    /// Bytes of memory an instance may hold.
+    pub fn memory_bytes(&self) -> u64 {
+        u64::from(self.settings.memory_mb.unwrap_or(self.memory_mb)) << 20
+    }
+}
+
+/// One version of a function as callers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionView {
+    /// Region, account and name; qualified the way the caller asked.
+    pub arn: FunctionArn,
+    /// The configuration.
+    pub configuration: Configuration,
+}
+
+/// `AuthType` of a function URL. `AWS_IAM` is refused until identity is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UrlAuth {
+    /// Public.
+    #[serde(rename = "NONE")]
+    None,
+}
+
+/// CORS of a function URL (Lambda API: Cors).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Cors {
+    /// Whether cookies may be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_credentials: Option<bool>,
+    /// Request headers allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_headers: Vec<String>,
+    /// Methods allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_methods: Vec<String>,
+    /// Origins allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_origins: Vec<String>,
+    /// Response headers a script may read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expose_headers: Vec<String>,
+    /// Seconds a preflight answer may be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u32>,
+}
+
+/// A function's URL configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UrlConfig {
+    /// The host label: 32 characters of a-z and 0-9, random.
+    pub id: String,
+    /// Who may call.
+    pub auth: UrlAuth,
+    /// CORS, where configured.
+    pub cors: Option<Cors>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last changed.
+    pub modified: Timestamp,
+}
+
+/// A URL configuration with the function it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlView {
+    /// The function (unqualified).
+    pub function: FunctionArn,
+    /// Its URL.
+    pub url: UrlConfig,
+}
+
+/// Arguments of CreateFunction, checked for shape by the API layer.
+#[derive(Debug, Clone)]
+pub struct CreateFunction {
+    /// Name.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// Role ARN.
+    pub role: String,
+    /// Runtime identifier.
+    pub runtime: String,
+    /// Handler.
+    pub handler: String,
+    /// Seconds.
+    pub timeout_s: u32,
+    /// MB.
+    pub memory_mb: u32,
+    /// MB of `/tmp`.
+    pub ephemeral_mb: u32,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// The zip.
+    pub code: bytes::Bytes,
+    /// All tags, `virga:` ones included.
+    pub tags: BTreeMap<String, String>,
+    /// Whether to publish version 1 too; the answer is then that version's.
+    pub publish: bool,
+}
+
+/// Arguments of UpdateFunctionConfiguration: `None` leaves a member as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateConfiguration {
+    /// Free text.
+    pub description: Option<String>,
+    /// Role ARN.
+    pub role: Option<String>,
+    /// Runtime identifier.
+    pub runtime: Option<String>,
+    /// Handler.
+    pub handler: Option<String>,
+    /// Seconds.
+    pub timeout_s: Option<u32>,
+    /// MB.
+    pub memory_mb: Option<u32>,
+    /// MB of `/tmp`.
+    pub ephemeral_mb: Option<u32>,
+    /// Environment variables, replaced as a whole.
+    pub environment: Option<BTreeMap<String, String>>,
+    /// The change is made only if this is the current revision.
+    pub revision_id: Option<String>,
+}
+
+/// Arguments of UpdateFunctionCode.
+#[derive(Debug, Clone)]
+pub struct UpdateCode {
+    /// The zip.
+    pub code: bytes::Bytes,
+    /// Check only.
+    pub dry_run: bool,
+    /// Whether to publish a version too.
+    pub publish: bool,
+    /// The change is made only if this is the current revision.
+    pub revision_id: Option<String>,
+}
+
+/// Arguments of PublishVersion.
+#[derive(Debug, Clone, Default)]
+pub struct PublishVersion {
+    /// Published only if the code's digest (base64 SHA-256) is this.
+    pub code_sha256: Option<String>,
+    /// Replaces the description.
+    pub description: Option<String>,
+    /// Published only if this is the current revision.
+    pub revision_id: Option<String>,
+}
+
+/// A page of a listing, in name order.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Give this back as `marker` for the next page; opaque.
+    pub next_marker: Option<String>,
+}
+
+/// Where functions live; part of every ARN.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The region this server answers for.
+    pub region: Region,
+}

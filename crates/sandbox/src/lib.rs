@@ -1,0 +1,58 @@
+//! Where user code runs.
+//!
+//! A [`Backend`] turns a [`Spec`] into an [`Instance`]; an instance takes a [`Call`] and gives an
+//! [`Output`] or a [`Fault`]. Nothing about queues, versions, retries or who may call crosses this seam:
+//! that is the `functions` crate's. What crosses is data in, data out.
+//!
+//! The process back end lives here ([`process`]); WebAssembly is the `sandbox-wasm` crate.
+
+mod body;
+mod call;
+mod error;
+mod spec;
+
+pub mod process;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+pub use body::{Body, BoxError};
+pub use call::{Call, Event, Exit, Fault, FunctionError, Output, Payload};
+pub use error::{Error, StartError};
+pub use spec::{Artifact, Contract, Egress, Isolation, Limits, LogSink, Prepared, Runtime, Spec, Speaks};
+
+/// One way of isolating user code.
+pub trait Backend: Send + Sync + 'static {
+    /// Which isolation this is.
+    fn isolation(&self) -> Isolation;
+
+    /// Checks that the artifact can run here and does the work that is done once a version: compile,
+    /// look for the entry point, resolve the interpreter. Idempotent; the result is cached on disk where
+    /// it costs more than a few milliseconds. An [`Error`] of kind `Invalid` is the user's to mend.
+    fn prepare<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Result<Prepared, Error>>;
+
+    /// Starts an instance and returns once it can take a call: the runtime client has asked for its first
+    /// event, the web server's port answers, the guest is compiled. Dropping the future before it is done
+    /// leaves nothing running.
+    fn start(&self, spec: Arc<Spec>) -> BoxFuture<'_, Result<Arc<dyn Instance>, StartError>>;
+}
+
+/// A started instance. Dropping the last handle stops it.
+pub trait Instance: Send + Sync + 'static {
+    /// Runs one call. How many may be under way at once is the caller's to respect: one for a process that
+    /// speaks events, any number for a web server or a WebAssembly component.
+    ///
+    /// Dropping the future gives the call up. A process that speaks events is then in an unknown state and
+    /// must be stopped; the others stay usable.
+    fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Output, Fault>>;
+
+    /// Resolves when the instance is gone by itself or stopped; at once if it already is.
+    fn exited(&self) -> BoxFuture<'_, Exit>;
+
+    /// Bytes: the most memory the instance has held so far, its `/tmp` included.
+    fn peak_memory(&self) -> u64;
+
+    /// Stops the instance and everything it started, at once. Returns when nothing of it is left.
+    fn stop(&self) -> BoxFuture<'_, ()>;
+}

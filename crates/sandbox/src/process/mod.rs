@@ -1,0 +1,7 @@
+//! The process back end: ordinary programs in namespaces, under cgroups and seccomp.
+//!
+//! Two halves. The *jail* half starts a program in a sandbox and hands out the ends that reach it: its
+//! output, listening sockets made inside its network namespace, connections into it, its exit. The *engine*
+//! half speaks with the program over those ends: long-poll (the Lambda Runtime API) or port (a web server).
+
+pub mod jail;

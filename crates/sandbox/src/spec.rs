@@ -1,0 +1,192 @@
+//! What to run and within which bounds.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{FunctionArn, InstanceId};
+use serde::{Deserialize, Serialize};
+
+/// How code is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contract {
+    /// The Lambda Runtime API: the code asks for events.
+    Lambda,
+    /// A web server on `$PORT`.
+    Http,
+    /// A component exporting `wasi:http/incoming-handler`, or a WASI command.
+    Wasi,
+}
+
+/// What stands between the code and the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Namespaces, cgroups and seccomp around an ordinary process.
+    Process,
+    /// WebAssembly.
+    Wasm,
+}
+
+/// What runs the code, by Lambda's identifiers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Runtime {
+    /// `python3.MINOR`
+    Python {
+        /// The minor version.
+        minor: u8,
+    },
+    /// `nodejsMAJOR.x`
+    Node {
+        /// The major version.
+        major: u8,
+    },
+    /// `provided`, `provided.al2`, `provided.al2023`: the code brings its own `bootstrap`.
+    Provided {
+        /// The identifier as the user wrote it.
+        name: &'static str,
+    },
+    /// `wasm`
+    Wasm,
+}
+
+impl Runtime {
+    /// Reads an identifier such as `python3.11`; `None` is not one of ours. Whether the host has the
+    /// version is the back end's to say.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "wasm" => return Some(Self::Wasm),
+            "provided" => return Some(Self::Provided { name: "provided" }),
+            "provided.al2" => return Some(Self::Provided { name: "provided.al2" }),
+            "provided.al2023" => return Some(Self::Provided { name: "provided.al2023" }),
+            _ => {}
+        }
+        if let Some(minor) = text.strip_prefix("python3.") {
+            return canonical(minor).map(|minor| Self::Python { minor });
+        }
+        let major = text.strip_prefix("nodejs")?.strip_suffix(".x")?;
+        canonical(major).map(|major| Self::Node { major })
+    }
+}
+
+/// A decimal number as it would be printed: no sign, no leading zero.
+fn canonical(digits: &str) -> Option<u8> {
+    digits.parse().ok().filter(|number: &u8| number.to_string() == digits)
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Python { minor } => write!(f, "python3.{minor}"),
+            Self::Node { major } => write!(f, "nodejs{major}.x"),
+            Self::Provided { name } => f.write_str(name),
+            Self::Wasm => f.write_str("wasm"),
+        }
+    }
+}
+
+/// Whether the code may open connections beyond its own loopback and Virga's endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Egress {
+    /// A network namespace with nothing in it but loopback.
+    #[default]
+    None,
+    /// The host's own network. Only where the server's settings allow it.
+    Host,
+}
+
+/// Unpacked code, as `prepare` sees it.
+#[derive(Debug, Clone)]
+pub struct Artifact {
+    /// The unpacked package: what `/var/task` shows.
+    pub dir: PathBuf,
+    /// SHA-256 of the package as uploaded, 64 hexadecimal digits: the key of every cache.
+    pub digest: String,
+    /// What runs it.
+    pub runtime: Runtime,
+    /// How it is called.
+    pub contract: Contract,
+    /// The function's `Handler`. For an event handler `module.function`; for a web server the file to run
+    /// (empty: `bootstrap`); for WebAssembly the file in the package (empty: the only `.wasm` in its root).
+    pub handler: String,
+}
+
+/// What an artifact's instances exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// JSON events in, JSON out.
+    Events,
+    /// HTTP requests in, responses out.
+    Http,
+}
+
+/// The outcome of `prepare`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prepared {
+    /// What to put into [`crate::Call::payload`].
+    pub speaks: Speaks,
+    /// Whether one instance takes one call at a time.
+    pub one_at_a_time: bool,
+}
+
+/// Hard bounds on one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory, `/tmp` included.
+    pub memory_bytes: u64,
+    /// Hundredths of a core; `None` is no limit.
+    pub cpu_hundredths: Option<u32>,
+    /// Bytes that `/tmp` holds.
+    pub tmp_bytes: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Bytes of an event's answer (Lambda quotas: 6,291,556).
+    pub answer_bytes: usize,
+}
+
+/// Takes what an instance prints, as it comes: not cut at lines.
+pub trait LogSink: Send + Sync + 'static {
+    /// Called with bytes of stdout or stderr in the order they were read. Must not block for long.
+    fn write(&self, bytes: &[u8]);
+}
+
+/// Everything an instance is started with.
+pub struct Spec {
+    /// Names the instance: its cgroup, its log stream.
+    pub instance: InstanceId,
+    /// The function and version it runs (qualified).
+    pub function: FunctionArn,
+    /// The code.
+    pub artifact: Artifact,
+    /// The whole environment but what only the back end knows: `AWS_LAMBDA_RUNTIME_API`, `PORT`,
+    /// `AWS_ENDPOINT_URL`, `PATH`, `HOME` and `LD_LIBRARY_PATH` are the back end's to add.
+    pub env: Vec<(String, String)>,
+    /// Its bounds.
+    pub limits: Limits,
+    /// The port that a web server listens on.
+    pub port: u16,
+    /// What it may connect to.
+    pub egress: Egress,
+    /// How long initialisation may take.
+    pub init_timeout: Duration,
+    /// Where stdout and stderr go.
+    pub output: Arc<dyn LogSink>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Runtime;
+
+    #[test]
+    fn runtimes_are_named_like_lambdas() {
+        for name in ["python3.11", "nodejs20.x", "provided", "provided.al2", "provided.al2023", "wasm"] {
+            assert_eq!(Runtime::parse(name).map(|r| r.to_string()).as_deref(), Some(name));
+        }
+        for bad in ["", "python", "python3", "python3.", "python3.011", "python2.7", "nodejs20", "nodejs+1.x", "go1.x"] {
+            assert_eq!(Runtime::parse(bad), None, "{bad}");
+        }
+    }
+}
