@@ -1,1 +1,102 @@
-fn main() {}
+//! `virga`: the server and the command line for it.
+//!
+//! Every command but `serve` and `doctor` is a client of the API that SDKs use. Exit codes: 0 done, 1 the
+//! function (or the server, for `serve`) failed, 2 wrong usage or input, 3 the server cannot be reached or
+//! refused.
+
+mod client;
+mod commands;
+mod detect;
+mod failure;
+mod output;
+mod package;
+mod settings;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use client::Client;
+use commands::{delete, deploy, doctor, invoke, list, logs, serve, show};
+use settings::{Connection, Flags};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An open serverless cloud in one binary
+#[derive(Debug, Parser)]
+#[command(name = "virga", version, about, max_term_width = 100, arg_required_else_help = true)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server
+    Serve(serve::Args),
+    /// Create or update a function from a file or a folder
+    Deploy(deploy::Args),
+    /// Call a function with an event
+    Invoke(invoke::Args),
+    /// Show a function's log
+    Logs(logs::Args),
+    /// List the functions
+    List,
+    /// Show one function
+    Show(show::Args),
+    /// Delete functions
+    Delete(delete::Args),
+    /// Check what this host can give to functions
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    let serving = matches!(line.command, Command::Serve(_));
+    match run(&line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("virga: {error:#}");
+            if serving { ExitCode::FAILURE } else { failure::exit_code(&error) }
+        }
+    }
+}
+
+/// `serve` makes its own runtime, after the launcher was forked; the clients need one thread.
+fn run(line: &Line) -> Result<()> {
+    match &line.command {
+        Command::Serve(args) => serve::run(args, &line.flags.data),
+        Command::Doctor => doctor::run(&line.flags.data, line.flags.json),
+        command => {
+            let client = Client::new(Connection::resolve(&line.flags)?);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.context("cannot make a runtime")?.block_on(ask(&client, command, line.flags.json))
+        }
+    }
+}
+
+async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {
+    match command {
+        Command::Deploy(args) => deploy::run(client, args, json).await,
+        Command::Invoke(args) => invoke::run(client, args, json).await,
+        Command::Logs(args) => logs::run(client, args, json).await,
+        Command::List => list::run(client, json).await,
+        Command::Show(args) => show::run(client, args, json).await,
+        Command::Delete(args) => delete::run(client, args, json).await,
+        Command::Serve(_) | Command::Doctor => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Line::command().debug_assert();
+    }
+}

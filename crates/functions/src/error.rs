@@ -57,6 +57,19 @@ pub enum Error {
     /// The server is stopping, or the host cannot start instances.
     #[error("{0}")]
     Unavailable(String),
+    /// A public HTTP request reached the function and ran into its `Timeout` before there was an answer
+    /// (a gateway's 504).
+    #[error("{0}")]
+    TimedOut(String),
+    /// A public HTTP request was answered by no response: the function exited, trapped, did not come up, or
+    /// did not speak HTTP (a gateway's 502).
+    #[error("{message}")]
+    Failed {
+        /// Lambda's error type, for example `Runtime.ExitError`.
+        error_type: String,
+        /// For people; nothing of the host's.
+        message: String,
+    },
     /// A defect or a broken host; the detail is in the log.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -78,9 +91,16 @@ impl Error {
             Self::CodeTooLarge(_) => Kind::LimitExceeded,
             Self::Denied(_) => Kind::Denied,
             Self::Throttled { .. } => Kind::Throttled,
-            Self::Unavailable(_) => Kind::Unavailable,
+            Self::Unavailable(_) | Self::TimedOut(_) | Self::Failed { .. } => Kind::Unavailable,
             Self::Internal(_) => Kind::Internal,
         }
+    }
+}
+
+impl Error {
+    /// A defect or a broken host, with what was being done.
+    pub(crate) fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(error.into())
     }
 }
 

@@ -71,6 +71,8 @@ pub struct EventPage {
     pub events: Vec<Event>,
     /// Where the next page starts; `None` at the end of what is written so far.
     pub next_token: Option<String>,
+    /// A token for a later look, always there: where this page ended, even at the end of what is written.
+    pub resume: String,
 }
 
 /// A log group.

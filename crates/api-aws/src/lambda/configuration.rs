@@ -1,0 +1,262 @@
+//! The answer shape FunctionConfiguration, and the members that CreateFunction and
+//! UpdateFunctionConfiguration take in common.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use functions::model::{FunctionView, Reason, State, UpdateStatus};
+use serde_json::{Map, Value, json};
+
+use super::unbuilt::HOST_ARCHITECTURE;
+use crate::constraint::Violations;
+use crate::failure::Failure;
+use crate::members::Members;
+
+/// Lambda API: FunctionConfiguration. Members without a value are left out, never null.
+pub(crate) fn shape(view: &FunctionView) -> Value {
+    let configuration = &view.configuration;
+    let mut out = json!({
+        "FunctionName": view.arn.name,
+        "FunctionArn": view.arn.to_string(),
+        "Runtime": configuration.runtime,
+        "Role": configuration.role,
+        "CodeSize": configuration.code.size,
+        "Description": configuration.description,
+        "Timeout": configuration.timeout_s,
+        "MemorySize": configuration.memory_mb,
+        "LastModified": configuration.last_modified.to_lambda(),
+        "CodeSha256": code_sha256(&configuration.code.digest),
+        "Version": configuration.version,
+        "TracingConfig": { "Mode": "PassThrough" },
+        "RevisionId": configuration.revision_id,
+        "State": state(configuration.state),
+        "LastUpdateStatus": update_status(configuration.update_status),
+        "PackageType": "Zip",
+        "Architectures": [HOST_ARCHITECTURE],
+        "EphemeralStorage": { "Size": configuration.ephemeral_mb },
+        "SnapStart": { "ApplyOn": "None", "OptimizationStatus": "Off" },
+        "LoggingConfig": { "LogFormat": "Text", "LogGroup": format!("/aws/lambda/{}", view.arn.name) },
+    });
+    if let Value::Object(out) = &mut out {
+        if !configuration.handler.is_empty() {
+            out.insert("Handler".to_owned(), json!(configuration.handler));
+        }
+        if !configuration.environment.is_empty() {
+            out.insert("Environment".to_owned(), json!({ "Variables": configuration.environment }));
+        }
+        reason(out, "StateReason", configuration.state_reason.as_ref());
+        reason(out, "LastUpdateStatusReason", configuration.update_reason.as_ref());
+    }
+    out
+}
+
+fn reason(out: &mut Map<String, Value>, member: &str, reason: Option<&Reason>) {
+    if let Some(reason) = reason {
+        out.insert(member.to_owned(), json!(reason.text));
+        out.insert(format!("{member}Code"), json!(reason.code));
+    }
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Pending => "Pending",
+        State::Active => "Active",
+        State::Failed => "Failed",
+    }
+}
+
+fn update_status(status: UpdateStatus) -> &'static str {
+    match status {
+        UpdateStatus::InProgress => "InProgress",
+        UpdateStatus::Successful => "Successful",
+        UpdateStatus::Failed => "Failed",
+    }
+}
+
+/// The digest, hexadecimal inside, base64 in Lambda's API.
+fn code_sha256(digest: &str) -> String {
+    STANDARD.encode(hex::decode(digest).unwrap_or_default())
+}
+
+/// The members that both operations take, checked for shape and range; `None` where absent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) description: Option<String>,
+    pub(crate) role: Option<String>,
+    pub(crate) runtime: Option<String>,
+    pub(crate) handler: Option<String>,
+    pub(crate) timeout_s: Option<u32>,
+    pub(crate) memory_mb: Option<u32>,
+    pub(crate) ephemeral_mb: Option<u32>,
+    pub(crate) environment: Option<BTreeMap<String, String>>,
+}
+
+const ROLE_PATTERN: &str = "arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+";
+const VARIABLE_PATTERN: &str = "[a-zA-Z]([a-zA-Z0-9_])+";
+
+/// Reads them, noting what breaks the model's constraints.
+pub(crate) fn given(members: &Members<'_>, violations: &mut Violations) -> Result<Given, Failure> {
+    let given = Given {
+        description: members.text("Description")?,
+        role: members.text("Role")?,
+        runtime: members.text("Runtime")?,
+        handler: members.text("Handler")?,
+        timeout_s: number(members.integer("Timeout")?, "timeout", 1, 5_400, violations),
+        memory_mb: number(members.integer("MemorySize")?, "memorySize", 128, 32_768, violations),
+        ephemeral_mb: ephemeral_storage(members, violations)?,
+        environment: environment(members, violations)?,
+    };
+    if let Some(text) = &given.description {
+        violations.length("description", text, 0, 256);
+    }
+    if let Some(role) = &given.role {
+        violations.pattern("role", role, is_role(role), ROLE_PATTERN);
+    }
+    if let Some(handler) = &given.handler {
+        violations.length("handler", handler, 0, 128);
+        violations.pattern("handler", handler, !handler.contains(char::is_whitespace), "[^\\s]+");
+    }
+    Ok(given)
+}
+
+fn number(value: Option<i64>, member: &str, min: u32, max: u32, violations: &mut Violations) -> Option<u32> {
+    let value = value?;
+    violations.range(member, value, min.into(), max.into());
+    u32::try_from(value).ok()
+}
+
+fn ephemeral_storage(members: &Members<'_>, violations: &mut Violations) -> Result<Option<u32>, Failure> {
+    let Some(storage) = members.object("EphemeralStorage")? else { return Ok(None) };
+    let size = storage.integer("Size")?;
+    violations.required("ephemeralStorage.size", size.is_some());
+    Ok(number(size, "ephemeralStorage.size", 512, 32_768, violations))
+}
+
+fn environment(
+    members: &Members<'_>,
+    violations: &mut Violations,
+) -> Result<Option<BTreeMap<String, String>>, Failure> {
+    let Some(environment) = members.object("Environment")? else { return Ok(None) };
+    let variables = environment.map("Variables")?.unwrap_or_default();
+    for name in variables.keys() {
+        // The name is shown, the value never: it may be a secret.
+        violations.pattern("environment.variables", name, is_variable(name), VARIABLE_PATTERN);
+    }
+    Ok(Some(variables))
+}
+
+fn is_variable(name: &str) -> bool {
+    name.len() >= 2
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn is_role(arn: &str) -> bool {
+    let mut parts = arn.splitn(6, ':');
+    let partition = |text: &str| text.is_empty() || text.starts_with("aws");
+    parts.next() == Some("arn")
+        && parts.next().is_some_and(partition)
+        && parts.next() == Some("iam")
+        && parts.next() == Some("")
+        && parts.next().is_some_and(|account| base::AccountId::parse(account).is_some())
+        && parts.next().and_then(|rest| rest.strip_prefix("role")).is_some_and(is_role_path)
+}
+
+fn is_role_path(path: &str) -> bool {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    !path.is_empty() && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@-_/".contains(&b))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use base::{AccountId, FunctionArn, Region, Timestamp};
+    use functions::model::{CodeRef, Configuration, Settings};
+    use sandbox::{Contract, Egress, Isolation};
+
+    pub(crate) fn view() -> FunctionView {
+        FunctionView {
+            arn: FunctionArn {
+                region: Region::default(),
+                account: AccountId::parse("123456789012").unwrap(),
+                name: "hello".into(),
+                qualifier: None,
+            },
+            configuration: Configuration {
+                version: "$LATEST".into(),
+                description: String::new(),
+                role: "arn:aws:iam::123456789012:role/r".into(),
+                runtime: "python3.11".into(),
+                handler: "app.handler".into(),
+                timeout_s: 3,
+                memory_mb: 128,
+                ephemeral_mb: 512,
+                environment: BTreeMap::new(),
+                code: CodeRef { digest: "ab".repeat(32), size: 321 },
+                settings: Settings {
+                    contract: Contract::Lambda,
+                    isolation: Isolation::Process,
+                    memory_mb: None,
+                    cpu_hundredths: None,
+                    soft_concurrency: 1,
+                    hard_concurrency: 1,
+                    idle_timeout_s: 300,
+                    egress: Egress::None,
+                    port: 8080,
+                },
+                last_modified: Timestamp(1_795_160_258_123),
+                revision_id: "r1".into(),
+                state: State::Pending,
+                state_reason: Some(Reason { code: "Creating".into(), text: "The function is being created.".into() }),
+                update_status: UpdateStatus::Successful,
+                update_reason: None,
+            },
+        }
+    }
+
+    #[test]
+    fn the_shape_has_no_nulls_and_the_right_forms() {
+        let shape = shape(&view());
+        assert_eq!(shape["FunctionArn"], "arn:aws:lambda:us-east-1:123456789012:function:hello");
+        assert_eq!(shape["LastModified"], "2026-11-20T07:37:38.123+0000");
+        assert_eq!(shape["CodeSha256"], "q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=");
+        assert_eq!((&shape["State"], &shape["StateReasonCode"]), (&json!("Pending"), &json!("Creating")));
+        assert!(shape.get("Environment").is_none() && shape.get("LastUpdateStatusReason").is_none());
+        assert!(shape.as_object().unwrap().values().all(|value| !value.is_null()));
+    }
+
+    fn check(body: &str, expect: &str) {
+        let members = Members::parse(body.as_bytes()).unwrap();
+        let mut violations = Violations::default();
+        let shown = match given(&members, &mut violations) {
+            Ok(_) => violations.message().unwrap_or_default(),
+            Err(failure) => failure.message,
+        };
+        assert!(shown.contains(expect) && shown.is_empty() == expect.is_empty(), "{body}: {shown}");
+    }
+
+    #[test]
+    fn constraints_are_the_models() {
+        check(r#"{"Timeout":900,"MemorySize":128,"EphemeralStorage":{"Size":512},"Handler":""}"#, "");
+        check(r#"{"Role":"arn:aws:iam::123456789012:role/service-role/x"}"#, "");
+        check(r#"{"Timeout":0}"#, "Value '0' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1");
+        check(r#"{"MemorySize":64}"#, "'memorySize'");
+        check(r#"{"MemorySize":99999999999}"#, "'memorySize'");
+        check(r#"{"EphemeralStorage":{}}"#, "Value null at 'ephemeralStorage.size'");
+        check(r#"{"Handler":"a b"}"#, "'handler'");
+        check(r#"{"Role":"admin"}"#, "'role'");
+        check(r#"{"Role":"arn:aws:iam::12:role/x"}"#, "'role'");
+        check(r#"{"Environment":{"Variables":{"1A":"secret-value"}}}"#, "Value '1A' at 'environment.variables'");
+        check(r#"{"Environment":{"Variables":{"A1":3}}}"#, "can not be converted");
+        check(r#"{"Environment":[]}"#, "can not be converted to a structure");
+    }
+
+    #[test]
+    fn secrets_stay_out_of_refusals() {
+        let members = Members::parse(br#"{"Environment":{"Variables":{"1A":"secret-value"}}}"#).unwrap();
+        let mut violations = Violations::default();
+        given(&members, &mut violations).unwrap();
+        assert!(!violations.message().unwrap().contains("secret-value"));
+    }
+}

@@ -1,0 +1,79 @@
+//! Lambda API: CreateFunction.
+
+use std::collections::BTreeMap;
+
+use functions::model::{CreateFunction, FunctionRef};
+use http::{Response, StatusCode};
+use sandbox::Body;
+
+use super::{configuration, failed, json, name, tags, unbuilt};
+use crate::constraint::Violations;
+use crate::failure::Failure;
+use crate::members::Members;
+use crate::request::Request;
+
+/// Lambda's defaults for what a request leaves out.
+const TIMEOUT_S: u32 = 3;
+const MEMORY_MB: u32 = 128;
+const EPHEMERAL_MB: u32 = 512;
+
+/// 201 with the configuration, `Pending`.
+pub(super) async fn create_function(request: &Request<'_>) -> Result<Response<Body>, Failure> {
+    let args = read(request)?;
+    let view = request.api.functions.create(request.caller, args).await.map_err(failed(request))?;
+    Ok(json(StatusCode::CREATED, &configuration::shape(&view)))
+}
+
+fn read(request: &Request<'_>) -> Result<CreateFunction, Failure> {
+    let members = Members::parse(&request.body)?;
+    let form = members.text("FunctionName")?;
+    let mut violations = Violations::default();
+    violations.required("functionName", form.is_some());
+    let given = configuration::given(&members, &mut violations)?;
+    violations.required("role", given.role.is_some());
+    let code = members.object("Code")?;
+    violations.required("code", code.is_some());
+    let tags = members.map("Tags")?.unwrap_or_default();
+    tags::check(&tags, &mut violations);
+    violations.finish()?;
+
+    let function = name_of(request, &form.unwrap_or_default())?;
+    unbuilt::refuse(&members, &function.name)?;
+    let code = code.unwrap_or(Members::parse(b"")?);
+    unbuilt::refuse(&code, &function.name)?;
+    Ok(CreateFunction {
+        name: function.name,
+        description: given.description.unwrap_or_default(),
+        role: given.role.unwrap_or_default(),
+        runtime: given.runtime.ok_or_else(runtime_missing)?,
+        handler: given.handler.unwrap_or_default(),
+        timeout_s: given.timeout_s.unwrap_or(TIMEOUT_S),
+        memory_mb: given.memory_mb.unwrap_or(MEMORY_MB),
+        ephemeral_mb: given.ephemeral_mb.unwrap_or(EPHEMERAL_MB),
+        environment: given.environment.unwrap_or_else(BTreeMap::new),
+        code: code.blob("ZipFile")?.ok_or_else(code_missing)?.into(),
+        tags,
+        publish: members.boolean("Publish")?.unwrap_or(false),
+    })
+}
+
+/// The name of a new function: in the caller's account, and of no version.
+fn name_of(request: &Request<'_>, form: &str) -> Result<FunctionRef, Failure> {
+    let function = name::unqualified(form, &request.caller.account, &request.api.region)?;
+    if function.account == request.caller.account {
+        return Ok(function);
+    }
+    Err(Failure::new(
+        "AccessDeniedException",
+        StatusCode::FORBIDDEN,
+        "A function can be created in the caller's own account only.",
+    ))
+}
+
+fn runtime_missing() -> Failure {
+    Failure::invalid_parameter("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+}
+
+pub(super) fn code_missing() -> Failure {
+    Failure::invalid_parameter("Please provide a source for function code.")
+}

@@ -1,0 +1,163 @@
+//! Lambda API: Invoke.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use functions::{Invoke, Outcome};
+use http::header::{HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use sandbox::{Body, FunctionError};
+
+use super::{failed, function, no_content};
+use crate::constraint::Violations;
+use crate::failure::Failure;
+use crate::limits;
+use crate::protocol;
+use crate::request::Request;
+
+/// What `X-Amz-Invocation-Type` asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    RequestResponse,
+    DryRun,
+}
+
+/// The function's answer, whatever it is, with status 200; a function's own error is told by a header.
+pub(super) async fn invoke(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
+    let function = function(request, label)?;
+    let tail = log_type(request.header("x-amz-log-type"))?;
+    for header in ["x-amz-tenant-id", "x-amz-durable-execution-name"] {
+        if request.header(header).is_some() {
+            return Err(Failure::invalid_parameter(format!("{header} is not supported by this server yet.")));
+        }
+    }
+    let client_context = request.header("x-amz-client-context").map(client_context).transpose()?;
+    match kind(request.header("x-amz-invocation-type"))? {
+        Kind::DryRun => {
+            request.api.functions.check_invoke(request.caller, &function).map_err(failed(request))?;
+            Ok(no_content())
+        }
+        Kind::RequestResponse => {
+            let call = Invoke {
+                id: request.id,
+                function,
+                payload: request.body.clone(),
+                client_context,
+                trace_id: request.header("x-amzn-trace-id").map(str::to_owned),
+                tail,
+            };
+            request.api.functions.invoke(request.caller, call).await.map(answer).map_err(failed(request))
+        }
+    }
+}
+
+fn kind(header: Option<&str>) -> Result<Kind, Failure> {
+    match header {
+        None | Some("" | "RequestResponse") => Ok(Kind::RequestResponse),
+        Some("DryRun") => Ok(Kind::DryRun),
+        Some("Event") => Err(Failure::invalid_parameter(
+            "InvocationType Event is not supported by this server yet: an asynchronous invocation must survive a \
+             restart, and the durable queue for it is not built. Use RequestResponse.",
+        )),
+        Some(other) => {
+            let mut violations = Violations::default();
+            violations.one_of("invocationType", other, &["Event", "RequestResponse", "DryRun"]);
+            violations.finish().map(|()| Kind::RequestResponse)
+        }
+    }
+}
+
+fn log_type(header: Option<&str>) -> Result<bool, Failure> {
+    let mut violations = Violations::default();
+    let header = header.filter(|text| !text.is_empty());
+    if let Some(text) = header {
+        violations.one_of("logType", text, &["None", "Tail"]);
+    }
+    violations.finish()?;
+    Ok(header == Some("Tail"))
+}
+
+/// Base64 of a JSON object, at most 3,583 bytes of it.
+fn client_context(header: &str) -> Result<String, Failure> {
+    let refused = |message| Failure::bad("InvalidRequestContentException", message);
+    let decoded = STANDARD.decode(header).ok().filter(|bytes| bytes.len() <= limits::CLIENT_CONTEXT);
+    let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = text.ok_or_else(|| refused("Client context must be base64 of at most 3583 bytes of JSON."))?;
+    let object = serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|value| value.is_object());
+    if object { Ok(text) } else { Err(refused("Client context must be a base64-encoded JSON object.")) }
+}
+
+fn answer(outcome: Outcome) -> Response<Body> {
+    let (body, error) = match outcome.result {
+        Ok(body) => (body, None),
+        Err(error) => (error.json.clone(), Some(function_error(&error))),
+    };
+    let mut response = protocol::answer(StatusCode::OK, "application/json", body);
+    let headers = response.headers_mut();
+    if let Ok(version) = HeaderValue::from_str(&outcome.executed_version) {
+        headers.insert(HeaderName::from_static("x-amz-executed-version"), version);
+    }
+    if let Some(error) = error {
+        headers.insert(HeaderName::from_static("x-amz-function-error"), HeaderValue::from_static(error));
+    }
+    if let Some(tail) = outcome.log_tail
+        && let Ok(tail) = HeaderValue::from_str(&STANDARD.encode(tail))
+    {
+        headers.insert(HeaderName::from_static("x-amz-log-result"), tail);
+    }
+    response
+}
+
+/// `Unhandled` unless the runtime client says that the handler itself reported the error: that is what
+/// Lambda answers for exceptions and faults alike.
+fn function_error(error: &FunctionError) -> &'static str {
+    if error.error_type.as_deref() == Some("Handled") { "Handled" } else { "Unhandled" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn asynchronous_calls_are_refused_with_the_reason() {
+        assert_eq!(kind(None), Ok(Kind::RequestResponse));
+        assert_eq!(kind(Some("DryRun")), Ok(Kind::DryRun));
+        let event = kind(Some("Event")).unwrap_err();
+        assert_eq!(event.code, "InvalidParameterValueException");
+        assert!(event.message.contains("asynchronous"));
+        assert_eq!(kind(Some("Later")).unwrap_err().code, "ValidationException");
+    }
+
+    #[test]
+    fn log_types() {
+        assert_eq!(log_type(None), Ok(false));
+        assert_eq!(log_type(Some("None")), Ok(false));
+        assert_eq!(log_type(Some("Tail")), Ok(true));
+        assert_eq!(log_type(Some("Head")).unwrap_err().code, "ValidationException");
+    }
+
+    #[test]
+    fn a_client_context_is_json() {
+        assert_eq!(client_context(&STANDARD.encode(r#"{"custom":{"a":"b"}}"#)).unwrap(), r#"{"custom":{"a":"b"}}"#);
+        let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::CLIENT_CONTEXT));
+        for bad in ["%%%".to_owned(), STANDARD.encode("[1]"), STANDARD.encode("{"), STANDARD.encode(long)] {
+            assert_eq!(client_context(&bad).unwrap_err().code, "InvalidRequestContentException");
+        }
+    }
+
+    #[test]
+    fn the_answer_tells_version_error_and_log() {
+        let outcome = Outcome {
+            executed_version: "$LATEST".into(),
+            result: Err(FunctionError { json: Bytes::from_static(b"{}"), error_type: Some("ValueError".into()) }),
+            log_tail: Some(Bytes::from_static(b"END")),
+        };
+        let response = answer(outcome);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["x-amz-function-error"], "Unhandled");
+        assert_eq!(response.headers()["x-amz-executed-version"], "$LATEST");
+        assert_eq!(response.headers()["x-amz-log-result"], "RU5E");
+        let fine = Outcome { executed_version: "1".into(), result: Ok(Bytes::from_static(b"1")), log_tail: None };
+        assert!(!answer(fine).headers().contains_key("x-amz-function-error"));
+    }
+}

@@ -1,0 +1,166 @@
+//! Lambda (REST-JSON, 2015-03-31): paths to operations, one file an operation or closely related group.
+//!
+//! Shapes only. What a name means, who may, and what happens is the `functions` crate's.
+
+mod account;
+mod configuration;
+mod create;
+mod errors;
+mod get;
+mod invoke;
+mod name;
+mod routes;
+mod tags;
+mod unbuilt;
+mod update;
+mod url;
+mod versions;
+
+use functions::model::FunctionRef;
+use http::{Response, StatusCode};
+use sandbox::Body;
+use serde_json::Value;
+
+use crate::body::ReadError;
+use crate::constraint::Violations;
+use crate::failure::Failure;
+use crate::limits;
+use crate::protocol;
+use crate::request::Request;
+use routes::{Match, Operation, Target};
+
+/// A path that was understood.
+pub(crate) struct Plan {
+    operation: Operation,
+    label: String,
+}
+
+/// Finds the operation, before anything is read.
+pub(crate) fn plan(method: &http::Method, path: &str) -> Result<Plan, Failure> {
+    match routes::find(method.as_str(), path) {
+        Some(Match { target: Target::Built(operation), label }) => Ok(Plan { operation, label }),
+        Some(Match { target: Target::Absent(name), .. }) => Err(not_built(name)),
+        None => Err(Failure::new(
+            "UnknownOperationException",
+            StatusCode::NOT_FOUND,
+            format!("Lambda has no operation at {method} {path}"),
+        )),
+    }
+}
+
+/// 501 is not retried by SDKs, and they show code and message.
+fn not_built(operation: &str) -> Failure {
+    Failure::new(
+        "NotImplementedException",
+        StatusCode::NOT_IMPLEMENTED,
+        format!("The Lambda operation {operation} is not built in this server yet."),
+    )
+}
+
+impl Plan {
+    /// Bytes of the body that this operation takes.
+    pub(crate) fn body_limit(&self) -> usize {
+        match self.operation {
+            Operation::Invoke => limits::EVENT,
+            Operation::CreateFunction | Operation::UpdateFunctionCode => limits::UPLOAD,
+            _ => limits::OTHER,
+        }
+    }
+
+    /// The name of a body's failure.
+    pub(crate) fn unread(&self, error: ReadError) -> Failure {
+        errors::unread(error, self.operation != Operation::Invoke)
+    }
+
+    /// Runs it.
+    pub(crate) async fn run(self, request: &Request<'_>) -> Result<Response<Body>, Failure> {
+        let label = self.label.as_str();
+        match self.operation {
+            Operation::Invoke => invoke::invoke(request, label).await,
+            Operation::CreateFunction => create::create_function(request).await,
+            Operation::GetFunction => get::get_function(request, label),
+            Operation::GetFunctionConfiguration => get::get_function_configuration(request, label),
+            Operation::ListFunctions => get::list_functions(request),
+            Operation::DeleteFunction => get::delete_function(request, label).await,
+            Operation::UpdateFunctionCode => update::update_function_code(request, label).await,
+            Operation::UpdateFunctionConfiguration => update::update_function_configuration(request, label).await,
+            Operation::ListVersionsByFunction => versions::list_versions_by_function(request, label),
+            Operation::PublishVersion => versions::publish_version(request, label).await,
+            Operation::CreateFunctionUrlConfig => url::create(request, label).await,
+            Operation::GetFunctionUrlConfig => url::get(request, label),
+            Operation::UpdateFunctionUrlConfig => url::update(request, label).await,
+            Operation::DeleteFunctionUrlConfig => url::delete(request, label).await,
+            Operation::ListFunctionUrlConfigs => url::list(request, label),
+            Operation::TagResource => tags::tag_resource(request, label).await,
+            Operation::UntagResource => tags::untag_resource(request, label).await,
+            Operation::ListTags => tags::list_tags(request, label),
+            Operation::GetAccountSettings => account::get_account_settings(request),
+        }
+    }
+}
+
+/// A JSON answer.
+fn json(status: StatusCode, body: &Value) -> Response<Body> {
+    protocol::answer(status, "application/json", body.to_string())
+}
+
+/// 204.
+fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The function and version that a path and its `Qualifier` name.
+fn function(request: &Request<'_>, label: &str) -> Result<FunctionRef, Failure> {
+    let qualifier = request.query("Qualifier");
+    name::function(label, qualifier.as_deref(), &request.caller.account, &request.api.region)
+}
+
+/// The function that a path names, for operations that change `$LATEST`.
+fn latest(request: &Request<'_>, label: &str) -> Result<FunctionRef, Failure> {
+    name::unqualified(label, &request.caller.account, &request.api.region)
+}
+
+fn failed(request: &Request<'_>) -> impl Fn(functions::Error) -> Failure {
+    let id = request.id;
+    move |error| errors::failure(&error, id)
+}
+
+/// `MaxItems` of a listing; AWS gives fewer than are asked for where its own page is smaller.
+fn max_items(request: &Request<'_>, most: i64, page: usize) -> Result<usize, Failure> {
+    let Some(text) = request.query("MaxItems") else { return Ok(page) };
+    let value: i64 = text
+        .parse()
+        .map_err(|_| Failure::serialization("STRING_VALUE can not be converted to an Integer (MaxItems)"))?;
+    let mut violations = Violations::default();
+    violations.range("maxItems", value, 1, most);
+    violations.finish()?;
+    Ok(usize::try_from(value).map_or(page, |value| value.min(page)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_built_is_refused_by_its_name() {
+        let refused = plan(&http::Method::GET, "/2018-10-31/layers").map(|_| ()).unwrap_err();
+        assert_eq!((&*refused.code, refused.status.as_u16()), ("NotImplementedException", 501));
+        assert!(refused.message.contains("ListLayers"));
+        let unknown = plan(&http::Method::GET, "/nonsense").map(|_| ()).unwrap_err();
+        assert_eq!((&*unknown.code, unknown.status.as_u16()), ("UnknownOperationException", 404));
+    }
+
+    #[test]
+    fn each_operation_bounds_its_body() {
+        for (method, path, limit) in [
+            (http::Method::POST, "/2015-03-31/functions/x/invocations", 6_291_556),
+            (http::Method::POST, "/2015-03-31/functions", limits::UPLOAD),
+            (http::Method::PUT, "/2015-03-31/functions/x/code", limits::UPLOAD),
+            (http::Method::PUT, "/2015-03-31/functions/x/configuration", limits::OTHER),
+        ] {
+            assert_eq!(plan(&method, path).map(|plan| plan.body_limit()), Ok(limit), "{path}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Lambda's paths: which operation a request asks for.
+//!
+//! Every operation of the published model (2015-03-31) is listed, so that one that is not built is refused
+//! by its name.
+
+use percent_encoding::percent_decode_str;
+
+/// The operations that are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    CreateFunction,
+    GetFunction,
+    GetFunctionConfiguration,
+    UpdateFunctionCode,
+    UpdateFunctionConfiguration,
+    ListFunctions,
+    ListVersionsByFunction,
+    PublishVersion,
+    DeleteFunction,
+    Invoke,
+    CreateFunctionUrlConfig,
+    GetFunctionUrlConfig,
+    UpdateFunctionUrlConfig,
+    DeleteFunctionUrlConfig,
+    ListFunctionUrlConfigs,
+    TagResource,
+    UntagResource,
+    ListTags,
+    GetAccountSettings,
+}
+
+/// Where a path leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// An operation of ours.
+    Built(Operation),
+    /// An operation of AWS's only.
+    Absent(&'static str),
+}
+
+/// A matched path and what its `{}` label held, decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Match {
+    pub(crate) target: Target,
+    pub(crate) label: String,
+}
+
+use Operation::*;
+use Target::{Absent, Built};
+
+/// Method, template, operation. The most called first.
+const ROUTES: &[(&str, &str, Target)] = &[
+    ("POST", "/2015-03-31/functions/{}/invocations", Built(Invoke)),
+    ("GET", "/2015-03-31/functions/{}", Built(GetFunction)),
+    ("GET", "/2015-03-31/functions/{}/configuration", Built(GetFunctionConfiguration)),
+    ("POST", "/2015-03-31/functions", Built(CreateFunction)),
+    ("GET", "/2015-03-31/functions", Built(ListFunctions)),
+    ("PUT", "/2015-03-31/functions/{}/code", Built(UpdateFunctionCode)),
+    ("PUT", "/2015-03-31/functions/{}/configuration", Built(UpdateFunctionConfiguration)),
+    ("GET", "/2015-03-31/functions/{}/versions", Built(ListVersionsByFunction)),
+    ("POST", "/2015-03-31/functions/{}/versions", Built(PublishVersion)),
+    ("DELETE", "/2015-03-31/functions/{}", Built(DeleteFunction)),
+    ("POST", "/2021-10-31/functions/{}/url", Built(CreateFunctionUrlConfig)),
+    ("GET", "/2021-10-31/functions/{}/url", Built(GetFunctionUrlConfig)),
+    ("PUT", "/2021-10-31/functions/{}/url", Built(UpdateFunctionUrlConfig)),
+    ("DELETE", "/2021-10-31/functions/{}/url", Built(DeleteFunctionUrlConfig)),
+    ("GET", "/2021-10-31/functions/{}/urls", Built(ListFunctionUrlConfigs)),
+    ("POST", "/2017-03-31/tags/{}", Built(TagResource)),
+    ("DELETE", "/2017-03-31/tags/{}", Built(UntagResource)),
+    ("GET", "/2017-03-31/tags/{}", Built(ListTags)),
+    ("GET", "/2016-08-19/account-settings", Built(GetAccountSettings)),
+    ("POST", "/2014-11-13/functions/{}/invoke-async", Absent("InvokeAsync")),
+    ("POST", "/2021-11-15/functions/{}/response-streaming-invocations", Absent("InvokeWithResponseStream")),
+    ("POST", "/2015-03-31/functions/{}/aliases", Absent("CreateAlias")),
+    ("GET", "/2015-03-31/functions/{}/aliases", Absent("ListAliases")),
+    ("GET", "/2015-03-31/functions/{}/aliases/{}", Absent("GetAlias")),
+    ("PUT", "/2015-03-31/functions/{}/aliases/{}", Absent("UpdateAlias")),
+    ("DELETE", "/2015-03-31/functions/{}/aliases/{}", Absent("DeleteAlias")),
+    ("POST", "/2015-03-31/functions/{}/policy", Absent("AddPermission")),
+    ("GET", "/2015-03-31/functions/{}/policy", Absent("GetPolicy")),
+    ("DELETE", "/2015-03-31/functions/{}/policy/{}", Absent("RemovePermission")),
+    ("POST", "/2015-03-31/event-source-mappings", Absent("CreateEventSourceMapping")),
+    ("GET", "/2015-03-31/event-source-mappings", Absent("ListEventSourceMappings")),
+    ("GET", "/2015-03-31/event-source-mappings/{}", Absent("GetEventSourceMapping")),
+    ("PUT", "/2015-03-31/event-source-mappings/{}", Absent("UpdateEventSourceMapping")),
+    ("DELETE", "/2015-03-31/event-source-mappings/{}", Absent("DeleteEventSourceMapping")),
+    ("PUT", "/2017-10-31/functions/{}/concurrency", Absent("PutFunctionConcurrency")),
+    ("GET", "/2019-09-30/functions/{}/concurrency", Absent("GetFunctionConcurrency")),
+    ("DELETE", "/2017-10-31/functions/{}/concurrency", Absent("DeleteFunctionConcurrency")),
+    ("PUT", "/2019-09-25/functions/{}/event-invoke-config", Absent("PutFunctionEventInvokeConfig")),
+    ("POST", "/2019-09-25/functions/{}/event-invoke-config", Absent("UpdateFunctionEventInvokeConfig")),
+    ("GET", "/2019-09-25/functions/{}/event-invoke-config", Absent("GetFunctionEventInvokeConfig")),
+    ("DELETE", "/2019-09-25/functions/{}/event-invoke-config", Absent("DeleteFunctionEventInvokeConfig")),
+    ("GET", "/2019-09-25/functions/{}/event-invoke-config/list", Absent("ListFunctionEventInvokeConfigs")),
+    ("PUT", "/2019-09-30/functions/{}/provisioned-concurrency", Absent("PutProvisionedConcurrencyConfig")),
+    ("GET", "/2019-09-30/functions/{}/provisioned-concurrency", Absent("GetProvisionedConcurrencyConfig")),
+    ("DELETE", "/2019-09-30/functions/{}/provisioned-concurrency", Absent("DeleteProvisionedConcurrencyConfig")),
+    ("GET", "/2018-10-31/layers", Absent("ListLayers")),
+    ("POST", "/2018-10-31/layers/{}/versions", Absent("PublishLayerVersion")),
+    ("GET", "/2018-10-31/layers/{}/versions", Absent("ListLayerVersions")),
+    ("GET", "/2018-10-31/layers/{}/versions/{}", Absent("GetLayerVersion")),
+    ("DELETE", "/2018-10-31/layers/{}/versions/{}", Absent("DeleteLayerVersion")),
+    ("POST", "/2018-10-31/layers/{}/versions/{}/policy", Absent("AddLayerVersionPermission")),
+    ("GET", "/2018-10-31/layers/{}/versions/{}/policy", Absent("GetLayerVersionPolicy")),
+    ("DELETE", "/2018-10-31/layers/{}/versions/{}/policy/{}", Absent("RemoveLayerVersionPermission")),
+    ("POST", "/2020-04-22/code-signing-configs", Absent("CreateCodeSigningConfig")),
+    ("GET", "/2020-04-22/code-signing-configs", Absent("ListCodeSigningConfigs")),
+    ("GET", "/2020-04-22/code-signing-configs/{}", Absent("GetCodeSigningConfig")),
+    ("PUT", "/2020-04-22/code-signing-configs/{}", Absent("UpdateCodeSigningConfig")),
+    ("DELETE", "/2020-04-22/code-signing-configs/{}", Absent("DeleteCodeSigningConfig")),
+    ("GET", "/2020-04-22/code-signing-configs/{}/functions", Absent("ListFunctionsByCodeSigningConfig")),
+    ("PUT", "/2020-06-30/functions/{}/code-signing-config", Absent("PutFunctionCodeSigningConfig")),
+    ("GET", "/2020-06-30/functions/{}/code-signing-config", Absent("GetFunctionCodeSigningConfig")),
+    ("DELETE", "/2020-06-30/functions/{}/code-signing-config", Absent("DeleteFunctionCodeSigningConfig")),
+    ("PUT", "/2021-07-20/functions/{}/runtime-management-config", Absent("PutRuntimeManagementConfig")),
+    ("GET", "/2021-07-20/functions/{}/runtime-management-config", Absent("GetRuntimeManagementConfig")),
+    ("PUT", "/2024-08-31/functions/{}/recursion-config", Absent("PutFunctionRecursionConfig")),
+    ("GET", "/2024-08-31/functions/{}/recursion-config", Absent("GetFunctionRecursionConfig")),
+    ("PUT", "/2025-11-30/functions/{}/function-scaling-config", Absent("PutFunctionScalingConfig")),
+    ("GET", "/2025-11-30/functions/{}/function-scaling-config", Absent("GetFunctionScalingConfig")),
+    ("POST", "/2025-11-30/capacity-providers", Absent("CreateCapacityProvider")),
+    ("GET", "/2025-11-30/capacity-providers", Absent("ListCapacityProviders")),
+    ("GET", "/2025-11-30/capacity-providers/{}", Absent("GetCapacityProvider")),
+    ("PUT", "/2025-11-30/capacity-providers/{}", Absent("UpdateCapacityProvider")),
+    ("DELETE", "/2025-11-30/capacity-providers/{}", Absent("DeleteCapacityProvider")),
+    ("GET", "/2025-11-30/capacity-providers/{}/function-versions", Absent("ListFunctionVersionsByCapacityProvider")),
+    ("GET", "/2025-12-01/functions/{}/durable-executions", Absent("ListDurableExecutionsByFunction")),
+    ("GET", "/2025-12-01/durable-executions/{}", Absent("GetDurableExecution")),
+    ("DELETE", "/2025-12-01/durable-executions/{}", Absent("DeleteDurableExecution")),
+    ("GET", "/2025-12-01/durable-executions/{}/history", Absent("GetDurableExecutionHistory")),
+    ("GET", "/2025-12-01/durable-executions/{}/state", Absent("GetDurableExecutionState")),
+    ("POST", "/2025-12-01/durable-executions/{}/checkpoint", Absent("CheckpointDurableExecution")),
+    ("POST", "/2025-12-01/durable-executions/{}/pause", Absent("PauseDurableExecution")),
+    ("POST", "/2025-12-01/durable-executions/{}/resume", Absent("ResumeDurableExecution")),
+    ("POST", "/2025-12-01/durable-executions/{}/stop", Absent("StopDurableExecution")),
+    ("POST", "/2025-12-01/durable-execution-callbacks/{}/fail", Absent("SendDurableExecutionCallbackFailure")),
+    ("POST", "/2025-12-01/durable-execution-callbacks/{}/heartbeat", Absent("SendDurableExecutionCallbackHeartbeat")),
+    ("POST", "/2025-12-01/durable-execution-callbacks/{}/succeed", Absent("SendDurableExecutionCallbackSuccess")),
+    ("GET", "/2026-07-09/resource-policy/{}", Absent("GetResourcePolicy")),
+    ("PUT", "/2026-07-09/resource-policy/{}", Absent("PutResourcePolicy")),
+    ("DELETE", "/2026-07-09/resource-policy/{}", Absent("DeleteResourcePolicy")),
+];
+
+/// The operation at a method and path. Older clients end the path of listings with a slash.
+pub(crate) fn find(method: &str, path: &str) -> Option<Match> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    ROUTES.iter().filter(|(candidate, _, _)| *candidate == method).find_map(|(_, template, target)| {
+        let label = capture(template, path)?;
+        // A label that is not UTF-8 names nothing.
+        let label = percent_decode_str(label).decode_utf8().ok()?.into_owned();
+        Some(Match { target: *target, label })
+    })
+}
+
+/// What the first `{}` stands for, if the path is of this shape (empty for a template without one).
+fn capture<'a>(template: &str, path: &'a str) -> Option<&'a str> {
+    let mut label = None;
+    let mut pieces = path.split('/');
+    for expected in template.split('/') {
+        let piece = pieces.next()?;
+        match expected {
+            "{}" if piece.is_empty() => return None,
+            "{}" => {
+                label.get_or_insert(piece);
+            }
+            _ if piece != expected => return None,
+            _ => {}
+        }
+    }
+    pieces.next().is_none().then(|| label.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_operations() {
+        for (method, path, expect) in [
+            ("POST", "/2015-03-31/functions/hello/invocations", Some((Built(Invoke), "hello"))),
+            ("POST", "/2015-03-31/functions/hello%3A%24LATEST/invocations", Some((Built(Invoke), "hello:$LATEST"))),
+            ("POST", "/2015-03-31/functions", Some((Built(CreateFunction), ""))),
+            ("GET", "/2015-03-31/functions/", Some((Built(ListFunctions), ""))),
+            ("GET", "/2015-03-31/functions/hello", Some((Built(GetFunction), "hello"))),
+            (
+                "GET",
+                "/2017-03-31/tags/arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Ahello",
+                Some((Built(ListTags), "arn:aws:lambda:us-east-1:123456789012:function:hello")),
+            ),
+            ("GET", "/2018-10-31/layers/x/versions/3", Some((Absent("GetLayerVersion"), "x"))),
+            ("PATCH", "/2015-03-31/functions/hello", None),
+            ("GET", "/2015-03-31/functions/a/b", None),
+            ("GET", "/2015-03-31/functions/%ff", None),
+            ("POST", "/2015-03-31/functions//invocations", None),
+            ("GET", "/", None),
+        ] {
+            let found = find(method, path);
+            let found = found.as_ref().map(|found| (found.target, found.label.as_str()));
+            assert_eq!(found, expect, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn no_route_hides_another() {
+        for (method, template, target) in ROUTES {
+            let path = template.replace("{}", "x");
+            assert_eq!(find(method, &path).map(|found| found.target), Some(*target), "{method} {template}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Members that Lambda's model knows and this server does not do: accepted while they hold the value that
+//! means "not used", refused by name otherwise. Silently dropping `VpcConfig` would be a security hole.
+
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::members::Members;
+
+/// Lambda's name for this machine's architecture.
+pub(crate) const HOST_ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+
+/// Refuses the members of `CreateFunction`, `UpdateFunctionConfiguration` and `UpdateFunctionCode` that are
+/// not built. `function` is the name, which the default log group contains.
+pub(crate) fn refuse(members: &Members<'_>, function: &str) -> Result<(), Failure> {
+    let defaults = [
+        ("VpcConfig", json!({})),
+        ("TracingConfig", json!({ "Mode": "PassThrough" })),
+        ("DeadLetterConfig", json!({})),
+        ("KMSKeyArn", json!("")),
+        ("SourceKMSKeyArn", json!("")),
+        ("Layers", json!([])),
+        ("FileSystemConfigs", json!([])),
+        ("ImageConfig", json!({})),
+        ("CodeSigningConfigArn", json!("")),
+        ("PackageType", json!("Zip")),
+        ("Architectures", json!([HOST_ARCHITECTURE])),
+        ("SnapStart", json!({ "ApplyOn": "None" })),
+        ("LoggingConfig", json!({ "LogFormat": "Text", "LogGroup": format!("/aws/lambda/{function}") })),
+        ("TenancyConfig", json!(null)),
+        ("CapacityProviderConfig", json!(null)),
+        ("DurableConfig", json!(null)),
+        ("RuntimeConfig", json!(null)),
+        ("AcceleratorConfig", json!(null)),
+        ("PublishTo", json!(null)),
+        ("S3Bucket", json!(null)),
+        ("S3Key", json!(null)),
+        ("S3ObjectVersion", json!(null)),
+        ("S3ObjectStorageMode", json!(null)),
+        ("ImageUri", json!(null)),
+    ];
+    for (name, default) in defaults {
+        if let Some(value) = members.value(name)?
+            && !holds_default(&value, &default)
+        {
+            return Err(refusal(name, &default));
+        }
+    }
+    Ok(())
+}
+
+fn refusal(name: &str, default: &Value) -> Failure {
+    let hint = if is_empty(default) { String::new() } else { format!("; the only value accepted is {default}") };
+    Failure::invalid_parameter(format!("{name} is not supported by this server yet{hint}."))
+}
+
+/// Whether a value says nothing, or what is so anyway.
+fn holds_default(value: &Value, default: &Value) -> bool {
+    if is_empty(value) || value == default {
+        return true;
+    }
+    match value {
+        Value::Object(members) => {
+            members.iter().all(|(name, member)| holds_default(member, default.get(name).unwrap_or(&Value::Null)))
+        }
+        _ => false,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.values().all(is_empty),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: &str, refused: Option<&str>) {
+        let outcome = refuse(&Members::parse(body.as_bytes()).unwrap(), "hello");
+        match (outcome, refused) {
+            (Ok(()), None) => {}
+            (Err(failure), Some(name)) => {
+                assert_eq!(failure.code, "InvalidParameterValueException");
+                assert!(failure.message.starts_with(&format!("{name} is not supported")), "{body}: {}", failure.message);
+            }
+            (outcome, _) => panic!("{body}: {outcome:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_pass() {
+        check("{}", None);
+        check(r#"{"VpcConfig":{"SubnetIds":[],"SecurityGroupIds":[],"Ipv6AllowedForDualStack":false}}"#, None);
+        check(r#"{"TracingConfig":{"Mode":"PassThrough"},"DeadLetterConfig":{"TargetArn":""}}"#, None);
+        check(r#"{"SnapStart":{"ApplyOn":"None"},"Layers":[],"KMSKeyArn":"","ImageConfig":{"EntryPoint":[]}}"#, None);
+        check(r#"{"LoggingConfig":{"LogFormat":"Text","LogGroup":"/aws/lambda/hello"}}"#, None);
+        check(r#"{"PackageType":"Zip","FileSystemConfigs":[],"DurableConfig":null,"Surprise":{"a":1}}"#, None);
+        check(&format!(r#"{{"Architectures":["{HOST_ARCHITECTURE}"]}}"#), None);
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_built_is_refused_by_name() {
+        check(r#"{"VpcConfig":{"SubnetIds":["subnet-1"]}}"#, Some("VpcConfig"));
+        check(r#"{"TracingConfig":{"Mode":"Active"}}"#, Some("TracingConfig"));
+        check(r#"{"DeadLetterConfig":{"TargetArn":"arn:aws:sqs:us-east-1:1:q"}}"#, Some("DeadLetterConfig"));
+        check(r#"{"PackageType":"Image"}"#, Some("PackageType"));
+        check(r#"{"Architectures":["sparc"]}"#, Some("Architectures"));
+        check(r#"{"Layers":["arn:x"]}"#, Some("Layers"));
+        check(r#"{"SnapStart":{"ApplyOn":"PublishedVersions"}}"#, Some("SnapStart"));
+        check(r#"{"LoggingConfig":{"LogFormat":"JSON"}}"#, Some("LoggingConfig"));
+        check(r#"{"LoggingConfig":{"LogGroup":"mine"}}"#, Some("LoggingConfig"));
+        check(r#"{"S3Bucket":"code"}"#, Some("S3Bucket"));
+        check(r#"{"ImageUri":"repo/image"}"#, Some("ImageUri"));
+        check(r#"{"AcceleratorConfig":{"AcceleratorMemorySize":16}}"#, Some("AcceleratorConfig"));
+    }
+}

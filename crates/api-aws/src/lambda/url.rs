@@ -1,0 +1,206 @@
+//! Lambda API: CreateFunctionUrlConfig, GetFunctionUrlConfig, UpdateFunctionUrlConfig,
+//! DeleteFunctionUrlConfig, ListFunctionUrlConfigs.
+
+use functions::model::{Cors, UrlAuth, UrlView};
+use http::{Response, StatusCode};
+use sandbox::Body;
+use serde_json::{Map, Value, json as value};
+
+use super::{failed, function, json, max_items, no_content};
+use crate::constraint::Violations;
+use crate::failure::Failure;
+use crate::members::Members;
+use crate::request::Request;
+
+/// 201.
+pub(super) async fn create(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
+    let function = function(request, label)?;
+    let given = read(&request.body, true)?;
+    let auth = given.auth.unwrap_or(UrlAuth::None);
+    let created = request.api.functions.create_url(request.caller, &function, auth, given.cors).await;
+    let mut shape = shape(request, &created.map_err(failed(request))?);
+    shape.remove("LastModifiedTime");
+    Ok(json(StatusCode::CREATED, &Value::Object(shape)))
+}
+
+/// 200.
+pub(super) async fn update(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
+    let function = function(request, label)?;
+    let given = read(&request.body, false)?;
+    let updated = request.api.functions.update_url(request.caller, &function, given.auth, given.cors).await;
+    Ok(json(StatusCode::OK, &Value::Object(shape(request, &updated.map_err(failed(request))?))))
+}
+
+/// 200.
+pub(super) fn get(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
+    let function = function(request, label)?;
+    let view = request.api.functions.url(request.caller, &function).map_err(failed(request))?;
+    Ok(json(StatusCode::OK, &Value::Object(shape(request, &view))))
+}
+
+/// 204.
+pub(super) async fn delete(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
+    let function = function(request, label)?;
+    request.api.functions.delete_url(request.caller, &function).await.map_err(failed(request))?;
+    Ok(no_content())
+}
+
+/// A function has one URL at most until there are aliases.
+pub(super) fn list(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
+    let function = function(request, label)?;
+    max_items(request, 50, 50)?;
+    request.api.functions.get(request.caller, &function).map_err(failed(request))?;
+    let found = match request.api.functions.url(request.caller, &function) {
+        Ok(view) => vec![Value::Object(shape(request, &view))],
+        Err(error) if error.kind() == base::Kind::NotFound => Vec::new(),
+        Err(error) => return Err(failed(request)(error)),
+    };
+    Ok(json(StatusCode::OK, &value!({ "FunctionUrlConfigs": found })))
+}
+
+fn shape(request: &Request<'_>, view: &UrlView) -> Map<String, Value> {
+    let mut out = Map::new();
+    let mut add = |name: &str, value: Value| out.insert(name.to_owned(), value);
+    add("FunctionUrl", value!(address(&request.context.base_url, &view.url.id, request.api.region.as_str())));
+    add("FunctionArn", value!(view.function.to_string()));
+    add(
+        "AuthType",
+        match view.url.auth {
+            UrlAuth::None => value!("NONE"),
+        },
+    );
+    if let Some(cors) = view.url.cors.as_ref().filter(|cors| **cors != Cors::default()) {
+        add("Cors", value!(cors));
+    }
+    add("CreationTime", value!(view.url.created.to_rfc3339()));
+    add("LastModifiedTime", value!(view.url.modified.to_rfc3339()));
+    add("InvokeMode", value!("BUFFERED"));
+    out
+}
+
+/// The URL by host, at the scheme and port by which the client reached this server.
+fn address(base_url: &str, id: &str, region: &str) -> String {
+    let (scheme, authority) = base_url.split_once("://").unwrap_or(("http", base_url));
+    let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    match port {
+        Some(port) => format!("{scheme}://{id}.lambda-url.{region}.localhost:{port}/"),
+        None => format!("{scheme}://{id}.lambda-url.{region}.localhost/"),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Given {
+    auth: Option<UrlAuth>,
+    cors: Option<Cors>,
+}
+
+fn read(body: &[u8], auth_required: bool) -> Result<Given, Failure> {
+    let members = Members::parse(body)?;
+    let mut violations = Violations::default();
+    let auth = members.text("AuthType")?;
+    if auth_required {
+        violations.required("authType", auth.is_some());
+    }
+    if let Some(auth) = &auth {
+        violations.one_of("authType", auth, &["NONE", "AWS_IAM"]);
+    }
+    let mode = members.text("InvokeMode")?;
+    if let Some(mode) = &mode {
+        violations.one_of("invokeMode", mode, &["BUFFERED", "RESPONSE_STREAM"]);
+    }
+    let cors = members.object("Cors")?.map(|cors| read_cors(&cors, &mut violations)).transpose()?;
+    violations.finish()?;
+    if auth.as_deref() == Some("AWS_IAM") {
+        return Err(Failure::invalid_parameter(
+            "AuthType AWS_IAM is not supported by this server yet; the only value accepted is NONE (public).",
+        ));
+    }
+    if mode.as_deref() == Some("RESPONSE_STREAM") {
+        return Err(Failure::invalid_parameter(
+            "InvokeMode RESPONSE_STREAM is not supported by this server yet; web-server functions stream with BUFFERED too.",
+        ));
+    }
+    Ok(Given { auth: auth.map(|_| UrlAuth::None), cors })
+}
+
+/// Lambda API: Cors.
+fn read_cors(members: &Members<'_>, violations: &mut Violations) -> Result<Cors, Failure> {
+    let max_age = members.integer("MaxAge")?;
+    if let Some(max_age) = max_age {
+        violations.range("cors.maxAge", max_age, 0, 86_400);
+    }
+    let cors = Cors {
+        allow_credentials: members.boolean("AllowCredentials")?,
+        allow_headers: members.texts("AllowHeaders")?.unwrap_or_default(),
+        allow_methods: members.texts("AllowMethods")?.unwrap_or_default(),
+        allow_origins: members.texts("AllowOrigins")?.unwrap_or_default(),
+        expose_headers: members.texts("ExposeHeaders")?.unwrap_or_default(),
+        max_age: max_age.and_then(|seconds| u32::try_from(seconds).ok()),
+    };
+    for (member, list, longest) in [
+        ("cors.allowHeaders", &cors.allow_headers, 1024),
+        ("cors.allowOrigins", &cors.allow_origins, 253),
+        ("cors.exposeHeaders", &cors.expose_headers, 1024),
+    ] {
+        list.iter().for_each(|item| check_item(member, item, longest, violations));
+        check_count(member, list.len(), 100, violations);
+    }
+    for method in &cors.allow_methods {
+        violations.one_of("cors.allowMethods", method, &["GET", "PUT", "HEAD", "POST", "PATCH", "DELETE", "*"]);
+    }
+    check_count("cors.allowMethods", cors.allow_methods.len(), 6, violations);
+    Ok(cors)
+}
+
+/// Each becomes part of a response header: printable ASCII without spaces and commas.
+fn check_item(member: &str, item: &str, longest: usize, violations: &mut Violations) {
+    violations.length(member, item, 1, longest);
+    let printable = item.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+    violations.pattern(member, item, printable, "[!-+\\--~]+");
+}
+
+fn check_count(member: &str, count: usize, most: usize, violations: &mut Violations) {
+    if count > most {
+        violations.range(member, i64::try_from(count).unwrap_or(i64::MAX), 0, most as i64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_is_where_the_client_is() {
+        let id = "a".repeat(32);
+        for (base, expect) in [
+            ("http://127.0.0.1:9080", format!("http://{id}.lambda-url.us-east-1.localhost:9080/")),
+            ("http://localhost", format!("http://{id}.lambda-url.us-east-1.localhost/")),
+            ("http://[::1]:9080", format!("http://{id}.lambda-url.us-east-1.localhost:9080/")),
+            ("http://[::1]", format!("http://{id}.lambda-url.us-east-1.localhost/")),
+        ] {
+            assert_eq!(address(base, &id, "us-east-1"), expect);
+        }
+    }
+
+    fn check(body: &str, expect: &str) {
+        let shown = match read(body.as_bytes(), true) {
+            Ok(given) => format!("{given:?}"),
+            Err(failure) => format!("{}: {}", failure.code, failure.message),
+        };
+        assert!(shown.contains(expect), "{body}: {shown}");
+    }
+
+    #[test]
+    fn configurations_are_checked() {
+        check(r#"{"AuthType":"NONE"}"#, "Given { auth: Some(None), cors: None }");
+        check(r#"{"AuthType":"NONE","InvokeMode":"BUFFERED","Cors":{"AllowOrigins":["*"],"MaxAge":60}}"#, r#"allow_origins: ["*"]"#);
+        check("{}", "ValidationException: 1 validation error detected: Value null at 'authType'");
+        check(r#"{"AuthType":"AWS_IAM"}"#, "InvalidParameterValueException: AuthType AWS_IAM is not supported");
+        check(r#"{"AuthType":"MAYBE"}"#, "ValidationException");
+        check(r#"{"AuthType":"NONE","InvokeMode":"RESPONSE_STREAM"}"#, "InvalidParameterValueException: InvokeMode");
+        check(r#"{"AuthType":"NONE","Cors":{"MaxAge":86401}}"#, "'cors.maxAge'");
+        check(r#"{"AuthType":"NONE","Cors":{"AllowMethods":["OPTIONS"]}}"#, "'cors.allowMethods'");
+        check(r#"{"AuthType":"NONE","Cors":{"AllowOrigins":["a\r\nb"]}}"#, "'cors.allowOrigins'");
+        check(r#"{"AuthType":"NONE","Cors":{"AllowOrigins":"*"}}"#, "SerializationException");
+    }
+}

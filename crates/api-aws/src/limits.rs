@@ -1,0 +1,29 @@
+//! Every bound on what a request may bring, with its reason.
+
+/// Bytes of a synchronous event (Lambda quotas: 6 MB, in the exact number that its refusals name).
+pub(crate) const EVENT: usize = 6_291_556;
+
+/// Bytes of a request with a package in it: Lambda takes 50 MB of zip directly, base64 makes that a third
+/// longer, and the other members need a little.
+pub(crate) const UPLOAD: usize = 70_167_211;
+
+/// Bytes of any other request. The largest documented one is a few hundred kilobytes.
+pub(crate) const OTHER: usize = 1 << 20;
+
+/// Bytes of a decoded client context (Lambda API: Invoke, ClientContext).
+pub(crate) const CLIENT_CONTEXT: usize = 3_583;
+
+/// Milliseconds that a package's download link is good for, as with Lambda's.
+pub(crate) const LINK_LIFETIME_MS: i64 = 10 * 60 * 1000;
+
+/// Functions or versions in one page (Lambda API: ListFunctions).
+pub(crate) const FUNCTION_PAGE: usize = 50;
+
+/// Log events in one page (CloudWatch Logs API: FilterLogEvents, limit).
+pub(crate) const EVENTS_PAGE: usize = 10_000;
+
+/// Bytes of log events in one page (CloudWatch Logs API: 1 MB).
+pub(crate) const EVENTS_PAGE_BYTES: usize = 1 << 20;
+
+/// Log groups or streams in one page (CloudWatch Logs API: DescribeLogGroups, limit).
+pub(crate) const DESCRIBE_PAGE: usize = 50;

@@ -1,0 +1,436 @@
+//! `virga deploy PATH…`: look, pack, create or update, wait, give it a URL.
+//!
+//! What did not change is not sent: the package's digest and every setting are compared with what the
+//! server has. On an update only what a flag says changes; everything else stays as it is.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine;
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::show::{self, Urls};
+use super::{function_path, segment, text};
+use crate::client::Client;
+use crate::detect::{self, Contract, Detected, Family, Known};
+use crate::failure::{Failure, is_not_found};
+use crate::output::{self, Progress};
+use crate::package::Package;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A file or a folder; several deploy one function each
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The function's name (default: the file's or folder's)
+    #[arg(long)]
+    name: Option<String>,
+    /// An environment variable; may be repeated. Others that the function has stay
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    env: Vec<(String, String)>,
+    /// Memory in MB; below 128 it becomes the tag virga:memory
+    #[arg(long, value_name = "MB")]
+    memory: Option<u32>,
+    /// Seconds after which a call is given up
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+    /// What stands between the code and the host
+    #[arg(long, value_name = "KIND", value_parser = ["process", "wasm", "microvm"])]
+    isolation: Option<String>,
+    /// What runs it: python3.11, nodejs20.x, provided.al2023, wasm (default: found out)
+    #[arg(long)]
+    runtime: Option<String>,
+    /// Where it starts: module.function, or a web server's file (default: found out)
+    #[arg(long)]
+    handler: Option<String>,
+    /// How it is called (default: found out)
+    #[arg(long, value_enum)]
+    contract: Option<Contract>,
+    /// A tag, virga: ones included; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    tag: Vec<(String, String)>,
+    /// Do not make a public URL
+    #[arg(long)]
+    no_url: bool,
+}
+
+/// How long a deployment may take to become active.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Lambda wants a role and checks its form; nothing is assumed from it yet.
+const ROLE: &str = "arn:aws:iam::000000000000:role/virga";
+
+/// What is asked for, found out and said.
+struct Plan {
+    name: String,
+    detected: Detected,
+    package: Package,
+}
+
+/// What was done about a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Created,
+    Updated,
+    Unchanged,
+}
+
+/// Deploys each path.
+pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<()> {
+    if args.paths.len() > 1 && args.name.is_some() {
+        bail!("--name is for one function; {} paths were given", args.paths.len());
+    }
+    for path in &args.paths {
+        let plan = plan(path, args)?;
+        let progress = Progress::start(format!("deploying {}", plan.name));
+        let (action, configuration) = deploy(client, &plan, args, &progress).await?;
+        let urls = if args.no_url { None } else { Some(url(client, &plan.name).await?) };
+        drop(progress);
+        report(path, &plan, action, &configuration, urls.as_ref(), as_json)?;
+    }
+    Ok(())
+}
+
+fn plan(path: &Path, args: &Args) -> Result<Plan> {
+    let family = match &args.runtime {
+        Some(runtime) => Some(Family::of_runtime(runtime).with_context(|| unknown_runtime(runtime))?),
+        None => None,
+    };
+    let known = Known { family, handler: args.handler.clone(), contract: args.contract };
+    let detected = detect::detect(path, &known)?;
+    let name = args.name.clone().map_or_else(|| detect::name_of(path), Ok)?;
+    let package = Package::build(&detected.files)?;
+    Ok(Plan { name, detected, package })
+}
+
+fn unknown_runtime(runtime: &str) -> String {
+    format!("{runtime} is not a runtime: python3.MINOR, nodejsMAJOR.x, provided.al2023 and wasm are")
+}
+
+async fn deploy(client: &Client, plan: &Plan, args: &Args, progress: &Progress) -> Result<(Action, Value)> {
+    let existing = match client.lambda(Method::GET, &function_path(&plan.name, ""), None).await {
+        Ok(found) => Some(found),
+        Err(error) if is_not_found(&error) => None,
+        Err(error) => return Err(error),
+    };
+    let action = match existing {
+        None => {
+            progress.step(format!("uploading {}", plan.name));
+            let body = creation(plan, args).await?;
+            client.lambda(Method::POST, "/2015-03-31/functions", Some(&body)).await?;
+            Action::Created
+        }
+        Some(existing) => update(client, plan, args, &existing, progress).await?,
+    };
+    progress.step(format!("waiting for {} to be ready", plan.name));
+    Ok((action, wait(client, &plan.name).await?))
+}
+
+/// CreateFunction's body.
+async fn creation(plan: &Plan, args: &Args) -> Result<Value> {
+    let mut body = json!({
+        "FunctionName": plan.name,
+        "Runtime": runtime(plan, args, None).await?,
+        "Role": ROLE,
+        "Handler": plan.detected.handler,
+        "Code": { "ZipFile": base64(&plan.package.zip) },
+    });
+    let tags = tags(plan, args);
+    if !tags.is_empty() {
+        body["Tags"] = json!(tags);
+    }
+    if let Some(memory) = args.memory {
+        body["MemorySize"] = json!(memory.max(128));
+    }
+    if let Some(timeout) = args.timeout {
+        body["Timeout"] = json!(timeout);
+    }
+    if !args.env.is_empty() {
+        body["Environment"] = json!({ "Variables": args.env.iter().cloned().collect::<BTreeMap<_, _>>() });
+    }
+    Ok(body)
+}
+
+/// Brings what exists to what is asked for; settings first, so that new code starts with them.
+async fn update(client: &Client, plan: &Plan, args: &Args, existing: &Value, progress: &Progress) -> Result<Action> {
+    let now = &existing["Configuration"];
+    let failed = text(now, "State") == "Failed" || text(now, "LastUpdateStatus") == "Failed";
+    let new_code = failed || text(now, "CodeSha256") != plan.package.sha256();
+    let changes = changes(plan, args, now).await?;
+    let mut action = Action::Unchanged;
+    progress.step(format!("updating {}", plan.name));
+    settle(client, &plan.name).await?;
+    if retag(client, plan, args, existing).await? {
+        action = Action::Updated;
+        settle(client, &plan.name).await?;
+    }
+    if !changes.is_empty() {
+        let path = function_path(&plan.name, "/configuration");
+        client.lambda(Method::PUT, &path, Some(&Value::Object(changes))).await?;
+        action = Action::Updated;
+        settle(client, &plan.name).await?;
+    }
+    if new_code {
+        progress.step(format!("uploading {}", plan.name));
+        let body = json!({ "ZipFile": base64(&plan.package.zip) });
+        client.lambda(Method::PUT, &function_path(&plan.name, "/code"), Some(&body)).await?;
+        action = Action::Updated;
+    }
+    Ok(action)
+}
+
+/// Members of UpdateFunctionConfiguration that differ from what the server has.
+async fn changes(plan: &Plan, args: &Args, now: &Value) -> Result<Map<String, Value>> {
+    let mut wanted = Map::new();
+    wanted.insert("Runtime".to_owned(), json!(runtime(plan, args, Some(text(now, "Runtime"))).await?));
+    wanted.insert("Handler".to_owned(), json!(plan.detected.handler));
+    if let Some(memory) = args.memory {
+        wanted.insert("MemorySize".to_owned(), json!(memory.max(128)));
+    }
+    if let Some(timeout) = args.timeout {
+        wanted.insert("Timeout".to_owned(), json!(timeout));
+    }
+    wanted.retain(|member, value| now[member.as_str()] != *value);
+    let mut environment = now["Environment"]["Variables"].as_object().cloned().unwrap_or_default();
+    let before = environment.clone();
+    environment.extend(args.env.iter().map(|(key, value)| (key.clone(), json!(value))));
+    if environment != before {
+        wanted.insert("Environment".to_owned(), json!({ "Variables": environment }));
+    }
+    Ok(wanted)
+}
+
+/// Tags that a new function gets. What is the default for its runtime is not said.
+fn tags(plan: &Plan, args: &Args) -> BTreeMap<String, String> {
+    let mut tags = BTreeMap::new();
+    if plan.detected.contract != default_contract(plan.detected.family) {
+        tags.insert("virga:contract".to_owned(), plan.detected.contract.as_str().to_owned());
+    }
+    if let Some(isolation) = &args.isolation {
+        tags.insert("virga:isolation".to_owned(), isolation.clone());
+    }
+    if let Some(memory) = args.memory.filter(|memory| *memory < 128) {
+        tags.insert("virga:memory".to_owned(), memory.to_string());
+    }
+    tags.extend(args.tag.iter().cloned());
+    tags
+}
+
+fn default_contract(family: Family) -> Contract {
+    if family == Family::Wasm { Contract::Wasi } else { Contract::Lambda }
+}
+
+/// Sets tags that differ and takes away those that no longer hold. Whether anything changed.
+async fn retag(client: &Client, plan: &Plan, args: &Args, existing: &Value) -> Result<bool> {
+    let mut wanted = tags(plan, args);
+    let now = &existing["Tags"];
+    let mut gone = Vec::new();
+    let has = |key: &str| now[key].is_string();
+    if has("virga:contract") && !wanted.contains_key("virga:contract") {
+        gone.push("virga:contract");
+    }
+    if args.memory.is_some() && has("virga:memory") && !wanted.contains_key("virga:memory") {
+        gone.push("virga:memory");
+    }
+    wanted.retain(|key, value| now[key.as_str()].as_str() != Some(value.as_str()));
+    let path = format!("/2017-03-31/tags/{}", segment(text(&existing["Configuration"], "FunctionArn")));
+    if !gone.is_empty() {
+        let keys: Vec<String> = gone.iter().map(|key| format!("tagKeys={}", segment(key))).collect();
+        client.lambda(Method::DELETE, &format!("{path}?{}", keys.join("&")), None).await?;
+        settle(client, &plan.name).await?;
+    }
+    if !wanted.is_empty() {
+        client.lambda(Method::POST, &path, Some(&json!({ "Tags": wanted }))).await?;
+    }
+    Ok(!gone.is_empty() || !wanted.is_empty())
+}
+
+/// The runtime's full name: what was said, what the function has already, the newest found here.
+async fn runtime(plan: &Plan, args: &Args, now: Option<&str>) -> Result<String> {
+    if let Some(runtime) = &args.runtime {
+        return Ok(runtime.clone());
+    }
+    let family = plan.detected.family;
+    if let Some(now) = now.filter(|now| Family::of_runtime(now) == Some(family)) {
+        return Ok(now.to_owned());
+    }
+    let (prefix, what, example) = match family {
+        Family::Wasm => return Ok("wasm".to_owned()),
+        Family::Provided => return Ok("provided.al2023".to_owned()),
+        Family::Python => ("python", "Python 3", "python3.11"),
+        Family::Node => ("nodejs", "Node", "nodejs20.x"),
+    };
+    let newest = server::host::runtimes().await.into_iter().rfind(|name| name.starts_with(prefix));
+    newest.ok_or_else(|| anyhow!(no_interpreter(what, example)))
+}
+
+fn no_interpreter(what: &str, example: &str) -> String {
+    format!("no {what} was found on this machine: install it, or name the server's with --runtime, as in {example}")
+}
+
+/// Waits until no change is under way, whatever came of it: the next change may mend it.
+async fn settle(client: &Client, name: &str) -> Result<Value> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(10);
+    loop {
+        let now = client.lambda(Method::GET, &function_path(name, "/configuration"), None).await?;
+        if text(&now, "State") != "Pending" && text(&now, "LastUpdateStatus") != "InProgress" {
+            return Ok(now);
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(Failure::Function(format!("{name} is not ready after {} s", PATIENCE.as_secs())).into());
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+/// Waits until the function is active and its last update successful; says why if it will not be.
+async fn wait(client: &Client, name: &str) -> Result<Value> {
+    let now = settle(client, name).await?;
+    let reason = match (text(&now, "State"), text(&now, "LastUpdateStatus")) {
+        ("Failed", _) => text(&now, "StateReason"),
+        (_, "Failed") => text(&now, "LastUpdateStatusReason"),
+        _ => return Ok(now),
+    };
+    Err(Failure::Function(format!("{name} was not deployed: {reason}")).into())
+}
+
+/// The function's URLs; makes the URL configuration if there is none, and leaves one that exists as it is.
+async fn url(client: &Client, name: &str) -> Result<Urls> {
+    if let Some(urls) = show::urls(client, name).await? {
+        return Ok(urls);
+    }
+    let path = format!("/2021-10-31/functions/{}/url", segment(name));
+    let answer = client.lambda(Method::POST, &path, Some(&json!({ "AuthType": "NONE" }))).await?;
+    Ok(Urls::new(client, name, &answer))
+}
+
+fn report(
+    path: &Path,
+    plan: &Plan,
+    action: Action,
+    configuration: &Value,
+    urls: Option<&Urls>,
+    as_json: bool,
+) -> Result<()> {
+    for hint in &plan.detected.hints {
+        eprintln!("warning: {hint}");
+    }
+    if as_json {
+        return output::line(
+            json!({
+                "FunctionName": plan.name,
+                "FunctionArn": configuration["FunctionArn"],
+                "Runtime": configuration["Runtime"],
+                "Handler": configuration["Handler"],
+                "Contract": plan.detected.contract.as_str(),
+                "CodeSha256": configuration["CodeSha256"],
+                "Action": format!("{action:?}"),
+                "FunctionUrl": urls.map(|urls| urls.host.clone()),
+                "PathUrl": urls.and_then(|urls| urls.path.clone()),
+            })
+            .to_string(),
+        );
+    }
+    let (what, runtime) = (plan.detected.describe(), text(configuration, "Runtime"));
+    let size = plan.package.zip.len().div_ceil(1024);
+    let count = plan.package.count.map_or_else(String::new, |count| format!(", {count} files"));
+    output::line(format!("{}: {what}{count}, {size} KB", path.display()))?;
+    let done = match action {
+        Action::Created => "created",
+        Action::Updated => "updated",
+        Action::Unchanged => "unchanged",
+    };
+    output::line(format!("{} {} ({runtime})", output::colour(32, done), plan.name))?;
+    if let Some(urls) = urls {
+        output::line(format!("  {}", urls.host))?;
+        if let Some(path) = &urls.path {
+            output::line(format!("  {path}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn parse_pair(text: &str) -> Result<(String, String)> {
+    let (key, value) = text.split_once('=').ok_or_else(|| anyhow!("{text} is not of the form KEY=VALUE"))?;
+    if key.is_empty() {
+        bail!("{text} has no name before the =");
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::package::Files;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(line: &str) -> Args {
+        Line::parse_from(std::iter::once("deploy").chain(line.split_whitespace())).args
+    }
+
+    fn plan(family: Family, contract: Contract) -> Plan {
+        let detected = Detected {
+            family,
+            handler: "app.handler".to_owned(),
+            contract,
+            files: Files::Folder(PathBuf::new()),
+            hints: Vec::new(),
+        };
+        Plan { name: "app".to_owned(), detected, package: Package { zip: b"zip".to_vec(), count: Some(1) } }
+    }
+
+    #[tokio::test]
+    async fn creation_says_what_is_not_the_default() {
+        let args = args("x --env A=1 --env B=x=y --memory 64 --timeout 5 --runtime python3.11");
+        let body = creation(&plan(Family::Python, Contract::Http), &args).await.unwrap();
+        assert_eq!(body["MemorySize"], 128);
+        assert_eq!(body["Timeout"], 5);
+        assert_eq!(body["Environment"]["Variables"], json!({ "A": "1", "B": "x=y" }));
+        assert_eq!(body["Tags"], json!({ "virga:contract": "http", "virga:memory": "64" }));
+        assert_eq!(body["Code"]["ZipFile"], "emlw");
+        let plain = creation(&plan(Family::Wasm, Contract::Wasi), &self::args("x")).await.unwrap();
+        assert!(plain.get("Tags").is_none() && plain.get("MemorySize").is_none());
+        assert_eq!(plain["Runtime"], "wasm");
+    }
+
+    #[tokio::test]
+    async fn an_update_changes_what_was_said_and_keeps_the_rest() {
+        let now = json!({
+            "Runtime": "provided.al2", "Handler": "app.handler", "MemorySize": 256, "Timeout": 3,
+            "Environment": { "Variables": { "A": "1" } },
+        });
+        let plan = plan(Family::Provided, Contract::Lambda);
+        for (line, expect) in [
+            ("x", json!({})),
+            ("x --memory 256 --env A=1", json!({})),
+            ("x --timeout 9", json!({ "Timeout": 9 })),
+            ("x --env B=2", json!({ "Environment": { "Variables": { "A": "1", "B": "2" } } })),
+            ("x --runtime provided.al2023", json!({ "Runtime": "provided.al2023" })),
+        ] {
+            assert_eq!(Value::Object(changes(&plan, &args(line), &now).await.unwrap()), expect, "{line}");
+        }
+    }
+
+    #[test]
+    fn pairs() {
+        assert_eq!(parse_pair("A=b=c").unwrap(), ("A".to_owned(), "b=c".to_owned()));
+        assert!(parse_pair("A").is_err() && parse_pair("=x").is_err());
+    }
+}

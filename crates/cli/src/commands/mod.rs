@@ -1,0 +1,49 @@
+//! One file a command. Each is a client of the API that SDKs use; only `serve` and `doctor` are not.
+
+pub(crate) mod delete;
+pub(crate) mod deploy;
+pub(crate) mod doctor;
+pub(crate) mod invoke;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod serve;
+pub(crate) mod show;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What may stand in a path segment as it is (RFC 3986: unreserved).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Text as one segment of a path or one value of a query.
+fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// `/2015-03-31/functions/NAME` with the rest behind it. `NAME:QUALIFIER` becomes a query.
+fn function_path(function: &str, rest: &str) -> String {
+    let qualified = (!function.starts_with("arn:")).then(|| function.split_once(':')).flatten();
+    match qualified {
+        Some((name, qualifier)) => {
+            format!("/2015-03-31/functions/{}{rest}?Qualifier={}", segment(name), segment(qualifier))
+        }
+        None => format!("/2015-03-31/functions/{}{rest}", segment(function)),
+    }
+}
+
+/// A member that is text, or nothing.
+fn text<'a>(value: &'a serde_json::Value, member: &str) -> &'a str {
+    value[member].as_str().unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::function_path;
+
+    #[test]
+    fn names_and_qualifiers() {
+        assert_eq!(function_path("hello", ""), "/2015-03-31/functions/hello");
+        assert_eq!(function_path("hello:7", "/x"), "/2015-03-31/functions/hello/x?Qualifier=7");
+        assert_eq!(function_path("a/../b", ""), "/2015-03-31/functions/a%2F..%2Fb");
+        assert_eq!(function_path("arn:aws:x:1", ""), "/2015-03-31/functions/arn%3Aaws%3Ax%3A1");
+    }
+}

@@ -1,0 +1,136 @@
+//! `virga serve`: flags become the server's configuration.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use server::{Config, FirstStart, LogFormat, MissingLimits};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where functions and AWS-style APIs are answered
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9080", value_parser = parse_address)]
+    listen: SocketAddr,
+    /// Where /metrics, /healthz and /readyz are answered
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9081", value_parser = parse_address)]
+    admin: SocketAddr,
+    /// Instances of all functions together
+    #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    max_instances: u32,
+    /// Memory limits of all instances together, MB (default: three quarters of the host's memory)
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(16..))]
+    max_memory_mb: Option<u64>,
+    /// Calls of one function that may wait for an instance; more are answered 429
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    max_queue: u32,
+    /// Seconds that a call may wait for an instance
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    queue_timeout_s: u32,
+    /// Seconds that initialisation may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    init_timeout_s: u32,
+    /// Seconds after which an idle instance is stopped, where the function does not say
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    idle_timeout_s: u32,
+    /// Seconds that calls under way get to end when the server is told to stop
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    drain_s: u32,
+    /// What to do where the host cannot enforce a limit (`virga doctor` lists them)
+    #[arg(long, value_enum, default_value_t = Missing::Degrade)]
+    missing_limits: Missing,
+    /// Let functions tagged virga:egress=host use the host's network
+    #[arg(long)]
+    allow_host_egress: bool,
+    /// How the server's own log is written to standard error (what is in it: VIRGA_LOG, as in info,functions=debug)
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+}
+
+/// `--missing-limits`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Missing {
+    /// Run without that limit and say so
+    Degrade,
+    /// Do not run processes at all
+    Refuse,
+}
+
+/// `--log-format`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One object a line
+    Json,
+}
+
+/// Serves until told to stop.
+pub(crate) fn run(args: &Args, data: &Path) -> Result<()> {
+    server::serve(config(args, data)?)
+}
+
+fn config(args: &Args, data: &Path) -> Result<Config> {
+    let env = |name: &str| match std::env::var(name) {
+        Ok(value) if value.is_empty() => Ok(None),
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(error) => Err(error).context(name.to_owned()),
+    };
+    Ok(Config {
+        data_dir: PathBuf::from(data),
+        listen: args.listen,
+        admin: args.admin,
+        first_start: FirstStart {
+            access_key_id: env("VIRGA_ACCESS_KEY_ID")?,
+            secret_access_key: env("VIRGA_SECRET_ACCESS_KEY")?,
+            account_id: env("VIRGA_ACCOUNT_ID")?,
+            region: env("VIRGA_REGION")?,
+        },
+        max_instances: args.max_instances,
+        max_memory_mb: args.max_memory_mb,
+        max_queue: args.max_queue,
+        queue_timeout_s: args.queue_timeout_s,
+        init_timeout_s: args.init_timeout_s,
+        idle_timeout_s: args.idle_timeout_s,
+        drain_s: args.drain_s,
+        missing_limits: match args.missing_limits {
+            Missing::Degrade => MissingLimits::Degrade,
+            Missing::Refuse => MissingLimits::Refuse,
+        },
+        allow_host_egress: args.allow_host_egress,
+        log_format: match args.log_format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        },
+        log_filter: env("VIRGA_LOG")?,
+    })
+}
+
+/// `HOST:PORT`; a name is looked up.
+fn parse_address(text: &str) -> Result<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let mut found = match text.to_socket_addrs() {
+        Ok(found) => found,
+        Err(error) => bail!("{text} is not HOST:PORT: {error}"),
+    };
+    found.next().with_context(|| format!("{text} has no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_address;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(parse_address("127.0.0.1:0").unwrap().to_string(), "127.0.0.1:0");
+        assert_eq!(parse_address("[::1]:80").unwrap().to_string(), "[::1]:80");
+        assert_eq!(parse_address("localhost:81").unwrap().port(), 81);
+        for bad in ["", "9080", "127.0.0.1", "127.0.0.1:70000", "a b:1"] {
+            assert!(parse_address(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `virga show NAME`
+
+use anyhow::Result;
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{function_path, segment, text};
+use crate::client::Client;
+use crate::failure::is_not_found;
+use crate::output;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The function
+    name: String,
+}
+
+/// Prints one function's configuration, tags and URLs.
+pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<()> {
+    let function = client.lambda(Method::GET, &function_path(&args.name, ""), None).await?;
+    let configuration = &function["Configuration"];
+    let urls = urls(client, text(configuration, "FunctionName")).await?;
+    if as_json {
+        return output::json(&json!({
+            "Configuration": configuration,
+            "Tags": function["Tags"],
+            "FunctionUrl": urls.as_ref().map(|urls| urls.host.clone()),
+            "PathUrl": urls.as_ref().and_then(|urls| urls.path.clone()),
+        }));
+    }
+    output::raw(output::table(&rows(configuration, &function["Tags"], urls.as_ref())).as_bytes())
+}
+
+fn rows(configuration: &Value, tags: &Value, urls: Option<&Urls>) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: String| {
+        if !value.is_empty() {
+            rows.push(vec![name.to_owned(), value]);
+        }
+    };
+    let of = |member: &str| text(configuration, member).to_owned();
+    row("name", of("FunctionName"));
+    row("arn", of("FunctionArn"));
+    row("description", of("Description"));
+    row("runtime", of("Runtime"));
+    row("handler", of("Handler"));
+    row("memory", format!("{} MB", configuration["MemorySize"]));
+    row("timeout", format!("{} s", configuration["Timeout"]));
+    row("code", format!("{} bytes, sha256 {}", configuration["CodeSize"], text(configuration, "CodeSha256")));
+    row("state", [of("State"), of("StateReason")].join(" ").trim().to_owned());
+    row("last update", [of("LastUpdateStatus"), of("LastUpdateStatusReason")].join(" ").trim().to_owned());
+    row("modified", of("LastModified"));
+    for (key, value) in configuration["Environment"]["Variables"].as_object().into_iter().flatten() {
+        row("env", format!("{key}={}", value.as_str().unwrap_or("")));
+    }
+    for (key, value) in tags.as_object().into_iter().flatten() {
+        row("tag", format!("{key}={}", value.as_str().unwrap_or("")));
+    }
+    if let Some(urls) = urls {
+        row("url", urls.host.clone());
+        row("path url", urls.path.clone().unwrap_or_default());
+    }
+    rows
+}
+
+/// Where a function with a URL configuration answers.
+pub(crate) struct Urls {
+    /// By host name; needs a resolver that knows `*.localhost` (curl and browsers do).
+    pub(crate) host: String,
+    /// By path, for everybody else; only from the same machine.
+    pub(crate) path: Option<String>,
+}
+
+impl Urls {
+    /// From GetFunctionUrlConfig's answer.
+    pub(crate) fn new(client: &Client, name: &str, answer: &Value) -> Self {
+        let connection = client.connection();
+        let path = connection.is_local().then(|| format!("{}/_fn/{name}/", connection.endpoint));
+        Self { host: text(answer, "FunctionUrl").to_owned(), path }
+    }
+}
+
+/// The function's URLs, if it has a URL configuration.
+pub(crate) async fn urls(client: &Client, name: &str) -> Result<Option<Urls>> {
+    let path = format!("/2021-10-31/functions/{}/url", segment(name));
+    match client.lambda(Method::GET, &path, None).await {
+        Ok(answer) => Ok(Some(Urls::new(client, name, &answer))),
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,239 @@
+//! Packages on disk: blobs as uploaded, and the folders they unpack to.
+//!
+//! A package's folder is `code_dir/<digest>` and appears by a rename, so it is whole or absent. A package is
+//! kept while a version refers to it or an upload has it pinned; both are counts under one short lock, and
+//! files are made and removed under a lock per digest, so that a removal never meets a new upload of the
+//! same bytes. What a crash leaves is removed when the store is opened.
+//!
+//! `code_dir` itself lies in the data directory, which only the server's user may enter; inside, everything is
+//! readable by all, because instances run as other users and see it through a mount.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use store::Blobs;
+use tokio::sync::Semaphore;
+
+use crate::model::CodeRef;
+use crate::package;
+use crate::{Error, limits};
+
+/// Where half-unpacked packages are, inside `code_dir`.
+const STAGING: &str = ".staging";
+
+/// Cheap to share behind an `Arc`.
+pub(crate) struct CodeStore {
+    dir: PathBuf,
+    blobs: Blobs,
+    unpacking: Semaphore,
+    counts: Mutex<HashMap<String, usize>>,
+    file_locks: [tokio::sync::Mutex<()>; 16],
+}
+
+impl CodeStore {
+    /// Opens or makes the folder; what was being unpacked when the server died is gone afterwards.
+    pub(crate) fn open(dir: PathBuf, blobs: Blobs) -> Result<Self, Error> {
+        fs::create_dir_all(&dir).map_err(Error::internal)?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).map_err(Error::internal)?;
+        let staging = dir.join(STAGING);
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(Error::internal)?;
+        }
+        fs::create_dir(&staging).map_err(Error::internal)?;
+        Ok(Self {
+            dir,
+            blobs,
+            unpacking: Semaphore::new(limits::UNPACKING_AT_ONCE),
+            counts: Mutex::default(),
+            file_locks: Default::default(),
+        })
+    }
+
+    /// The folder of a package.
+    pub(crate) fn folder(&self, digest: &str) -> PathBuf {
+        self.dir.join(digest)
+    }
+
+    /// The package as uploaded.
+    pub(crate) async fn package(&self, digest: &str) -> Result<Bytes, Error> {
+        self.blobs.get(digest).await?.ok_or_else(|| Error::internal(format!("package {digest} is missing")))
+    }
+
+    /// Counts one more version that refers to the package.
+    pub(crate) fn retain(&self, digest: &str) {
+        *self.counts.lock().entry(digest.to_owned()).or_default() += 1;
+    }
+
+    /// Counts one fewer. Nothing is removed before [`CodeStore::collect`].
+    pub(crate) fn release(&self, digest: &str) {
+        let mut counts = self.counts.lock();
+        if let Some(count) = counts.get_mut(digest) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(digest);
+            }
+        }
+    }
+
+    /// Checks a package without keeping anything of it.
+    pub(crate) async fn check(&self, zip: Bytes) -> Result<CodeRef, Error> {
+        let (code, staged) = self.unpack(zip).await?;
+        drop(staged);
+        Ok(code)
+    }
+
+    /// Takes a package in: durable as a blob, unpacked in its folder. It stays while the pin or a version does.
+    pub(crate) async fn take_in(self: &Arc<Self>, zip: Bytes) -> Result<Pin, Error> {
+        let (code, staged) = self.unpack(zip.clone()).await?;
+        self.retain(&code.digest);
+        let pin = Pin { store: Arc::clone(self), code };
+        let kept = self.keep(zip, &pin.code.digest, staged).await;
+        match kept {
+            Ok(()) => Ok(pin),
+            Err(error) => {
+                pin.let_go().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn keep(&self, zip: Bytes, digest: &str, staged: Staged) -> Result<(), Error> {
+        let _files = self.file_lock(digest).lock().await;
+        self.blobs.put(zip).await?;
+        let folder = self.folder(digest);
+        if folder.exists() {
+            return Ok(());
+        }
+        staged.rename_to(&folder)
+    }
+
+    /// Makes the folder again from the blob, if it is not there.
+    pub(crate) async fn restore(&self, digest: &str) -> Result<(), Error> {
+        let folder = self.folder(digest);
+        if folder.exists() {
+            return Ok(());
+        }
+        let (code, staged) = self.unpack(self.package(digest).await?).await?;
+        if code.digest != digest {
+            return Err(Error::internal(format!("package {digest} does not hold what its name says")));
+        }
+        staged.rename_to(&folder)
+    }
+
+    /// Removes the package if nothing refers to it any more.
+    pub(crate) async fn collect(&self, digest: &str) {
+        let _files = self.file_lock(digest).lock().await;
+        if self.counts.lock().contains_key(digest) {
+            return;
+        }
+        let folder = self.folder(digest);
+        if let Err(error) = remove_folder(folder).await {
+            tracing::warn!(digest, %error, "the folder of an unused package could not be removed");
+        }
+        if let Err(error) = self.blobs.remove(digest).await {
+            tracing::warn!(digest, %error, "an unused package could not be removed");
+        }
+    }
+
+    /// Removes every package but these, and makes missing folders again. At start.
+    pub(crate) async fn sweep(&self, referenced: &HashSet<String>) -> Result<(), Error> {
+        for digest in self.blobs.list().await? {
+            if !referenced.contains(&digest) {
+                self.blobs.remove(&digest).await?;
+            }
+        }
+        let mut present = HashSet::new();
+        for entry in fs::read_dir(&self.dir).map_err(Error::internal)? {
+            let name = entry.map_err(Error::internal)?.file_name().to_string_lossy().into_owned();
+            if name == STAGING {
+                continue;
+            }
+            if referenced.contains(&name) {
+                present.insert(name);
+            } else {
+                remove_folder(self.dir.join(&name)).await.map_err(Error::internal)?;
+            }
+        }
+        for digest in referenced.difference(&present) {
+            if let Err(error) = self.restore(digest).await {
+                tracing::error!(digest, %error, "a package could not be unpacked again");
+            }
+        }
+        Ok(())
+    }
+
+    async fn unpack(&self, zip: Bytes) -> Result<(CodeRef, Staged), Error> {
+        let _permit = self.unpacking.acquire().await.map_err(Error::internal)?;
+        let staged = Staged::new(&self.dir)?;
+        // The folder's guard goes with the work: a caller that gives up does not pull it from under it.
+        tokio::task::spawn_blocking(move || {
+            package::unpack(&zip, &staged.path)?;
+            let digest = hex::encode(Sha256::digest(&zip));
+            Ok((CodeRef { digest, size: zip.len() as u64 }, staged))
+        })
+        .await
+        .map_err(Error::internal)?
+    }
+
+    fn file_lock(&self, digest: &str) -> &tokio::sync::Mutex<()> {
+        let first = digest.bytes().next().unwrap_or_default();
+        &self.file_locks[usize::from(first) % self.file_locks.len()]
+    }
+}
+
+/// Keeps a package that no version refers to yet.
+pub(crate) struct Pin {
+    store: Arc<CodeStore>,
+    pub(crate) code: CodeRef,
+}
+
+impl Pin {
+    /// Gives the pin up; the package goes unless a version refers to it by now.
+    pub(crate) async fn let_go(self) {
+        self.store.release(&self.code.digest);
+        self.store.collect(&self.code.digest).await;
+    }
+}
+
+/// A folder under staging; removed with the value unless it was renamed away.
+struct Staged {
+    path: PathBuf,
+}
+
+impl Staged {
+    fn new(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(STAGING).join(base::RequestId::random().to_string());
+        fs::create_dir(&path).map_err(Error::internal)?;
+        let staged = Self { path };
+        fs::set_permissions(&staged.path, fs::Permissions::from_mode(0o755)).map_err(Error::internal)?;
+        Ok(staged)
+    }
+
+    fn rename_to(self, folder: &Path) -> Result<(), Error> {
+        fs::rename(&self.path, folder).map_err(Error::internal)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        match fs::remove_dir_all(&self.path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "a staging folder could not be removed"),
+        }
+    }
+}
+
+async fn remove_folder(folder: PathBuf) -> std::io::Result<()> {
+    let removed = tokio::task::spawn_blocking(move || fs::remove_dir_all(folder)).await;
+    match removed.map_err(std::io::Error::other)? {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,94 @@
+//! Every constant with the reason for its value.
+//!
+//! "Lambda quotas" is the page of that name in the AWS Lambda developer guide, "Lambda API" its API
+//! reference. What has no source there protects the host, and says so.
+
+use std::time::Duration;
+
+/// Bytes of a zip uploaded directly (Lambda quotas: 50 MB).
+pub(crate) const ZIPPED_BYTES: usize = 50 << 20;
+
+/// Bytes of a package unpacked (Lambda quotas: 250 MB).
+pub(crate) const UNZIPPED_BYTES: u64 = 250 << 20;
+
+/// Entries of a package. Protects the host's inodes and this process's memory; the largest packages seen
+/// in the wild have a few ten thousand.
+pub(crate) const PACKAGE_ENTRIES: usize = 100_000;
+
+/// Bytes of one path in a package (Linux: PATH_MAX, less the folder in front).
+pub(crate) const PATH_BYTES: usize = 2048;
+
+/// Bytes of one name in a package (Linux: NAME_MAX).
+pub(crate) const NAME_BYTES: usize = 255;
+
+/// Links followed before a chain counts as a loop (Linux: MAXSYMLINKS).
+pub(crate) const LINK_HOPS: usize = 40;
+
+/// Packages unpacked at the same time: they cost a core and disk bandwidth each.
+pub(crate) const UNPACKING_AT_ONCE: usize = 2;
+
+/// Versions prepared at the same time: compiling a component takes all it gets.
+pub(crate) const PREPARING_AT_ONCE: usize = 2;
+
+/// Bytes of an event and of its answer (Lambda quotas: 6 MB each; the exact number is the service's own).
+pub(crate) const PAYLOAD_BYTES: usize = 6_291_556;
+
+/// Bytes of all environment variables together (Lambda quotas: 4 KB).
+pub(crate) const ENVIRONMENT_BYTES: usize = 4096;
+
+/// `Timeout`, seconds (Lambda API: CreateFunction).
+pub(crate) const TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=900;
+
+/// `MemorySize`, MB (Lambda API: CreateFunction).
+pub(crate) const MEMORY_MB: std::ops::RangeInclusive<u32> = 128..=10_240;
+
+/// `EphemeralStorage`, MB (Lambda API: CreateFunction).
+pub(crate) const EPHEMERAL_MB: std::ops::RangeInclusive<u32> = 512..=10_240;
+
+/// Characters of a description (Lambda API: CreateFunction).
+pub(crate) const DESCRIPTION_CHARS: usize = 256;
+
+/// Bytes of a handler (Lambda API: CreateFunction).
+pub(crate) const HANDLER_BYTES: usize = 128;
+
+/// Bytes of a function's name (Lambda API: CreateFunction).
+pub(crate) const NAME_CHARS: usize = 64;
+
+/// Tags of a function (Lambda: Using tags).
+pub(crate) const TAGS: usize = 50;
+
+/// Characters of a tag's key (Lambda: Using tags).
+pub(crate) const TAG_KEY_CHARS: usize = 128;
+
+/// Characters of a tag's value (Lambda: Using tags).
+pub(crate) const TAG_VALUE_CHARS: usize = 256;
+
+/// Items of a page of a listing (Lambda API: ListFunctions answers at most 50 whatever was asked for).
+pub(crate) const PAGE_ITEMS: usize = 50;
+
+/// Calls in flight per web-server instance: what scaling aims at. Cloud Run's default is 80.
+pub(crate) const SOFT_CONCURRENCY_HTTP: u32 = 80;
+
+/// Calls in flight per web-server instance: never exceeded.
+pub(crate) const HARD_CONCURRENCY_HTTP: u32 = 100;
+
+/// Calls in flight per version in WebAssembly: each is an instance of its own inside the one handle.
+pub(crate) const CONCURRENCY_WASM: u32 = 1000;
+
+/// Where a web server listens when nothing is said: what Cloud Run and its kin tell it.
+pub(crate) const PORT: u16 = 8080;
+
+/// Processes and threads of an instance (Lambda quotas: 1,024).
+pub(crate) const PIDS: u32 = 1024;
+
+/// How long an instance's credentials last.
+pub(crate) const SESSION: Duration = Duration::from_secs(12 * 3600);
+
+/// An idle instance older than this is stopped, so that none outlives its credentials.
+pub(crate) const INSTANCE_AGE: Duration = Duration::from_secs(10 * 3600);
+
+/// How often idle instances are looked for.
+pub(crate) const REAP_EVERY: Duration = Duration::from_secs(1);
+
+/// After how long a refused caller should try again: a start takes about as long.
+pub(crate) const RETRY_AFTER_MS: u64 = 1000;

@@ -1,0 +1,103 @@
+//! An instance in a pool, and a call's place on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use observe::LogStream;
+use parking_lot::Mutex;
+use sandbox::Instance;
+use tokio::task::AbortHandle;
+
+use super::Pool;
+use super::caps::Room;
+
+/// An instance. Counts are changed under the pool's lock only; they are atomics so that the lock need not own
+/// every slot.
+pub(crate) struct Slot {
+    pub(super) instance: Arc<dyn Instance>,
+    pub(super) log: Arc<LogStream>,
+    /// Calls under way.
+    pub(super) in_flight: AtomicU32,
+    /// Gets no new call, and is stopped after its last one.
+    pub(super) retired: AtomicBool,
+    /// When it came up.
+    pub(super) born: Instant,
+    /// When its last call ended.
+    pub(super) last_used: Mutex<Instant>,
+    /// How long it took to come up, until its first call has reported that.
+    pub(super) init: Mutex<Option<Duration>>,
+    /// Its share of the host's caps.
+    pub(super) room: Mutex<Option<Room>>,
+    /// Waits for it to end by itself.
+    pub(super) watcher: Mutex<Option<AbortHandle>>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(watcher) = self.watcher.get_mut().take() {
+            watcher.abort();
+        }
+    }
+}
+
+/// A place on an instance for one call. Dropping it gives the place back.
+pub(crate) struct Lease {
+    pub(super) pool: Arc<Pool>,
+    pub(super) slot: Arc<Slot>,
+}
+
+impl Lease {
+    pub(super) fn new(pool: Arc<Pool>, slot: Arc<Slot>) -> Self {
+        pool.meter().running(1);
+        pool.host().call_began();
+        Self { pool, slot }
+    }
+
+    /// The instance.
+    pub(crate) fn instance(&self) -> &Arc<dyn Instance> {
+        &self.slot.instance
+    }
+
+    /// Its log.
+    pub(crate) fn log(&self) -> &LogStream {
+        &self.slot.log
+    }
+
+    /// The pool it is in.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// How long the instance took to come up, for the first call that asks.
+    pub(crate) fn take_init(&self) -> Option<Duration> {
+        self.slot.init.lock().take()
+    }
+
+    /// The instance gets no new call from now on; it is stopped when its last call has given its place back.
+    pub(crate) fn retire(&self) {
+        self.pool.retire(&self.slot);
+    }
+
+    /// Retires the instance and stops it now, whatever else runs on it.
+    pub(crate) async fn kill(&self) {
+        self.retire();
+        self.slot.instance.stop().await;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.meter().running(-1);
+        *self.slot.last_used.lock() = Instant::now();
+        self.pool.give_back(&self.slot);
+        self.pool.host().call_ended();
+    }
+}
+
+impl Slot {
+    /// Whether it has nothing to do since `moment`.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.in_flight.load(Ordering::Relaxed) == 0).then(|| *self.last_used.lock())
+    }
+}

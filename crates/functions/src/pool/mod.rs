@@ -1,0 +1,23 @@
+//! Instances of one version, and who gets them.
+//!
+//! A [`Target`] is what calls of a version get; its [`Pool`] is made by the first call, so that a function
+//! nobody calls costs no more than its configuration. A call takes a [`Lease`] on an instance (`Slot`): at
+//! once where one is free, else after waiting in line. The line is first in, first out and bounded; whoever
+//! is at its head gets whatever becomes free first, whether or not a start was made on his account.
+//!
+//! There is no global lock: a pool's mutex is held for a few dozen instructions and never over an await.
+//! What pools share is in [`Host`]: caps, the line of pools that want room, the reaper.
+//!
+//! Absent: scaling ahead of demand, freezing, instances on other machines.
+
+mod caps;
+mod host;
+mod lease;
+mod line;
+mod start;
+mod version;
+
+pub(crate) use host::Host;
+pub(crate) use lease::Lease;
+pub(crate) use start::FailedStart;
+pub(crate) use version::{Plan, Pool, Refusal, Target};

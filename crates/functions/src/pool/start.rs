@@ -1,0 +1,161 @@
+//! Bringing an instance up: room, a specification, the back end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::time::{Duration, Instant};
+
+use base::{FunctionArn, InstanceId};
+use observe::LogStream;
+use parking_lot::Mutex;
+use sandbox::{Instance, Limits, LogSink, Spec, StartError};
+
+use super::Pool;
+use super::caps::Room;
+use super::lease::Slot;
+use crate::{environment, limits, report};
+
+/// How an instance came not to be, with what its call's report needs.
+pub(crate) struct FailedStart {
+    pub(crate) error: StartError,
+    pub(crate) log: Arc<LogStream>,
+    pub(crate) init: Duration,
+}
+
+struct Sink(Arc<LogStream>);
+
+impl LogSink for Sink {
+    fn write(&self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+}
+
+/// Finds room, if need be by stopping an idle instance of another version, and starts an instance.
+pub(super) async fn bring_up(pool: Arc<Pool>) {
+    let mut guard = Counted { pool: Some(Arc::clone(&pool)) };
+    let memory = pool.plan().configuration.memory_bytes();
+    let host = Arc::clone(pool.host());
+    if !host.caps.possible(memory) {
+        guard.pool = None;
+        pool.cannot_start("The function's memory limit is above what this server has for all instances together.");
+        return;
+    }
+    let room = loop {
+        if let Some(room) = host.caps.take(memory) {
+            break room;
+        }
+        // Without anybody waiting this start is a luxury that nobody else pays for.
+        let victim = if pool.is_wanted() { host.pick_victim(&pool) } else { None };
+        match victim {
+            Some((other, slot)) => other.stop_now(&slot).await,
+            None => {
+                guard.pool = None;
+                pool.starve();
+                return;
+            }
+        }
+    };
+    guard.pool = None;
+    start(pool, room).await;
+}
+
+/// Keeps the count of starts right if the task ends early.
+struct Counted {
+    pool: Option<Arc<Pool>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.cannot_start("The instance could not be started.");
+        }
+    }
+}
+
+async fn start(pool: Arc<Pool>, room: Room) {
+    let mut guard = Counted { pool: Some(Arc::clone(&pool)) };
+    let (host, plan) = (Arc::clone(pool.host()), Arc::clone(pool.plan()));
+    let instance = InstanceId::random();
+    let stream = format!("{}/[{}]{instance}", host.clock.now().to_date_path(), plan.configuration.version);
+    let group = environment::log_group(&plan.arn.name);
+    let log = Arc::new(host.logs.stream(&plan.arn.account, &group, &stream));
+    log.begin_tail();
+    log.line(&format!("INIT_START Runtime Version: {}", plan.artifact.runtime));
+    let spec = Arc::new(specification(&pool, instance, &stream, &log));
+    let Some(backend) = host.backend(plan.configuration.settings.isolation) else { return };
+    let began = Instant::now();
+    let mut stopped = host.stopped.subscribe();
+    let started = tokio::select! {
+        started = backend.start(spec) => started,
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+    };
+    let init = began.elapsed();
+    guard.pool = None;
+    match started {
+        Ok(instance) => {
+            pool.meter().cold_start(init);
+            pool.arrived(Arc::new(slot(instance, log, init, room)));
+        }
+        Err(error) => {
+            drop(room);
+            pool.meter().init_error();
+            log.flush();
+            failed(&pool, FailedStart { error, log, init });
+            host.feed();
+        }
+    }
+}
+
+fn failed(pool: &Arc<Pool>, failure: FailedStart) {
+    match &failure.error {
+        StartError::Sandbox(error) => {
+            let detail = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::error!(function = %pool.plan().arn, %error, detail, "an instance could not be started");
+            pool.cannot_start("The host could not start an instance of the function.");
+        }
+        StartError::TimedOut => {
+            failure.log.line(&report::init_timeout(failure.init));
+            pool.start_failed(failure);
+        }
+        _ => pool.start_failed(failure),
+    }
+}
+
+fn slot(instance: Arc<dyn Instance>, log: Arc<LogStream>, init: Duration, room: Room) -> Slot {
+    let now = Instant::now();
+    Slot {
+        instance,
+        log,
+        in_flight: AtomicU32::new(0),
+        retired: AtomicBool::new(false),
+        born: now,
+        last_used: Mutex::new(now),
+        init: Mutex::new(Some(init)),
+        room: Mutex::new(Some(room)),
+        watcher: Mutex::default(),
+    }
+}
+
+fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogStream>) -> Spec {
+    let (plan, host) = (pool.plan(), pool.host());
+    let configuration = &*plan.configuration;
+    let function: FunctionArn = plan.arn.clone();
+    let credentials = host.iam.function_session(&function, limits::SESSION);
+    let env = environment::of_instance(&function, configuration, &plan.artifact.runtime, stream, credentials);
+    Spec {
+        instance,
+        function,
+        artifact: plan.artifact.clone(),
+        env,
+        limits: Limits {
+            memory_bytes: configuration.memory_bytes(),
+            cpu_hundredths: configuration.settings.cpu_hundredths,
+            tmp_bytes: u64::from(configuration.ephemeral_mb) << 20,
+            pids: limits::PIDS,
+            answer_bytes: limits::PAYLOAD_BYTES,
+        },
+        port: configuration.settings.port,
+        egress: configuration.settings.egress,
+        init_timeout: host.bounds.init_timeout,
+        output: Arc::new(Sink(Arc::clone(log))),
+    }
+}

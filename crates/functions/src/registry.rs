@@ -1,0 +1,120 @@
+//! Every function in memory: what look-ups on the invoke path read, without locks.
+//!
+//! Maps from keys to immutable snapshots. Writers replace a function whole, one at a time per function (the
+//! service's locks see to that), after the database has it; a reader sees the old or the new one.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use base::AccountId;
+use parking_lot::RwLock;
+use sandbox::{Contract, Speaks};
+
+use crate::service::Route;
+use crate::version::Function;
+
+/// Which function.
+pub(crate) type Key = (AccountId, String);
+
+/// The snapshot.
+pub(crate) struct Registry {
+    functions: papaya::HashMap<Key, Arc<Function>>,
+    by_url: papaya::HashMap<String, Route>,
+    by_name: papaya::HashMap<String, Route>,
+    /// The same functions in name order, for listings alone.
+    ordered: RwLock<BTreeMap<Key, Arc<Function>>>,
+    first_account: AccountId,
+}
+
+impl Registry {
+    pub(crate) fn new(first_account: AccountId) -> Self {
+        Self {
+            functions: papaya::HashMap::new(),
+            by_url: papaya::HashMap::new(),
+            by_name: papaya::HashMap::new(),
+            ordered: RwLock::default(),
+            first_account,
+        }
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Function>> {
+        self.functions.pin().get(key).cloned()
+    }
+
+    pub(crate) fn by_url(&self, id: &str) -> Option<Route> {
+        self.by_url.pin().get(id).cloned()
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<Route> {
+        self.by_name.pin().get(name).cloned()
+    }
+
+    /// Replaces a function, or removes it.
+    pub(crate) fn put(&self, key: &Key, old: Option<&Function>, new: Option<&Arc<Function>>) {
+        match new {
+            Some(new) => {
+                self.functions.pin().insert(key.clone(), Arc::clone(new));
+                self.ordered.write().insert(key.clone(), Arc::clone(new));
+            }
+            None => {
+                self.functions.pin().remove(key);
+                self.ordered.write().remove(key);
+            }
+        }
+        let old_url = old.and_then(|old| old.url.as_ref());
+        let route = new.and_then(|new| route(new));
+        if let Some(gone) = old_url.filter(|old| route.as_ref().is_none_or(|route| route.url.id != old.id)) {
+            self.by_url.pin().remove(gone.id.as_str());
+        }
+        let named = key.0 == self.first_account;
+        match route {
+            Some(route) => {
+                if named {
+                    self.by_name.pin().insert(key.1.clone(), route.clone());
+                }
+                self.by_url.pin().insert(route.url.id.clone(), route);
+            }
+            None if named => {
+                self.by_name.pin().remove(key.1.as_str());
+            }
+            None => {}
+        }
+    }
+
+    /// Up to `limit` functions of an account whose names come after `after`.
+    pub(crate) fn page(&self, account: &AccountId, after: Option<&str>, limit: usize) -> Vec<Arc<Function>> {
+        let ordered = self.ordered.read();
+        let start = match after {
+            Some(name) => Bound::Excluded((account.clone(), name.to_owned())),
+            None => Bound::Included((account.clone(), String::new())),
+        };
+        let own = ordered.range((start, Bound::Unbounded)).take_while(|((owner, _), _)| owner == account);
+        own.take(limit).map(|(_, function)| Arc::clone(function)).collect()
+    }
+
+    /// Every function. At start and for tests.
+    pub(crate) fn all(&self) -> Vec<(Key, Arc<Function>)> {
+        self.ordered.read().iter().map(|(key, function)| (key.clone(), Arc::clone(function))).collect()
+    }
+
+    /// Every package that some version needs.
+    pub(crate) fn digests(&self) -> HashSet<String> {
+        let all = self.all();
+        let versions = all.iter().flat_map(|(_, function)| function.versions());
+        versions.flat_map(|version| version.digests().map(str::to_owned).collect::<Vec<_>>()).collect()
+    }
+}
+
+/// Where a function's URL leads.
+fn route(function: &Function) -> Option<Route> {
+    let url = Arc::clone(function.url.as_ref()?);
+    let target = function.latest.target.clone();
+    let contract = function.latest.served().settings.contract;
+    let speaks = match (&target, contract) {
+        (Some(target), _) => target.plan().prepared.speaks,
+        (None, Contract::Http) => Speaks::Http,
+        (None, Contract::Lambda | Contract::Wasi) => Speaks::Events,
+    };
+    Some(Route { function: function.arn.clone(), url, speaks, contract, target })
+}

@@ -1,0 +1,308 @@
+//! Tags: their rules, and the settings that ride on those with the prefix `virga:`.
+//!
+//! Pure. A tag that this file does not know is refused rather than ignored: a misspelt `virga:egres` must
+//! not leave a function more open or slower than its owner believes.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use sandbox::{Contract, Egress, Isolation, Runtime};
+
+use crate::model::Settings;
+use crate::service::Bounds;
+use crate::{Error, limits};
+
+/// What tags that Virga reads start with.
+pub(crate) const PREFIX: &str = "virga:";
+
+/// The tags of one function.
+pub(crate) type Tags = BTreeMap<String, String>;
+
+/// Whether changing this tag changes the configuration.
+pub(crate) fn is_setting(key: &str) -> bool {
+    key.starts_with(PREFIX)
+}
+
+/// The rules that hold for every tag (Lambda: Using tags on functions).
+pub(crate) fn check_tags(tags: &Tags) -> Result<(), Error> {
+    if tags.len() > limits::TAGS {
+        return Err(Error::Invalid(format!("A function can have at most {} tags.", limits::TAGS)));
+    }
+    for (key, value) in tags {
+        let legal = |text: &str| text.chars().all(|c| c.is_alphanumeric() || " _.:/=+-@".contains(c));
+        if key.is_empty() || key.chars().count() > limits::TAG_KEY_CHARS || !legal(key) {
+            return Err(Error::Invalid(format!(
+                "The tag key '{key}' must have 1 to {} characters out of letters, digits, spaces and _.:/=+-@.",
+                limits::TAG_KEY_CHARS
+            )));
+        }
+        if key.to_ascii_lowercase().starts_with("aws:") {
+            return Err(Error::Invalid(format!("The tag key '{key}' must not start with aws:.")));
+        }
+        if value.chars().count() > limits::TAG_VALUE_CHARS || !legal(value) {
+            return Err(Error::Invalid(format!(
+                "The value of tag '{key}' must have at most {} characters out of letters, digits, spaces and _.:/=+-@.",
+                limits::TAG_VALUE_CHARS
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Reads Lambda's runtime identifier.
+pub(crate) fn parse_runtime(text: &str) -> Result<Runtime, Error> {
+    Runtime::parse(text).ok_or_else(|| {
+        Error::InvalidRuntime(format!(
+            "Value '{text}' at 'runtime' failed to satisfy constraint: use python3.MINOR, nodejsMAJOR.x, \
+             provided.al2023, provided.al2, provided or wasm."
+        ))
+    })
+}
+
+/// What runs the code: `provided` with the contract `wasi` is WebAssembly under a name that AWS's tools know.
+pub(crate) fn effective_runtime(runtime: Runtime, settings: &Settings) -> Runtime {
+    match settings.contract {
+        Contract::Wasi => Runtime::Wasm,
+        Contract::Lambda | Contract::Http => runtime,
+    }
+}
+
+/// The settings that these tags make for this runtime.
+pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result<Settings, Error> {
+    let mut given = Given::default();
+    for (key, value) in tags.iter().filter(|(key, _)| is_setting(key)) {
+        given.read(key, value, bounds)?;
+    }
+    let contract = given.contract.unwrap_or(match runtime {
+        Runtime::Wasm => Contract::Wasi,
+        _ => Contract::Lambda,
+    });
+    let isolation = given.isolation.unwrap_or(match contract {
+        Contract::Wasi => Isolation::Wasm,
+        Contract::Lambda | Contract::Http => Isolation::Process,
+    });
+    check_combination(runtime, contract, isolation)?;
+    let (soft_concurrency, hard_concurrency) = given.concurrency(contract)?;
+    if isolation == Isolation::Process && given.memory_mb.is_some_and(|mb| mb < 16) {
+        return Err(bad("virga:memory", "a process needs at least 16 MB"));
+    }
+    Ok(Settings {
+        contract,
+        isolation,
+        memory_mb: given.memory_mb,
+        cpu_hundredths: given.cpu_hundredths,
+        soft_concurrency,
+        hard_concurrency,
+        idle_timeout_s: given
+            .idle_timeout_s
+            .unwrap_or_else(|| u32::try_from(bounds.idle_timeout.as_secs()).unwrap_or(u32::MAX)),
+        egress: given.egress.unwrap_or_default(),
+        port: given.port.unwrap_or(limits::PORT),
+    })
+}
+
+fn check_combination(runtime: &Runtime, contract: Contract, isolation: Isolation) -> Result<(), Error> {
+    let problem = match (contract, isolation, runtime) {
+        (Contract::Lambda | Contract::Http, Isolation::Process, Runtime::Wasm) => {
+            "the runtime wasm has the contract wasi"
+        }
+        (Contract::Wasi, Isolation::Wasm, Runtime::Wasm | Runtime::Provided { .. }) => return Ok(()),
+        (Contract::Wasi, Isolation::Wasm, _) => "the contract wasi needs the runtime wasm or provided.al2023",
+        (Contract::Wasi, Isolation::Process, _) => "the contract wasi runs in the isolation wasm",
+        (Contract::Lambda, Isolation::Wasm, _) => "the contract lambda runs in the isolation process",
+        (Contract::Http, Isolation::Wasm, _) => {
+            "the contract http runs in the isolation process; a component that answers HTTP has the contract wasi"
+        }
+        (Contract::Lambda | Contract::Http, Isolation::Process, _) => return Ok(()),
+    };
+    Err(Error::Invalid(format!("This combination of runtime, virga:contract and virga:isolation cannot run: {problem}.")))
+}
+
+/// The settings as far as tags name them.
+#[derive(Default)]
+struct Given {
+    contract: Option<Contract>,
+    isolation: Option<Isolation>,
+    memory_mb: Option<u32>,
+    cpu_hundredths: Option<u32>,
+    soft_concurrency: Option<u32>,
+    hard_concurrency: Option<u32>,
+    idle_timeout_s: Option<u32>,
+    egress: Option<Egress>,
+    port: Option<u16>,
+}
+
+impl Given {
+    fn read(&mut self, key: &str, value: &str, bounds: &Bounds) -> Result<(), Error> {
+        match key.strip_prefix(PREFIX).unwrap_or(key) {
+            "contract" => {
+                self.contract = Some(match value {
+                    "lambda" => Contract::Lambda,
+                    "http" => Contract::Http,
+                    "wasi" => Contract::Wasi,
+                    _ => return Err(bad(key, "use lambda, http or wasi")),
+                });
+            }
+            "isolation" => {
+                self.isolation = Some(match value {
+                    "process" => Isolation::Process,
+                    "wasm" => Isolation::Wasm,
+                    "microvm" => return Err(bad(key, "microvm is not built yet; use process or wasm")),
+                    _ => return Err(bad(key, "use process or wasm")),
+                });
+            }
+            "egress" => self.egress = Some(egress(key, value, bounds)?),
+            "memory" => self.memory_mb = Some(number(key, value, 1..=*limits::MEMORY_MB.end(), "MB")?),
+            "cpu" => {
+                self.cpu_hundredths = Some(number(key, value, 1..=most_cpu(), "hundredths of a core")?);
+            }
+            "soft-concurrency" => self.soft_concurrency = Some(number(key, value, 1..=1000, "calls")?),
+            "hard-concurrency" => self.hard_concurrency = Some(number(key, value, 1..=1000, "calls")?),
+            "idle-timeout" => self.idle_timeout_s = Some(number(key, value, 1..=86_400, "seconds")?),
+            "port" => self.port = Some(number(key, value, 1024..=u16::MAX, "as a port")?),
+            _ => {
+                return Err(Error::Invalid(format!(
+                    "The tag '{key}' is unknown. Tags that start with virga: are contract, isolation, memory, cpu, \
+                     soft-concurrency, hard-concurrency, idle-timeout, egress and port."
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Soft and hard: the one that is not given follows the one that is.
+    fn concurrency(&self, contract: Contract) -> Result<(u32, u32), Error> {
+        let (soft, hard) = match contract {
+            Contract::Lambda => (1, 1),
+            Contract::Http => (limits::SOFT_CONCURRENCY_HTTP, limits::HARD_CONCURRENCY_HTTP),
+            Contract::Wasi => (limits::CONCURRENCY_WASM, limits::CONCURRENCY_WASM),
+        };
+        let (soft, hard) = match (self.soft_concurrency, self.hard_concurrency) {
+            (None, None) => (soft, hard),
+            (Some(soft), None) => (soft, hard.max(soft)),
+            (None, Some(hard)) => (soft.min(hard), hard),
+            (Some(soft), Some(hard)) if soft <= hard => (soft, hard),
+            (Some(_), Some(_)) => return Err(bad("virga:soft-concurrency", "it must not be above virga:hard-concurrency")),
+        };
+        if contract == Contract::Lambda && hard != 1 {
+            return Err(bad("virga:hard-concurrency", "an instance with the contract lambda takes one call at a time"));
+        }
+        Ok((soft, hard))
+    }
+}
+
+fn egress(key: &str, value: &str, bounds: &Bounds) -> Result<Egress, Error> {
+    match value {
+        "none" => Ok(Egress::None),
+        "host" if bounds.allow_host_egress => Ok(Egress::Host),
+        "host" => Err(bad(key, "this server does not allow host")),
+        _ => Err(bad(key, "use none or host")),
+    }
+}
+
+/// All of the host's cores, or six: as much as Lambda's largest memory size brings.
+fn most_cpu() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    cores.saturating_mul(100).max(600)
+}
+
+fn number<T>(key: &str, value: &str, range: RangeInclusive<T>, unit: &str) -> Result<T, Error>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| value.parse().ok()).flatten().filter(|number| range.contains(number)).ok_or_else(|| {
+        bad(key, &format!("it takes a whole number from {} to {} ({unit})", range.start(), range.end()))
+    })
+}
+
+fn bad(key: &str, problem: &str) -> Error {
+    Error::Invalid(format!("The value of tag '{key}' cannot be used: {problem}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn bounds() -> Bounds {
+        Bounds {
+            max_instances: 10,
+            max_memory_bytes: 1 << 30,
+            max_queue: 10,
+            queue_timeout: Duration::from_secs(1),
+            init_timeout: Duration::from_secs(1),
+            allow_host_egress: false,
+            idle_timeout: Duration::from_secs(300),
+        }
+    }
+
+    fn tags(pairs: &[(&str, &str)]) -> Tags {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn check(runtime: &str, pairs: &[(&str, &str)]) -> Result<Settings, String> {
+        let runtime = parse_runtime(runtime).unwrap();
+        resolve(&runtime, &tags(pairs), &bounds()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_follow_the_contract() {
+        let lambda = check("python3.11", &[]).unwrap();
+        assert_eq!((lambda.contract, lambda.isolation), (Contract::Lambda, Isolation::Process));
+        assert_eq!((lambda.soft_concurrency, lambda.hard_concurrency), (1, 1));
+        assert_eq!((lambda.idle_timeout_s, lambda.port, lambda.egress), (300, 8080, Egress::None));
+        let http = check("nodejs20.x", &[("virga:contract", "http")]).unwrap();
+        assert_eq!((http.soft_concurrency, http.hard_concurrency), (80, 100));
+        let wasm = check("wasm", &[]).unwrap();
+        assert_eq!((wasm.contract, wasm.isolation), (Contract::Wasi, Isolation::Wasm));
+        assert_eq!(check("provided.al2023", &[("virga:contract", "wasi")]).unwrap(), wasm);
+    }
+
+    #[test]
+    fn one_concurrency_follows_the_other() {
+        let hard = check("nodejs20.x", &[("virga:contract", "http"), ("virga:hard-concurrency", "5")]).unwrap();
+        assert_eq!((hard.soft_concurrency, hard.hard_concurrency), (5, 5));
+        let soft = check("nodejs20.x", &[("virga:contract", "http"), ("virga:soft-concurrency", "500")]).unwrap();
+        assert_eq!((soft.soft_concurrency, soft.hard_concurrency), (500, 500));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (runtime, pairs, said) in [
+            ("python3.11", &[("virga:contract", "wasi")][..], "needs the runtime wasm"),
+            ("wasm", &[("virga:contract", "lambda")], "the runtime wasm has the contract wasi"),
+            ("wasm", &[("virga:isolation", "process")], "runs in the isolation wasm"),
+            ("python3.11", &[("virga:isolation", "wasm")], "runs in the isolation process"),
+            ("python3.11", &[("virga:isolation", "microvm")], "not built yet"),
+            ("python3.11", &[("virga:colour", "red")], "'virga:colour' is unknown"),
+            ("python3.11", &[("virga:memory", "15")], "at least 16 MB"),
+            ("python3.11", &[("virga:memory", "0")], "from 1 to 10240"),
+            ("python3.11", &[("virga:memory", "+64")], "whole number"),
+            ("python3.11", &[("virga:hard-concurrency", "2")], "one call at a time"),
+            ("python3.11", &[("virga:egress", "host")], "does not allow"),
+            ("python3.11", &[("virga:port", "80")], "from 1024 to 65535"),
+            ("python3.11", &[("virga:idle-timeout", "86401")], "from 1 to 86400"),
+            ("nodejs20.x", &[("virga:contract", "http"), ("virga:soft-concurrency", "9"), ("virga:hard-concurrency", "8")], "must not be above"),
+        ] {
+            let error = check(runtime, pairs).unwrap_err();
+            assert!(error.contains(said), "{pairs:?}: {error}");
+        }
+        assert!(check("wasm", &[("virga:memory", "1")]).is_ok());
+    }
+
+    #[test]
+    fn tags_keep_lambdas_rules() {
+        assert!(check_tags(&tags(&[("team", "a b@c"), ("virga:memory", "64")])).is_ok());
+        for pairs in [[("aws:x", "1")], [("AWS:x", "1")], [("", "1")], [("a", "1,2")], [("a*", "1")]] {
+            assert!(check_tags(&tags(&pairs)).is_err(), "{pairs:?}");
+        }
+        assert!(check_tags(&tags(&[(&"k".repeat(129), "")])).is_err());
+        assert!(check_tags(&tags(&[("k", &"v".repeat(257))])).is_err());
+        let many: Tags = (0..51).map(|n| (n.to_string(), String::new())).collect();
+        assert!(check_tags(&many).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! The schema of functions and the only SQL about them.
+//!
+//! Rows are JSON documents with key columns: what a function is lives in `registry`, and memory answers every
+//! query, so the database needs no other column. A change of one function is one transaction.
+
+use store::{Error, Migration, Tx, Value};
+
+/// The schema of this noun.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    name: "functions-0001",
+    sql: "
+        CREATE TABLE functions (
+            account TEXT NOT NULL,
+            name TEXT NOT NULL,
+            document TEXT NOT NULL,
+            PRIMARY KEY (account, name)
+        );
+        CREATE TABLE function_versions (
+            account TEXT NOT NULL,
+            name TEXT NOT NULL,
+            version TEXT NOT NULL,
+            document TEXT NOT NULL,
+            PRIMARY KEY (account, name, version)
+        );
+        CREATE TABLE function_urls (
+            account TEXT NOT NULL,
+            name TEXT NOT NULL,
+            id TEXT NOT NULL UNIQUE,
+            document TEXT NOT NULL,
+            PRIMARY KEY (account, name)
+        );
+    ",
+}];
+
+/// What a transaction changes about one function.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Whose.
+    pub(crate) account: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Every row of the function goes.
+    pub(crate) remove_all: bool,
+    /// The function's own document.
+    pub(crate) function: Option<String>,
+    /// Versions written: number and document.
+    pub(crate) versions: Vec<(String, String)>,
+    /// Versions removed.
+    pub(crate) removed_versions: Vec<String>,
+    /// The URL, where it changes: `Some(None)` removes it; else id and document.
+    pub(crate) url: Option<Option<(String, String)>>,
+}
+
+/// Everything in the tables, each as key columns and document.
+#[derive(Debug, Default)]
+pub(crate) struct Everything {
+    /// Account, name, document.
+    pub(crate) functions: Vec<(String, String, String)>,
+    /// Account, name, version, document.
+    pub(crate) versions: Vec<(String, String, String, String)>,
+    /// Account, name, document.
+    pub(crate) urls: Vec<(String, String, String)>,
+}
+
+/// Makes the change.
+pub(crate) fn apply(tx: &mut dyn Tx, change: &Change) -> Result<(), Error> {
+    let account = || Value::from(change.account.as_str());
+    let name = || Value::from(change.name.as_str());
+    if change.remove_all {
+        for sql in [
+            "DELETE FROM function_urls WHERE account = $1 AND name = $2",
+            "DELETE FROM function_versions WHERE account = $1 AND name = $2",
+            "DELETE FROM functions WHERE account = $1 AND name = $2",
+        ] {
+            tx.execute(sql, &[account(), name()])?;
+        }
+        return Ok(());
+    }
+    if let Some(document) = &change.function {
+        tx.execute(
+            "INSERT INTO functions (account, name, document) VALUES ($1, $2, $3)
+             ON CONFLICT (account, name) DO UPDATE SET document = excluded.document",
+            &[account(), name(), document.as_str().into()],
+        )?;
+    }
+    for (version, document) in &change.versions {
+        tx.execute(
+            "INSERT INTO function_versions (account, name, version, document) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (account, name, version) DO UPDATE SET document = excluded.document",
+            &[account(), name(), version.as_str().into(), document.as_str().into()],
+        )?;
+    }
+    for version in &change.removed_versions {
+        tx.execute(
+            "DELETE FROM function_versions WHERE account = $1 AND name = $2 AND version = $3",
+            &[account(), name(), version.as_str().into()],
+        )?;
+    }
+    apply_url(tx, change)
+}
+
+fn apply_url(tx: &mut dyn Tx, change: &Change) -> Result<(), Error> {
+    let key = [Value::from(change.account.as_str()), Value::from(change.name.as_str())];
+    match &change.url {
+        None => {}
+        Some(None) => {
+            tx.execute("DELETE FROM function_urls WHERE account = $1 AND name = $2", &key)?;
+        }
+        Some(Some((id, document))) => {
+            let [account, name] = key;
+            tx.execute(
+                "INSERT INTO function_urls (account, name, id, document) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (account, name) DO UPDATE SET id = excluded.id, document = excluded.document",
+                &[account, name, id.as_str().into(), document.as_str().into()],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads all of it, at start.
+pub(crate) fn load(tx: &mut dyn Tx) -> Result<Everything, Error> {
+    let mut all = Everything::default();
+    for row in tx.query("SELECT account, name, document FROM functions", &[])? {
+        all.functions.push((row.text(0)?.into(), row.text(1)?.into(), row.text(2)?.into()));
+    }
+    for row in tx.query("SELECT account, name, version, document FROM function_versions", &[])? {
+        let text = |column| row.text(column).map(str::to_owned);
+        all.versions.push((text(0)?, text(1)?, text(2)?, text(3)?));
+    }
+    for row in tx.query("SELECT account, name, document FROM function_urls", &[])? {
+        all.urls.push((row.text(0)?.into(), row.text(1)?.into(), row.text(2)?.into()));
+    }
+    Ok(all)
+}

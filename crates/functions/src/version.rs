@@ -1,0 +1,300 @@
+//! A function and its versions as memory holds them: immutable snapshots, replaced whole.
+//!
+//! A version has a *visible* configuration (what the API shows) and a *target* (what calls get). They differ while
+//! a change is being prepared, and after one that failed: calls then still get what worked before. Both
+//! are in the version's document, so that a restart changes nothing about it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base::FunctionArn;
+use sandbox::{Artifact, Isolation, Prepared, Speaks};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Configuration, FunctionView, LATEST, Reason, State, UpdateStatus, UrlConfig};
+use crate::pool::{Plan, Target};
+use crate::settings::{self, Tags};
+use crate::tables::Change;
+use crate::Error;
+
+/// A function.
+#[derive(Clone)]
+pub(crate) struct Function {
+    /// Unqualified.
+    pub(crate) arn: FunctionArn,
+    /// All tags.
+    pub(crate) tags: Tags,
+    /// What the next published version is called. Only ever grows.
+    pub(crate) next_version: u64,
+    /// `$LATEST`.
+    pub(crate) latest: Arc<Version>,
+    /// Published versions.
+    pub(crate) published: BTreeMap<u64, Arc<Version>>,
+    /// The URL, where there is one.
+    pub(crate) url: Option<Arc<UrlConfig>>,
+}
+
+/// One version.
+pub(crate) struct Version {
+    /// What the API shows.
+    pub(crate) configuration: Arc<Configuration>,
+    /// What calls get where that is not the visible configuration.
+    pub(crate) serving: Option<Arc<Configuration>>,
+    /// What preparing the configuration that calls get came to.
+    pub(crate) prepared: Option<Prepared>,
+    /// The description that `$LATEST` had when this was published from it.
+    pub(crate) source_description: Option<String>,
+    /// What calls get; `None` while the version cannot be called.
+    pub(crate) target: Option<Arc<Target>>,
+}
+
+/// The row of a function.
+#[derive(Serialize, Deserialize)]
+struct FunctionDocument {
+    tags: Tags,
+    next_version: u64,
+}
+
+/// The row of a version.
+#[derive(Serialize, Deserialize)]
+struct VersionDocument {
+    configuration: Configuration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    serving: Option<Configuration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prepared: Option<PreparedDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source_description: Option<String>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct PreparedDocument {
+    http: bool,
+    one_at_a_time: bool,
+}
+
+impl From<Prepared> for PreparedDocument {
+    fn from(prepared: Prepared) -> Self {
+        Self { http: prepared.speaks == Speaks::Http, one_at_a_time: prepared.one_at_a_time }
+    }
+}
+
+impl From<PreparedDocument> for Prepared {
+    fn from(document: PreparedDocument) -> Self {
+        let speaks = if document.http { Speaks::Http } else { Speaks::Events };
+        Self { speaks, one_at_a_time: document.one_at_a_time }
+    }
+}
+
+/// The artifact that a configuration names, unpacked in `folder`.
+pub(crate) fn artifact(configuration: &Configuration, folder: PathBuf) -> Result<Artifact, Error> {
+    let runtime = settings::parse_runtime(&configuration.runtime)?;
+    Ok(Artifact {
+        dir: folder,
+        digest: configuration.code.digest.clone(),
+        runtime: settings::effective_runtime(runtime, &configuration.settings),
+        contract: configuration.settings.contract,
+        handler: configuration.handler.clone(),
+    })
+}
+
+/// Where packages are unpacked.
+pub(crate) type Folder<'a> = &'a dyn Fn(&str) -> PathBuf;
+
+impl Version {
+    /// A version that waits to be prepared, while calls get what they got before (`before`).
+    pub(crate) fn pending(configuration: Configuration, before: Option<&Version>) -> Self {
+        let before = before.filter(|version| version.target.is_some());
+        Self {
+            configuration: Arc::new(configuration),
+            serving: before.map(|version| Arc::clone(version.served())),
+            prepared: before.and_then(|version| version.prepared),
+            source_description: None,
+            target: before.and_then(|version| version.target.clone()),
+        }
+    }
+
+    /// What calls get, if it can be called at all.
+    pub(crate) fn served(&self) -> &Arc<Configuration> {
+        self.serving.as_ref().unwrap_or(&self.configuration)
+    }
+
+    /// Whether the reconciler has work with it.
+    pub(crate) fn unsettled(&self) -> bool {
+        self.configuration.state == State::Pending || self.configuration.update_status == UpdateStatus::InProgress
+    }
+
+    /// The version once preparing it has come to an end.
+    pub(crate) fn settled(&self, arn: &FunctionArn, outcome: Result<(Prepared, Artifact), Reason>) -> Self {
+        let mut configuration = (*self.configuration).clone();
+        match outcome {
+            Ok((prepared, artifact)) => {
+                configuration.state = State::Active;
+                configuration.state_reason = None;
+                configuration.update_status = UpdateStatus::Successful;
+                configuration.update_reason = None;
+                let configuration = Arc::new(configuration);
+                let target = Target::new(arn, Arc::clone(&configuration), artifact, prepared);
+                Self {
+                    configuration,
+                    serving: None,
+                    prepared: Some(prepared),
+                    source_description: self.source_description.clone(),
+                    target: Some(Arc::new(target)),
+                }
+            }
+            Err(reason) => {
+                if self.target.is_none() {
+                    configuration.state = State::Failed;
+                    configuration.state_reason = Some(reason.clone());
+                }
+                configuration.update_status = UpdateStatus::Failed;
+                configuration.update_reason = Some(reason);
+                Self { configuration: Arc::new(configuration), ..self.copy() }
+            }
+        }
+    }
+
+    /// The same with another target's absence or presence kept.
+    fn copy(&self) -> Self {
+        Self {
+            configuration: Arc::clone(&self.configuration),
+            serving: self.serving.clone(),
+            prepared: self.prepared,
+            source_description: self.source_description.clone(),
+            target: self.target.clone(),
+        }
+    }
+
+    /// Digests of the packages that this version needs.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &str> {
+        let serving = self.serving.as_ref().map(|serving| serving.code.digest.as_str());
+        std::iter::once(self.configuration.code.digest.as_str()).chain(serving)
+    }
+
+    fn to_document(&self) -> Result<String, Error> {
+        let document = VersionDocument {
+            configuration: (*self.configuration).clone(),
+            serving: self.serving.as_deref().cloned(),
+            prepared: self.prepared.map(Into::into),
+            source_description: self.source_description.clone(),
+        };
+        serde_json::to_string(&document).map_err(Error::internal)
+    }
+
+    fn from_document(arn: &FunctionArn, document: &str, folder: Folder<'_>) -> Result<Self, Error> {
+        let document: VersionDocument = serde_json::from_str(document).map_err(Error::internal)?;
+        let mut version = Self {
+            configuration: Arc::new(document.configuration),
+            serving: document.serving.map(Arc::new),
+            prepared: document.prepared.map(Into::into),
+            source_description: document.source_description,
+            target: None,
+        };
+        let callable = version.serving.is_some() || version.configuration.state == State::Active;
+        if let (true, Some(prepared)) = (callable, version.prepared) {
+            let served = Arc::clone(version.served());
+            let artifact = artifact(&served, folder(&served.code.digest))?;
+            version.target = Some(Arc::new(Target::new(arn, served, artifact, prepared)));
+        }
+        Ok(version)
+    }
+}
+
+impl Function {
+    /// The version that a qualifier names.
+    pub(crate) fn version(&self, qualifier: Option<&str>) -> Option<&Arc<Version>> {
+        match qualifier {
+            None | Some(LATEST) => Some(&self.latest),
+            Some(number) => {
+                let parsed: u64 = number.parse().ok().filter(|parsed: &u64| parsed.to_string() == number)?;
+                self.published.get(&parsed)
+            }
+        }
+    }
+
+    /// `$LATEST` and the published versions in order.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = &Arc<Version>> {
+        std::iter::once(&self.latest).chain(self.published.values())
+    }
+
+    /// One version as callers see it.
+    pub(crate) fn view(&self, version: &Version, qualifier: Option<&str>) -> FunctionView {
+        FunctionView {
+            arn: FunctionArn { qualifier: qualifier.map(str::to_owned), ..self.arn.clone() },
+            configuration: (*version.configuration).clone(),
+        }
+    }
+
+    /// Every target that calls can reach.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.versions().filter_map(|version| version.target.as_ref())
+    }
+
+    /// What the database must change so that `new` follows `old`.
+    pub(crate) fn change(old: Option<&Self>, new: &Self) -> Result<Change, Error> {
+        let mut change = Change {
+            account: new.arn.account.to_string(),
+            name: new.arn.name.clone(),
+            ..Change::default()
+        };
+        if old.is_none_or(|old| old.tags != new.tags || old.next_version != new.next_version) {
+            let document = FunctionDocument { tags: new.tags.clone(), next_version: new.next_version };
+            change.function = Some(serde_json::to_string(&document).map_err(Error::internal)?);
+        }
+        for version in new.versions() {
+            let number = &version.configuration.version;
+            let before = old.and_then(|old| old.version(Some(number)));
+            if before.is_none_or(|before| !Arc::ptr_eq(before, version)) {
+                change.versions.push((number.clone(), version.to_document()?));
+            }
+        }
+        let gone = old.into_iter().flat_map(|old| old.published.keys()).filter(|number| !new.published.contains_key(number));
+        change.removed_versions = gone.map(u64::to_string).collect();
+        let before = old.and_then(|old| old.url.as_deref());
+        if before != new.url.as_deref() {
+            let row = |url: &Arc<UrlConfig>| Ok((url.id.clone(), serde_json::to_string(&**url)?));
+            let row: Option<Result<_, serde_json::Error>> = new.url.as_ref().map(row);
+            change.url = Some(row.transpose().map_err(Error::internal)?);
+        }
+        Ok(change)
+    }
+
+    /// Reads a function from its rows: its own, its versions' by number, its URL's.
+    pub(crate) fn from_documents(
+        arn: FunctionArn,
+        function: &str,
+        versions: &[(String, String)],
+        url: Option<&str>,
+        folder: Folder<'_>,
+    ) -> Result<Self, Error> {
+        let FunctionDocument { tags, next_version } = serde_json::from_str(function).map_err(Error::internal)?;
+        let url = url.map(serde_json::from_str).transpose().map_err(Error::internal)?.map(Arc::new);
+        let (mut latest, mut published) = (None, BTreeMap::new());
+        for (number, document) in versions {
+            let version = Arc::new(Version::from_document(&arn, document, folder)?);
+            if number == LATEST {
+                latest = Some(version);
+            } else {
+                published.insert(number.parse().map_err(Error::internal)?, version);
+            }
+        }
+        let latest = latest.ok_or_else(|| Error::internal(format!("{arn} has no {LATEST}")))?;
+        Ok(Self { arn, tags, next_version, latest, published, url })
+    }
+}
+
+impl Target {
+    /// What calls of this version get.
+    pub(crate) fn new(
+        arn: &FunctionArn,
+        configuration: Arc<Configuration>,
+        artifact: Artifact,
+        prepared: Prepared,
+    ) -> Self {
+        let arn = arn.qualified(&configuration.version);
+        let shared = configuration.settings.isolation == Isolation::Wasm;
+        Self::from_plan(Plan { arn, configuration, artifact, prepared, shared })
+    }
+}

@@ -1,0 +1,102 @@
+//! The handle that the rest of Virga holds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{AccountId, Clock, FunctionArn, Region, Timestamp};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::request::Parts;
+use store::Store;
+use subtle::ConstantTimeEq;
+
+use crate::claim::{Claim, Verifier};
+use crate::seal::{Sealer, Use, mac};
+use crate::session::Session;
+use crate::sigv4::SigningKeys;
+use crate::{AuthError, Bootstrap, Credentials, Error, keys};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Iam {
+    verifier: Arc<Verifier>,
+    region: Region,
+    link_key: Arc<[u8; 32]>,
+}
+
+impl Iam {
+    /// Reads the keys; makes the first account with its user `admin` when there is none. Secrets are sealed
+    /// with the key in `key_file` (made with mode 0600 when the database is new).
+    ///
+    /// Signatures must be scoped to `us-east-1` until [`Iam::with_region`] says otherwise.
+    pub async fn open(
+        store: Store,
+        key_file: &Path,
+        bootstrap: Bootstrap,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let (master, keys) = keys::open(&store, key_file, bootstrap, clock.now()).await?;
+        Ok(Self {
+            link_key: Arc::new(master.derive(Use::Links)),
+            verifier: Arc::new(Verifier {
+                keys,
+                sessions: Sealer::new(&master, Use::Sessions),
+                signing_keys: SigningKeys::default(),
+                clock,
+            }),
+            region: Region::default(),
+        })
+    }
+
+    /// The same handle, for signatures scoped to this region.
+    #[must_use]
+    pub fn with_region(self, region: Region) -> Self {
+        Self { region, ..self }
+    }
+
+    /// The first account.
+    pub fn first_account(&self) -> &AccountId {
+        &self.verifier.keys.account
+    }
+
+    /// The first user's keys (for the credentials file that the server writes at first start).
+    pub fn first_credentials(&self) -> Credentials {
+        self.verifier.keys.first.clone()
+    }
+
+    /// Reads the signature of a request: SigV4 in the `Authorization` header or the query.
+    pub fn begin(&self, head: &Parts) -> Result<Claim, AuthError> {
+        Claim::read(&self.verifier, &self.region, head)
+    }
+
+    /// Session credentials for one instance of a function. They are stateless: the token carries what is
+    /// needed to check them, sealed.
+    pub fn function_session(&self, function: &FunctionArn, lifetime: Duration) -> Credentials {
+        Session::issue(&self.verifier.sessions, function, self.verifier.clock.now(), lifetime)
+    }
+
+    /// A token that lets its bearer do one thing until it expires: a download link. `purpose` is not secret.
+    pub fn sign_link(&self, purpose: &str, expires: Timestamp) -> String {
+        URL_SAFE_NO_PAD.encode(self.link_mac(purpose, expires))
+    }
+
+    /// Whether `token` was made by [`Iam::sign_link`] for this purpose and has not expired.
+    pub fn check_link(&self, purpose: &str, expires: Timestamp, token: &str) -> bool {
+        let genuine = URL_SAFE_NO_PAD
+            .decode(token)
+            .is_ok_and(|given| bool::from(given.as_slice().ct_eq(&self.link_mac(purpose, expires))));
+        genuine && self.verifier.clock.now() < expires
+    }
+
+    fn link_mac(&self, purpose: &str, expires: Timestamp) -> [u8; 32] {
+        // The number comes first and has a fixed width, so that no two pairs give the same bytes.
+        mac(self.link_key.as_slice(), &[&expires.as_millis().to_be_bytes(), purpose.as_bytes()])
+    }
+}
+
+impl std::fmt::Debug for Iam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Iam").field("account", self.first_account()).finish_non_exhaustive()
+    }
+}

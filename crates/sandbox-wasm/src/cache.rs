@@ -1,0 +1,143 @@
+//! Compiled code on disk, so that a restart compiles nothing.
+//!
+//! A file holds native code that is mapped and run. So the directory is 0700 and the server's own, and a
+//! file is loaded only if its SHA-256 is the one noted beside it when it was written: a torn write, a full
+//! disk or a flipped bit leads to compiling again, not to running what is left. Whoever can write here as
+//! the server's user can run code as it anyway; the checksum is no defence against them.
+//!
+//! A name is KEY-ENGINE: of the package's digest and the file in it, and of wasmtime's version and settings.
+//! Files of another engine are removed at start; those of deleted functions stay until then.
+
+use std::fs::{self, DirBuilder, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sandbox::{Artifact, Error};
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+const CODE: &str = "cwasm";
+const SUM: &str = "sha256";
+
+/// Names one piece of compiled code, whatever the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key(String);
+
+impl Key {
+    /// Of the package and the module's path in it.
+    pub(crate) fn of(artifact: &Artifact, module: &Path) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(artifact.digest.as_bytes());
+        hash.update([0]);
+        hash.update(module.as_os_str().as_encoded_bytes());
+        Self(hex::encode(&hash.finalize()[..20]))
+    }
+}
+
+/// The directory of compiled code.
+pub(crate) struct Cache {
+    dir: PathBuf,
+    engine_id: String,
+    serial: AtomicU64,
+}
+
+impl Cache {
+    /// Makes the directory if need be and removes what this engine cannot use.
+    pub(crate) fn open(dir: &Path, engine: &Engine) -> Result<Self, Error> {
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let cache =
+            Self { dir: dir.to_owned(), engine_id: format!("{:016x}", hasher.finish()), serial: AtomicU64::new(0) };
+        cache.make_private().map_err(Error::host("making the directory of compiled WebAssembly"))?;
+        cache.sweep().map_err(Error::host("clearing the directory of compiled WebAssembly"))?;
+        Ok(cache)
+    }
+
+    fn make_private(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700))
+    }
+
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let ours = path.extension().is_some_and(|e| e == CODE || e == SUM)
+                && path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(&self.engine_id));
+            if !ours && path.is_file() {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, key: &Key, extension: &str) -> PathBuf {
+        self.dir.join(format!("{}-{}.{extension}", key.0, self.engine_id))
+    }
+
+    /// The compiled code, if it is there and whole.
+    pub(crate) fn load(&self, engine: &Engine, key: &Key) -> Option<Component> {
+        let path = self.path(key, CODE);
+        let noted = fs::read_to_string(self.path(key, SUM)).ok()?;
+        let found = sum_of_file(&path).ok()?;
+        if noted != found {
+            tracing::warn!(path = %path.display(), "compiled WebAssembly is damaged and is compiled again");
+            return None;
+        }
+        match map(engine, &path) {
+            Ok(component) => Some(component),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), error = format!("{error:#}"), "compiled WebAssembly is not usable");
+                None
+            }
+        }
+    }
+
+    /// Writes compiled code and loads it from there, so that its pages are the file's.
+    pub(crate) fn store(&self, engine: &Engine, key: &Key, code: &[u8]) -> Result<Component, Error> {
+        let path = self.path(key, CODE);
+        self.replace(&path, code)
+            .and_then(|()| self.replace(&self.path(key, SUM), hex::encode(Sha256::digest(code)).as_bytes()))
+            .map_err(Error::host("writing compiled WebAssembly"))?;
+        map(engine, &path).map_err(|error| Error::Host {
+            context: "loading compiled WebAssembly".into(),
+            source: io::Error::other(format!("{error:#}")),
+        })
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.dir.join(format!("{}-{serial}.tmp", std::process::id()));
+        let written = File::create_new(&temporary).and_then(|mut file| file.write_all(bytes));
+        let placed = written.and_then(|()| fs::rename(&temporary, path));
+        if placed.is_err() {
+            // Whatever is left of it goes at the next start at the latest.
+            drop(fs::remove_file(&temporary));
+        }
+        placed
+    }
+}
+
+fn sum_of_file(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "wasmtime cannot check native code, so loading it is for the caller to vouch for")]
+fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are what `Engine::precompile_component` gave to an engine of the same version and
+    // settings: the name says so (wasmtime checks it again), the checksum says that they are unchanged, and
+    // nobody but this server's user can write to the directory. Files are replaced by renaming, never
+    // written in place, so a mapping does not change under the running code.
+    unsafe { Component::deserialize_file(engine, path) }
+}

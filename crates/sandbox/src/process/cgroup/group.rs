@@ -1,0 +1,178 @@
+//! The control groups of one instance.
+//!
+//! A process joins version 2 groups as it is cloned and version 1 groups by writing itself into `tasks`:
+//! moving somebody else takes a lock over every fork of the host, which costs milliseconds. The kernel's
+//! documentation: cgroup-v1/memory.rst, cgroup-v2.rst.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::{Place, Version};
+
+/// Microseconds over which the cpu limit is counted: the kernel's default.
+const CPU_PERIOD_US: u64 = 100_000;
+/// The least quota that the kernel takes.
+const CPU_QUOTA_MIN_US: u64 = 1_000;
+
+/// What an instance may use.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::process) struct Bounds {
+    /// Bytes, `/tmp` and pid 1 included.
+    pub(in crate::process) memory_bytes: u64,
+    /// Hundredths of a core.
+    pub(in crate::process) cpu_hundredths: Option<u32>,
+    /// Processes and threads, pid 1 included.
+    pub(in crate::process) pids: u32,
+}
+
+/// The groups of one instance. Not removed on drop: its processes must be gone first.
+#[derive(Debug)]
+pub(in crate::process) struct Group {
+    memory: Option<Place>,
+    pids: Option<Place>,
+    cpu: Option<Place>,
+}
+
+impl Group {
+    pub(super) fn create(
+        instance: &str,
+        memory: Option<&Place>,
+        pids: Option<&Place>,
+        cpu: Option<&Place>,
+    ) -> io::Result<Self> {
+        let below = |place: Option<&Place>| {
+            place.map(|place| Place { version: place.version, dir: place.dir.join(instance) })
+        };
+        let group = Self { memory: below(memory), pids: below(pids), cpu: below(cpu) };
+        for place in group.places() {
+            if let Err(error) = std::fs::create_dir_all(&place.dir) {
+                // Those made so far are empty.
+                let _ = group.remove();
+                return Err(error);
+            }
+        }
+        Ok(group)
+    }
+
+    /// Writes the limits.
+    pub(in crate::process) fn limit(&self, bounds: &Bounds) -> io::Result<()> {
+        let bytes = bounds.memory_bytes.to_string();
+        match &self.memory {
+            Some(Place { version: Version::One, dir }) => {
+                write(dir, "memory.limit_in_bytes", &bytes)?;
+                // Without swap accounting, or without swap, there is nothing to write to.
+                let _ = write(dir, "memory.memsw.limit_in_bytes", &bytes);
+                let _ = write(dir, "memory.swappiness", "0");
+            }
+            Some(Place { version: Version::Two, dir }) => {
+                write(dir, "memory.max", &bytes)?;
+                let _ = write(dir, "memory.swap.max", "0");
+                // One process killed for memory ends them all.
+                write(dir, "memory.oom.group", "1")?;
+            }
+            None => {}
+        }
+        if let Some(Place { dir, .. }) = &self.pids {
+            write(dir, "pids.max", &bounds.pids.to_string())?;
+        }
+        if let (Some(place), Some(hundredths)) = (&self.cpu, bounds.cpu_hundredths) {
+            let quota = (u64::from(hundredths) * CPU_PERIOD_US / 100).max(CPU_QUOTA_MIN_US);
+            match place.version {
+                Version::One => {
+                    write(&place.dir, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
+                    write(&place.dir, "cpu.cfs_quota_us", &quota.to_string())?;
+                }
+                Version::Two => write(&place.dir, "cpu.max", &format!("{quota} {CPU_PERIOD_US}"))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The version 2 folder to clone into.
+    pub(in crate::process) fn clone_into(&self) -> io::Result<Option<OwnedFd>> {
+        let two = self.places().find(|place| place.version == Version::Two);
+        two.map(|place| File::open(&place.dir).map(Into::into)).transpose()
+    }
+
+    /// The version 1 files that a process joins by writing `0` to them.
+    pub(in crate::process) fn joins(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut files = Vec::with_capacity(3);
+        for place in self.places().filter(|place| place.version == Version::One) {
+            files.push(OpenOptions::new().write(true).open(place.dir.join("tasks"))?.into());
+        }
+        Ok(files)
+    }
+
+    /// The file that holds the most memory used, in bytes; readable until the group is removed.
+    pub(in crate::process) fn peak_file(&self) -> Option<File> {
+        let place = self.memory.as_ref()?;
+        let names: &[&str] = match place.version {
+            Version::One => &["memory.max_usage_in_bytes"],
+            // The peak is counted since Linux 5.19.
+            Version::Two => &["memory.peak", "memory.current"],
+        };
+        names.iter().find_map(|name| File::open(place.dir.join(name)).ok())
+    }
+
+    /// The most memory used, in bytes; 0 where nothing counts.
+    pub(in crate::process) fn peak(&self) -> u64 {
+        let mut text = String::new();
+        let read = self.peak_file().is_some_and(|mut file| file.read_to_string(&mut text).is_ok());
+        if read { text.trim().parse().unwrap_or(0) } else { 0 }
+    }
+
+    /// How many processes the kernel has killed in it for memory.
+    pub(in crate::process) fn out_of_memory_kills(&self) -> u64 {
+        let Some(Place { version, dir }) = &self.memory else { return 0 };
+        let file = if *version == Version::One { "memory.oom_control" } else { "memory.events" };
+        let text = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Version 1 kills one process where version 2 kills the group: a descriptor that becomes readable when
+    /// the group runs out of memory, for us to kill the rest. `None` where the kernel does it.
+    pub(in crate::process) fn out_of_memory_event(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(Place { version: Version::One, dir }) = &self.memory else { return Ok(None) };
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let control = File::open(dir.join("memory.oom_control"))?;
+        let registration = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
+        write(dir, "cgroup.event_control", &registration)?;
+        Ok(Some(event))
+    }
+
+    /// Removes the groups; `ResourceBusy` while a process is in one.
+    pub(in crate::process) fn remove(&self) -> io::Result<()> {
+        for place in self.places() {
+            match std::fs::remove_dir(&place.dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One of the folders, for messages.
+    pub(in crate::process) fn name(&self) -> Option<PathBuf> {
+        self.places().next().map(|place| place.dir.clone())
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        // Version 2 has one folder for all controllers; doing a thing to it again does no harm but to open
+        // files twice, which is what the comparison avoids.
+        let [memory, pids, cpu] = [&self.memory, &self.pids, &self.cpu];
+        let pids = pids.as_ref().filter(|place| memory.as_ref() != Some(place));
+        let cpu = cpu.as_ref().filter(|place| memory.as_ref() != Some(place) && pids != Some(*place));
+        memory.iter().chain(pids).chain(cpu)
+    }
+}
+
+fn write(dir: &Path, file: &str, value: &str) -> io::Result<()> {
+    // Not `fs::write`, which truncates and creates: these files are the kernel's.
+    let mut file = OpenOptions::new().write(true).open(dir.join(file))?;
+    io::Write::write_all(&mut file, value.as_bytes())
+}

@@ -1,0 +1,220 @@
+//! Control groups, version 1 and 2, whichever the host has for each controller.
+//!
+//! An instance's groups are `BASE/virga/SERVER/INSTANCE`: SERVER is derived from the data directory, so a
+//! server finds what an earlier one of the same directory left and touches nobody else's. BASE is found by
+//! [`find`](Cgroups::find). Removing a group needs its processes gone; whoever removes kills first.
+//!
+//! Absent: I/O weights and limits, cpusets.
+
+mod group;
+mod hierarchy;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::host::{HostReport, Status};
+pub(super) use group::{Bounds, Group};
+use hierarchy::{Hierarchy, hierarchies};
+
+/// The version of a hierarchy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Version {
+    One,
+    Two,
+}
+
+/// Where the groups of one controller are made.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    version: Version,
+    /// `BASE/virga/SERVER`
+    dir: PathBuf,
+}
+
+/// The controllers that can be used.
+#[derive(Debug, Default)]
+pub(super) struct Cgroups {
+    memory: Option<Place>,
+    pids: Option<Place>,
+    cpu: Option<Place>,
+}
+
+impl Cgroups {
+    /// Looks for a place to make groups in, by making the server's own. `server` is a name; `ours` are the
+    /// pids that may be moved where version 2 asks for an empty group.
+    pub(super) fn find(server: &str, ours: &[u32]) -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let all = hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        let two = all.iter().find(|h| h.version == Version::Two).and_then(|h| two(h, server, ours));
+        let place = |controller: &str| {
+            let one = all.iter().find(|h| h.version == Version::One && h.has(controller));
+            match (one, &two) {
+                (Some(hierarchy), _) => one_dir(hierarchy, server),
+                (None, Some(dir)) => lists(&dir.join("cgroup.controllers"), controller).then(|| dir.clone()),
+                (None, None) => None,
+            }
+            .map(|dir| Place { version: if one.is_some() { Version::One } else { Version::Two }, dir })
+        };
+        Self { memory: place("memory"), pids: place("pids"), cpu: place("cpu") }
+    }
+
+    /// Whether memory is counted and held by the kernel.
+    pub(super) fn hold_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// Makes the groups of an instance.
+    pub(super) fn create(&self, instance: &str, with_cpu: bool) -> io::Result<Group> {
+        let cpu = self.cpu.as_ref().filter(|_| with_cpu);
+        Group::create(instance, self.memory.as_ref(), self.pids.as_ref(), cpu)
+    }
+
+    /// Kills and removes what an earlier server of the same name left. Returns what could not be removed.
+    pub(super) fn remove_leftovers(&self) -> Vec<PathBuf> {
+        let mut left = Vec::new();
+        for place in self.places() {
+            let Ok(entries) = std::fs::read_dir(&place.dir) else { continue };
+            for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+                if kill_and_remove(&entry.path()).is_err() {
+                    left.push(entry.path());
+                }
+            }
+        }
+        left
+    }
+
+    /// Removes the server's own groups, which must be empty. Another server's `virga` folder stays.
+    pub(super) fn close(&self) {
+        for place in self.places() {
+            // A folder that is still in use is not empty, which is the one expected failure.
+            let _ = std::fs::remove_dir(&place.dir);
+            let _ = place.dir.parent().map(std::fs::remove_dir);
+        }
+    }
+
+    /// Adds what was found to the report.
+    pub(super) fn report(&self, report: &mut HostReport) {
+        let mut say = |name: &str, place: &Option<Place>, instead: &str| match place {
+            Some(Place { version, dir }) => {
+                let version = if *version == Version::One { 1 } else { 2 };
+                report.add(name, Status::Ok, format!("cgroup version {version} at {}", dir.display()));
+            }
+            None => report.add(name, Status::Degraded, instead),
+        };
+        say(
+            "memory limit",
+            &self.memory,
+            "no memory cgroup that this user may write: held by RLIMIT_DATA and a watch on resident size and \
+             /tmp every 50 ms, which a fast allocation can overshoot for a moment",
+        );
+        say(
+            "process limit",
+            &self.pids,
+            "no pids cgroup that this user may write: held by RLIMIT_NPROC in the user namespace",
+        );
+        say("cpu limit", &self.cpu, "no cpu cgroup that this user may write: an instance may use every core");
+    }
+
+    fn places(&self) -> BTreeSet<&Place> {
+        [&self.memory, &self.pids, &self.cpu].into_iter().flatten().collect()
+    }
+}
+
+/// Kills every process in a group and removes it, waiting for the processes to be gone.
+fn kill_and_remove(dir: &Path) -> io::Result<()> {
+    let give_up = Instant::now() + Duration::from_secs(5);
+    loop {
+        let pids = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        for pid in pids.lines().filter_map(|line| line.parse().ok()).filter_map(rustix::process::Pid::from_raw) {
+            // Gone already is as good.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        match std::fs::remove_dir(dir) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if Instant::now() > give_up => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// Version 1: below our own group, so that what bounds the server bounds its instances; else below the root.
+fn one_dir(hierarchy: &Hierarchy, server: &str) -> Option<PathBuf> {
+    [&hierarchy.own, &hierarchy.mount].into_iter().find_map(|base| {
+        let dir = base.join("virga").join(server);
+        let made = base.is_dir() && std::fs::create_dir_all(&dir).is_ok();
+        // A folder made by another user can exist and be of no use.
+        (made && writable(&dir.join("cgroup.procs"))).then_some(dir)
+    })
+}
+
+/// Version 2: the nearest of our own group and its ancestors that is ours to write and gives controllers to
+/// its children. A group with processes in it cannot ("no internal processes"), the root excepted; our own,
+/// where we are alone, is emptied into a leaf, as systemd asks of a delegated unit.
+fn two(hierarchy: &Hierarchy, server: &str, ours: &[u32]) -> Option<PathBuf> {
+    let mut fallback = None;
+    for base in hierarchy.own.ancestors().take_while(|base| base.starts_with(&hierarchy.mount)) {
+        if !writable(&base.join("cgroup.procs")) {
+            continue;
+        }
+        if !enable(base) && base == hierarchy.own && alone(base, ours) {
+            move_into(&base.join("virga-server"), ours);
+            enable(base);
+        }
+        let parent = base.join("virga");
+        let dir = parent.join(server);
+        if std::fs::create_dir_all(&dir).is_err() {
+            continue;
+        }
+        enable(&parent);
+        enable(&dir);
+        if lists(&dir.join("cgroup.subtree_control"), "memory") {
+            return Some(dir);
+        }
+        if fallback.is_none() && lists(&dir.join("cgroup.subtree_control"), "pids") {
+            fallback = Some(dir);
+        } else {
+            let _ = std::fs::remove_dir(&dir);
+            let _ = std::fs::remove_dir(&parent);
+        }
+    }
+    fallback
+}
+
+/// Gives the controllers that a group has to its children. Whether memory is among them then.
+fn enable(dir: &Path) -> bool {
+    let control = dir.join("cgroup.subtree_control");
+    for controller in ["memory", "pids", "cpu"] {
+        if lists(&dir.join("cgroup.controllers"), controller) && !lists(&control, controller) {
+            // Refused where processes are in the group; what counts is read back.
+            let _ = std::fs::write(&control, format!("+{controller}"));
+        }
+    }
+    lists(&control, "memory")
+}
+
+fn alone(dir: &Path, ours: &[u32]) -> bool {
+    let pids = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    !pids.is_empty() && pids.lines().all(|line| line.parse().is_ok_and(|pid| ours.contains(&pid)))
+}
+
+fn move_into(leaf: &Path, ours: &[u32]) {
+    if std::fs::create_dir_all(leaf).is_ok() {
+        for pid in ours {
+            let _ = std::fs::write(leaf.join("cgroup.procs"), pid.to_string());
+        }
+    }
+}
+
+fn lists(file: &Path, controller: &str) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.split_ascii_whitespace().any(|word| word == controller))
+}
+
+/// Whether this process may write the file. Asked of the effective user, which `access(2)` does not.
+fn writable(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.mode() != 0)
+        && std::fs::OpenOptions::new().write(true).open(file).is_ok()
+}

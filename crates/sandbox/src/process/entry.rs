@@ -1,0 +1,191 @@
+//! What an artifact is started with: the program and its arguments, by runtime, contract and handler.
+//!
+//! Only what can be said without running user code is checked. A handler that names no module, or no
+//! function in it, is no error here: Lambda takes such a function and reports it when it initialises.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::clients;
+use super::interpreters::Interpreter;
+use crate::{Artifact, Contract, Error, Runtime};
+
+/// Where the code is inside.
+pub(crate) const TASK: &str = "/var/task";
+
+/// The program (absolute, inside) and its arguments. `interpreter` is there for Python and Node.
+pub(crate) fn command(artifact: &Artifact, interpreter: Option<&Interpreter>) -> Result<Vec<String>, Error> {
+    let interpreter = interpreter.map(|interpreter| interpreter.executable.to_string_lossy().into_owned());
+    let argv = match (&artifact.runtime, artifact.contract, interpreter) {
+        (Runtime::Wasm, ..) | (_, Contract::Wasi, _) => {
+            return Err(Error::Invalid("a WebAssembly function does not run as a process".to_owned()));
+        }
+        (Runtime::Provided { .. }, Contract::Lambda, _) => vec![format!("{TASK}/bootstrap")],
+        (Runtime::Provided { .. }, Contract::Http, _) => vec![program(artifact)?],
+        // No user site: it would be below /tmp, which the function itself writes.
+        (Runtime::Python { .. }, Contract::Lambda, Some(python)) => {
+            [&python, "-s", "-X", "utf8", clients::PYTHON].map(str::to_owned).to_vec()
+        }
+        (Runtime::Node { .. }, Contract::Lambda, Some(node)) => vec![node, clients::NODE.to_owned()],
+        (Runtime::Python { .. }, Contract::Http, Some(python)) => python_server(artifact, python)?,
+        (Runtime::Node { .. }, Contract::Http, Some(node)) => node_server(artifact, node)?,
+        (runtime, _, None) => return Err(Error::Invalid(format!("{runtime} is not on this host"))),
+    };
+    Ok(argv)
+}
+
+fn python_server(artifact: &Artifact, python: String) -> Result<Vec<String>, Error> {
+    let handler = file_name(artifact);
+    if handler.ends_with(".py") {
+        return Ok(vec![python, inside(&regular(artifact)?)]);
+    }
+    let module = handler.replace('.', "/");
+    let is_module = !module.contains("//")
+        && [format!("{module}.py"), format!("{module}/__main__.py")]
+            .iter()
+            .any(|path| resolve(&artifact.dir, path).is_ok_and(|file| file.is_file()));
+    if is_module && resolve(&artifact.dir, handler).is_err() {
+        return Ok(vec![python, "-m".to_owned(), handler.to_owned()]);
+    }
+    Ok(vec![program(artifact)?])
+}
+
+fn node_server(artifact: &Artifact, node: String) -> Result<Vec<String>, Error> {
+    let script = [".js", ".mjs", ".cjs"].iter().any(|end| file_name(artifact).ends_with(end));
+    if script { Ok(vec![node, inside(&regular(artifact)?)]) } else { Ok(vec![program(artifact)?]) }
+}
+
+/// A web server's handler names its file.
+fn file_name(artifact: &Artifact) -> &str {
+    if artifact.handler.is_empty() { "bootstrap" } else { &artifact.handler }
+}
+
+/// An executable file of the package, as it is seen inside.
+fn program(artifact: &Artifact) -> Result<String, Error> {
+    let path = regular(artifact)?;
+    let mode = path_mode(&artifact.dir.join(&path))?;
+    if mode & 0o111 == 0 {
+        let name = path.display();
+        return Err(Error::Invalid(format!("{name} is not executable: set its mode before packing (chmod +x)")));
+    }
+    Ok(inside(&path))
+}
+
+/// The handler's file, relative to the package.
+fn regular(artifact: &Artifact) -> Result<PathBuf, Error> {
+    let name = file_name(artifact);
+    let file = resolve(&artifact.dir, name).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::Invalid(format!("the package has no file {name} to start")),
+        io::ErrorKind::InvalidInput => Error::Invalid(format!("{name} does not name a file of the package")),
+        _ => Error::host(format!("looking at {name}"))(error),
+    })?;
+    if !file.is_file() {
+        return Err(Error::Invalid(format!("{name} is not a regular file")));
+    }
+    Ok(Path::new(name).components().filter(|part| matches!(part, Component::Normal(_))).collect())
+}
+
+/// The real path of a file of the package; `InvalidInput` when it is not inside the package.
+fn resolve(dir: &Path, name: &str) -> io::Result<PathBuf> {
+    let plain =
+        Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !plain || name.contains('\0') {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let real = dir.join(name).canonicalize()?;
+    if real.starts_with(dir.canonicalize()?) { Ok(real) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+fn path_mode(path: &Path) -> Result<u32, Error> {
+    let metadata = path.metadata().map_err(Error::host(format!("looking at {}", path.display())))?;
+    Ok(metadata.permissions().mode())
+}
+
+fn inside(path: &Path) -> String {
+    format!("{TASK}/{}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interpreter(runtime: &Runtime) -> Option<Interpreter> {
+        let executable = match runtime {
+            Runtime::Python { .. } => "/usr/bin/python3.11",
+            Runtime::Node { .. } => "/usr/bin/node",
+            _ => return None,
+        };
+        Some(Interpreter {
+            runtime: runtime.clone(),
+            version: String::new(),
+            executable: executable.into(),
+            prefix: "/usr".into(),
+            library_dir: None,
+        })
+    }
+
+    fn argv(runtime: &str, contract: Contract, handler: &str, files: &[(&str, u32)]) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, mode) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).unwrap();
+        }
+        std::os::unix::fs::symlink("/bin/sh", dir.path().join("link")).unwrap();
+        let runtime = Runtime::parse(runtime).unwrap();
+        let artifact = Artifact {
+            dir: dir.path().to_owned(),
+            digest: String::new(),
+            runtime: runtime.clone(),
+            contract,
+            handler: handler.to_owned(),
+        };
+        let argv = command(&artifact, interpreter(&runtime).as_ref());
+        argv.map(|argv| argv.join(" ")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn event_handlers_are_not_looked_at() {
+        let lambda = |runtime, handler| argv(runtime, Contract::Lambda, handler, &[]).unwrap();
+        assert_eq!(
+            lambda("python3.11", "no.such"),
+            "/usr/bin/python3.11 -s -X utf8 /var/runtime/python/bootstrap.py"
+        );
+        assert_eq!(lambda("nodejs20.x", "none"), "/usr/bin/node /var/runtime/node/bootstrap.cjs");
+        assert_eq!(lambda("provided.al2023", "any"), "/var/task/bootstrap");
+    }
+
+    #[test]
+    fn web_servers() {
+        let http = |runtime, handler, files: &[_]| argv(runtime, Contract::Http, handler, files);
+        for (runtime, handler, file, mode, expected) in [
+            ("python3.11", "app.py", "app.py", 0o644, "/usr/bin/python3.11 /var/task/app.py"),
+            ("python3.11", "./src/app.py", "src/app.py", 0o644, "/usr/bin/python3.11 /var/task/src/app.py"),
+            ("python3.11", "site.app", "site/app.py", 0o644, "/usr/bin/python3.11 -m site.app"),
+            ("python3.11", "web", "web/__main__.py", 0o644, "/usr/bin/python3.11 -m web"),
+            ("python3.11", "run.sh", "run.sh", 0o755, "/var/task/run.sh"),
+            ("python3.11", "", "bootstrap", 0o755, "/var/task/bootstrap"),
+            ("nodejs20.x", "server.mjs", "server.mjs", 0o644, "/usr/bin/node /var/task/server.mjs"),
+            ("nodejs20.x", "", "bootstrap", 0o755, "/var/task/bootstrap"),
+            ("provided.al2023", "", "bootstrap", 0o755, "/var/task/bootstrap"),
+            ("provided.al2023", "bin/web", "bin/web", 0o755, "/var/task/bin/web"),
+        ] {
+            assert_eq!(http(runtime, handler, &[(file, mode)]).as_deref(), Ok(expected), "{handler}");
+        }
+    }
+
+    #[test]
+    fn web_servers_that_cannot_start() {
+        let http = |handler, files: &[_]| argv("provided.al2023", Contract::Http, handler, files).unwrap_err();
+        assert_eq!(http("", &[]), "the package has no file bootstrap to start");
+        assert!(http("web", &[("web", 0o644)]).contains("is not executable"));
+        assert_eq!(http("bin", &[("bin/web", 0o755)]), "bin is not a regular file");
+        for outside in ["../web", "/bin/sh", "link"] {
+            assert_eq!(http(outside, &[]), format!("{outside} does not name a file of the package"));
+        }
+        let node = argv("nodejs20.x", Contract::Http, "server.js", &[]).unwrap_err();
+        assert_eq!(node, "the package has no file server.js to start");
+    }
+}

@@ -1,0 +1,129 @@
+//! The environment that a function is started with.
+//!
+//! Three layers: what the caller of the back end gives; what only the back end knows, which wins; and
+//! defaults for search paths, which a function's own variables of the same name replace (Lambda's
+//! "unreserved" variables).
+
+use super::clients;
+use super::entry::TASK;
+use super::interpreters::Interpreter;
+
+/// What the environment depends on.
+pub(crate) struct Facts<'a> {
+    /// The environment as given.
+    pub(crate) given: &'a [(String, String)],
+    /// For Python and Node.
+    pub(crate) interpreter: Option<&'a Interpreter>,
+    /// Port of the Runtime API on the loopback interface, for those who speak it.
+    pub(crate) runtime_api: Option<u16>,
+    /// Port that a web server listens on.
+    pub(crate) port: Option<u16>,
+    /// Where Virga's own API is.
+    pub(crate) endpoint_url: Option<String>,
+}
+
+/// Builds it.
+pub(crate) fn build(facts: &Facts<'_>) -> Vec<(String, String)> {
+    let mut fixed = vec![("LAMBDA_RUNTIME_DIR", clients::INSIDE.to_owned())];
+    fixed.extend(facts.runtime_api.map(|port| ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{port}"))));
+    fixed.extend(facts.port.map(|port| ("PORT", port.to_string())));
+    let mut environment: Vec<(String, String)> =
+        facts.given.iter().filter(|(name, _)| !is_fixed(name)).cloned().collect();
+    environment.extend(fixed.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    for (name, value) in defaults(facts) {
+        if !environment.iter().any(|(other, _)| other == name) {
+            environment.push((name.to_owned(), value));
+        }
+    }
+    environment
+}
+
+fn is_fixed(name: &str) -> bool {
+    matches!(name, "AWS_LAMBDA_RUNTIME_API" | "PORT" | "LAMBDA_RUNTIME_DIR")
+}
+
+fn defaults(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
+    let mut defaults = vec![
+        ("PATH", path(facts.interpreter)),
+        ("HOME", "/tmp".to_owned()),
+        ("LD_LIBRARY_PATH", library_path(facts.interpreter)),
+        ("PYTHONPATH", format!("{TASK}:/opt/python")),
+        ("NODE_PATH", format!("/opt/nodejs/node_modules:{}/node_modules:{TASK}", clients::INSIDE)),
+    ];
+    if facts.port.is_some() {
+        // A web server's output is a pipe, which Python would hold back until it has 8 KiB.
+        defaults.push(("PYTHONUNBUFFERED", "1".to_owned()));
+    }
+    defaults.extend(facts.endpoint_url.clone().map(|url| ("AWS_ENDPOINT_URL", url)));
+    defaults
+}
+
+fn path(interpreter: Option<&Interpreter>) -> String {
+    let usual = "/usr/local/bin:/usr/bin:/bin";
+    let own = interpreter.filter(|interpreter| !interpreter.is_in_usr());
+    match own.and_then(|interpreter| interpreter.executable.parent()) {
+        Some(folder) => format!("/opt/bin:{}:{usual}", folder.display()),
+        None => format!("/opt/bin:{usual}"),
+    }
+}
+
+fn library_path(interpreter: Option<&Interpreter>) -> String {
+    let usual = format!("{TASK}:{TASK}/lib:/opt/lib");
+    match interpreter.and_then(|interpreter| interpreter.library_dir.as_ref()) {
+        Some(folder) => format!("{}:{usual}", folder.display()),
+        None => usual,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Runtime;
+
+    fn value<'a>(environment: &'a [(String, String)], name: &str) -> Option<&'a str> {
+        let mut found = environment.iter().filter(|(other, _)| other == name);
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} is there twice");
+        value
+    }
+
+    fn built(given: &[(&str, &str)], interpreter: Option<&Interpreter>) -> Vec<(String, String)> {
+        let given: Vec<_> = given.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        build(&Facts {
+            given: &given,
+            interpreter,
+            runtime_api: Some(9001),
+            port: None,
+            endpoint_url: Some("http://127.0.0.1:9080".to_owned()),
+        })
+    }
+
+    #[test]
+    fn reserved_names_win_and_search_paths_give_way() {
+        let environment = built(
+            &[("AWS_LAMBDA_RUNTIME_API", "evil:1"), ("PORT", "1"), ("PATH", "/mine"), ("A", "b")],
+            None,
+        );
+        assert_eq!(value(&environment, "AWS_LAMBDA_RUNTIME_API"), Some("127.0.0.1:9001"));
+        assert_eq!(value(&environment, "PORT"), None);
+        assert_eq!(value(&environment, "PATH"), Some("/mine"));
+        assert_eq!(value(&environment, "A"), Some("b"));
+        assert_eq!(value(&environment, "HOME"), Some("/tmp"));
+        assert_eq!(value(&environment, "AWS_ENDPOINT_URL"), Some("http://127.0.0.1:9080"));
+    }
+
+    #[test]
+    fn an_interpreter_of_its_own_prefix_is_found() {
+        let interpreter = Interpreter {
+            runtime: Runtime::Python { minor: 12 },
+            version: "3.12.1".to_owned(),
+            executable: "/x/v/bin/python3.12".into(),
+            prefix: "/x/v".into(),
+            library_dir: Some("/x/v/lib".into()),
+        };
+        let environment = built(&[], Some(&interpreter));
+        assert_eq!(value(&environment, "PATH"), Some("/opt/bin:/x/v/bin:/usr/local/bin:/usr/bin:/bin"));
+        let library_path = Some("/x/v/lib:/var/task:/var/task/lib:/opt/lib");
+        assert_eq!(value(&environment, "LD_LIBRARY_PATH"), library_path);
+    }
+}

@@ -1,0 +1,172 @@
+//! A started process with the engine that speaks to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::jail::Jail;
+use super::longpoll::{LongPoll, Started};
+use super::output::Output;
+use super::port::{self, WebServer};
+use crate::{Call, Exit, Fault, Instance, Output as CallOutput, Payload, StartError};
+
+/// How long a broken connection to a web server waits for the news that the server has ended: the kernel
+/// closes a dying process's sockets a little before its parent hears of it.
+const EXIT_NEWS: Duration = Duration::from_millis(100);
+
+/// How an instance is spoken to.
+pub(crate) enum Engine {
+    /// It asks for events.
+    Events(Arc<LongPoll>),
+    /// It is a web server.
+    Web(WebServer),
+}
+
+/// One instance. Its jail dies with it.
+pub(crate) struct Process {
+    jail: Arc<Jail>,
+    engine: Engine,
+    output: Arc<Output>,
+    exit: watch::Receiver<Option<Exit>>,
+    stopping: Arc<AtomicBool>,
+    tasks: Tasks,
+}
+
+/// Tasks that end with their owner.
+#[derive(Default)]
+pub(crate) struct Tasks(Vec<AbortHandle>);
+
+impl Tasks {
+    /// Runs a future until it ends or its owner does.
+    pub(crate) fn spawn(&mut self, future: impl Future<Output = ()> + Send + 'static) {
+        self.0.push(tokio::spawn(future).abort_handle());
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Process {
+    /// Takes charge of a jail that was just started. `tasks` serve it from outside.
+    pub(crate) fn new(jail: Arc<Jail>, engine: Engine, output: Arc<Output>, mut tasks: Tasks) -> Self {
+        let (exit_sender, exit) = watch::channel(None);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let events = match &engine {
+            Engine::Events(api) => Some(api.clone()),
+            Engine::Web(_) => None,
+        };
+        tasks.spawn({
+            let output = output.clone();
+            async move { output.follow().await }
+        });
+        tasks.spawn({
+            let (jail, output, stopping) = (jail.clone(), output.clone(), stopping.clone());
+            async move {
+                let exit = stopped_by_us(jail.exited().await, &stopping);
+                // Its last words come before the news.
+                output.drain();
+                if let Some(events) = events {
+                    events.gone(exit);
+                }
+                exit_sender.send_replace(Some(exit));
+            }
+        });
+        Self { jail, engine, output, exit, stopping, tasks }
+    }
+
+    /// Resolves when it can take a call. The caller bounds the time.
+    pub(crate) async fn ready(&self, started: Option<Started>) -> Result<(), StartError> {
+        match (&self.engine, started) {
+            (Engine::Events(_), Some(started)) => {
+                started.await.unwrap_or(Err(StartError::Exited(Exit::Stopped)))
+            }
+            (Engine::Events(_), None) => Ok(()),
+            (Engine::Web(server), _) => tokio::select! {
+                () = server.ready() => Ok(()),
+                exit = self.wait_for_exit() => Err(StartError::Exited(exit)),
+            },
+        }
+    }
+
+    async fn wait_for_exit(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(exit) => exit.unwrap_or(Exit::Stopped),
+            Err(_) => Exit::Stopped,
+        }
+    }
+
+    async fn call(&self, call: Call) -> Result<CallOutput, Fault> {
+        match (&self.engine, call.payload) {
+            (Engine::Events(api), Payload::Event(event)) => {
+                api.invoke(call.id, call.deadline_unix_ms, event).await
+            }
+            (Engine::Web(server), Payload::Http(request)) => {
+                let answer = server.send(request).await;
+                self.output.drain();
+                match answer {
+                    Ok(response) => Ok(CallOutput::Http(response)),
+                    Err(error) => Err(self.fault(error).await),
+                }
+            }
+            (Engine::Events(_), Payload::Http(_)) => {
+                Err(Fault::BadAnswer("this instance takes events, not requests".to_owned()))
+            }
+            (Engine::Web(_), Payload::Event(_)) => {
+                Err(Fault::BadAnswer("this instance takes requests, not events".to_owned()))
+            }
+        }
+    }
+
+    async fn fault(&self, error: port::Error) -> Fault {
+        if matches!(error, port::Error::Connect(_) | port::Error::Closed(_))
+            && let Ok(exit) = tokio::time::timeout(EXIT_NEWS, self.wait_for_exit()).await
+        {
+            return Fault::Exited(exit);
+        }
+        Fault::BadAnswer(error.to_string())
+    }
+}
+
+/// A kill that we asked for is a stop, whatever the kernel calls it.
+fn stopped_by_us(exit: Exit, stopping: &AtomicBool) -> Exit {
+    match exit {
+        Exit::Signal(_) if stopping.load(Ordering::Acquire) => Exit::Stopped,
+        other => other,
+    }
+}
+
+impl Instance for Process {
+    fn invoke(&self, call: Call) -> BoxFuture<'_, Result<CallOutput, Fault>> {
+        Box::pin(self.call(call))
+    }
+
+    fn exited(&self) -> BoxFuture<'_, Exit> {
+        Box::pin(self.wait_for_exit())
+    }
+
+    fn peak_memory(&self) -> u64 {
+        self.jail.peak_memory()
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.stopping.store(true, Ordering::Release);
+            self.jail.kill().await;
+            self.output.drain();
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.output.drain();
+    }
+}

@@ -1,0 +1,289 @@
+//! Which Python and Node interpreters the host has.
+//!
+//! Every candidate on `PATH` and in the usual folders is asked for its version, its real executable and its
+//! prefix: what `PATH` finds may be a shim that only works with a home directory around it. Asked once, all
+//! at the same time, each for a bounded time; a candidate that does not answer is none.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use crate::Runtime;
+
+/// How long a candidate may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The oldest versions that the runtime clients are written for.
+const OLDEST_PYTHON: u8 = 8;
+const OLDEST_NODE: u8 = 16;
+
+/// Prints version, executable and prefix, a line each; then compiles the runtime client, if told where it
+/// is, since a read-only folder without compiled modules costs every cold start the compiling.
+const ASK_PYTHON: &str = r#"
+import os, sys
+print("%d.%d.%d" % sys.version_info[:3])
+print(os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable))
+print(sys.base_prefix)
+if len(sys.argv) > 1 and sys.version_info >= (3, 8):
+    import py_compile
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(sys.argv[1], dfile="/var/runtime/python/virga_runtime.py", invalidation_mode=mode)
+"#;
+
+const ASK_NODE: &str = "console.log(process.version.slice(1) + '\\n' + process.execPath)";
+
+/// An interpreter that can run functions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interpreter {
+    /// By Lambda's name.
+    pub runtime: Runtime,
+    /// The whole version.
+    pub version: String,
+    /// The real executable.
+    pub executable: PathBuf,
+    /// The folder that it and its library live under.
+    pub prefix: PathBuf,
+    /// Where its own shared library is, when the system's loader would not look there.
+    pub library_dir: Option<PathBuf>,
+}
+
+impl Interpreter {
+    /// Whether the minimal view of `/usr` that every sandbox has holds it.
+    pub fn is_in_usr(&self) -> bool {
+        self.prefix.starts_with("/usr")
+    }
+}
+
+/// The host's interpreters, found at most once.
+#[derive(Clone)]
+pub struct Interpreters {
+    found: Arc<OnceCell<Vec<Arc<Interpreter>>>>,
+    client: Option<PathBuf>,
+}
+
+impl Interpreters {
+    /// Nothing is looked for yet. `python_client` is the module that every Python found compiles once.
+    pub fn new(python_client: Option<PathBuf>) -> Self {
+        Self { found: Arc::default(), client: python_client }
+    }
+
+    /// All of them, at most one a runtime, in the order of their names.
+    pub async fn list(&self) -> &[Arc<Interpreter>] {
+        self.found.get_or_init(|| discover(self.client.as_deref())).await
+    }
+
+    /// The one for a runtime.
+    pub async fn find(&self, runtime: &Runtime) -> Option<Arc<Interpreter>> {
+        self.list().await.iter().find(|interpreter| interpreter.runtime == *runtime).cloned()
+    }
+
+    /// What the host can run, for messages: `python3.11, nodejs20.x, provided.al2023`.
+    pub async fn summary(&self) -> String {
+        let mut names: Vec<String> = self.list().await.iter().map(|i| i.runtime.to_string()).collect();
+        names.push("provided.al2023".to_owned());
+        names.join(", ")
+    }
+}
+
+async fn discover(client: Option<&Path>) -> Vec<Arc<Interpreter>> {
+    let asked = candidates(&folders()).into_iter().map(|path| ask(path, client));
+    let found: Vec<Interpreter> = join_all(asked).await.into_iter().flatten().collect();
+    choose(found).into_iter().map(Arc::new).collect()
+}
+
+/// `PATH`, then where the system has its own.
+fn folders() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/bin", "/usr/local/bin"].map(PathBuf::from);
+    std::env::split_paths(&path).filter(|folder| folder.is_absolute()).chain(usual).collect()
+}
+
+/// Files named like an interpreter, each once.
+fn candidates(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let mut candidates = Vec::new();
+    for folder in folders {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        let named = entries.flatten().map(|entry| entry.path()).filter(|path| is_candidate(path));
+        for path in named {
+            if seen.insert(std::fs::canonicalize(&path).map_or_else(|_| path.clone(), |real| shim_key(real, &path)))
+            {
+                candidates.push(path);
+            }
+        }
+    }
+    candidates
+}
+
+/// Shims are mostly one script under many names: those differ by their name.
+fn shim_key(real: PathBuf, path: &Path) -> PathBuf {
+    let same_name = real.file_name() == path.file_name();
+    let python_alias = path.file_name().is_some_and(|name| name == "python3") && is_candidate(&real);
+    if same_name || python_alias { real } else { path.to_owned() }
+}
+
+fn is_candidate(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    let minor = name.strip_prefix("python3.").filter(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+    matches!(name, "python3" | "node" | "nodejs") || minor.is_some()
+}
+
+async fn ask(path: PathBuf, client: Option<&Path>) -> Option<Interpreter> {
+    let python = path.file_name()?.to_str()?.starts_with("python");
+    let mut command = Command::new(&path);
+    if python {
+        command.args(["-I", "-c", ASK_PYTHON]).args(client);
+    } else {
+        command.args(["-e", ASK_NODE]).env_remove("NODE_OPTIONS");
+    }
+    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let answer = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
+    if !answer.status.success() {
+        tracing::debug!(path = %path.display(), "an interpreter did not answer");
+        return None;
+    }
+    let text = String::from_utf8(answer.stdout).ok()?;
+    let mut lines = text.lines();
+    let (version, executable) = (lines.next()?, PathBuf::from(lines.next()?));
+    if python { python_from(version, executable, lines.next()?.into()) } else { node_from(version, executable) }
+}
+
+fn python_from(version: &str, executable: PathBuf, prefix: PathBuf) -> Option<Interpreter> {
+    let minor: u8 = version.strip_prefix("3.")?.split('.').next()?.parse().ok()?;
+    let library = format!("libpython3.{minor}.so");
+    let supported = minor >= OLDEST_PYTHON && may_be_shown(&prefix) && executable.starts_with(&prefix);
+    supported.then(|| Interpreter {
+        runtime: Runtime::Python { minor },
+        version: version.to_owned(),
+        library_dir: own_library(&prefix, &library),
+        executable,
+        prefix,
+    })
+}
+
+fn node_from(version: &str, executable: PathBuf) -> Option<Interpreter> {
+    let major: u8 = version.split('.').next()?.parse().ok()?;
+    let prefix = executable.parent()?.parent()?.to_owned();
+    (major >= OLDEST_NODE && may_be_shown(&prefix)).then(|| Interpreter {
+        runtime: Runtime::Node { major },
+        version: version.to_owned(),
+        library_dir: own_library(&prefix, "libnode.so"),
+        executable,
+        prefix,
+    })
+}
+
+/// The `lib` of a prefix that the loader does not search, when it holds the interpreter's library.
+fn own_library(prefix: &Path, library: &str) -> Option<PathBuf> {
+    if prefix.starts_with("/usr") {
+        return None;
+    }
+    let lib = prefix.join("lib");
+    let mut names = std::fs::read_dir(&lib).ok()?.flatten().map(|entry| entry.file_name());
+    let holds = names.any(|name| name.to_str().is_some_and(|name| name.starts_with(library)));
+    holds.then_some(lib)
+}
+
+/// A prefix is shown to functions whole, so it must be a folder of an interpreter's own: not the root, and
+/// not a home directory that somebody installed Python into.
+fn may_be_shown(prefix: &Path) -> bool {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let broad = ["/", "/home", "/root", "/opt", "/var", "/tmp", "/etc", "/srv", "/mnt"].map(Path::new);
+    let in_home = prefix.parent() == Some(Path::new("/home"));
+    prefix.is_absolute() && !broad.contains(&prefix) && !in_home && home.as_deref() != Some(prefix)
+}
+
+/// One a runtime: the system's own before any other, then the newest.
+fn choose(mut found: Vec<Interpreter>) -> Vec<Interpreter> {
+    let rank = |i: &Interpreter| {
+        let numbers: Vec<u32> = i.version.split('.').filter_map(|part| part.parse().ok()).collect();
+        (kind_of(&i.runtime), !i.is_in_usr(), std::cmp::Reverse(numbers))
+    };
+    found.sort_by_cached_key(rank);
+    found.dedup_by(|later, earlier| later.runtime == earlier.runtime);
+    found
+}
+
+/// Python before Node, low versions first.
+fn kind_of(runtime: &Runtime) -> (u8, u8) {
+    match runtime {
+        Runtime::Python { minor } => (0, *minor),
+        Runtime::Node { major } => (1, *major),
+        Runtime::Provided { .. } | Runtime::Wasm => (2, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn interpreter(runtime: &str, version: &str, prefix: &str) -> Interpreter {
+        Interpreter {
+            runtime: Runtime::parse(runtime).unwrap(),
+            version: version.to_owned(),
+            executable: Path::new(prefix).join("bin/x"),
+            prefix: prefix.into(),
+            library_dir: None,
+        }
+    }
+
+    #[test]
+    fn one_a_runtime_and_the_systems_first() {
+        let chosen = choose(vec![
+            interpreter("nodejs20.x", "20.9.0", "/opt/a"),
+            interpreter("python3.11", "3.11.9", "/opt/py"),
+            interpreter("nodejs20.x", "20.10.0", "/opt/b"),
+            interpreter("python3.11", "3.11.2", "/usr"),
+            interpreter("python3.9", "3.9.1", "/opt/py9"),
+        ]);
+        let names: Vec<_> = chosen.iter().map(|i| format!("{} {}", i.runtime, i.prefix.display())).collect();
+        assert_eq!(names, ["python3.9 /opt/py9", "python3.11 /usr", "nodejs20.x /opt/b"]);
+    }
+
+    #[test]
+    fn broad_prefixes_are_not_shown() {
+        for prefix in ["/", "/home", "/home/someone", "relative", "/root"] {
+            assert!(!may_be_shown(Path::new(prefix)), "{prefix}");
+        }
+        assert!(may_be_shown(Path::new("/usr")));
+        assert!(may_be_shown(Path::new("/home/someone/.versions/3.11.7")));
+    }
+
+    #[tokio::test]
+    async fn asks_what_is_behind_a_shim_and_passes_over_what_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let shim = write("python3.99", "#!/bin/sh\nprintf '3.99.1\\n/x/v/bin/python3.99\\n/x/v\\n'\n");
+        let broken = write("python3.98", "#!/bin/sh\nexit 1\n");
+        write("python3-config", "");
+        let candidates = candidates(&[folder.path().to_owned()]);
+        assert_eq!(candidates.len(), 2, "{candidates:?}");
+        let found = ask(shim, None).await.unwrap();
+        assert_eq!(found.executable, Path::new("/x/v/bin/python3.99"));
+        assert_eq!(found.runtime, Runtime::Python { minor: 99 });
+        assert_eq!(ask(broken, None).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_hosts_own() {
+        let interpreters = Interpreters::new(None);
+        for interpreter in interpreters.list().await {
+            assert!(interpreter.executable.starts_with(&interpreter.prefix), "{interpreter:?}");
+            assert!(interpreter.executable.is_file(), "{interpreter:?}");
+        }
+        assert!(interpreters.summary().await.ends_with("provided.al2023"));
+    }
+}

@@ -1,0 +1,29 @@
+//! How a web server inside an instance is reached.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::jail::Jail;
+
+/// Where the server's port is.
+pub(crate) enum Route {
+    /// On the loopback interface of the instance's own network namespace.
+    Inside(Arc<Jail>, u16),
+    /// On the host's loopback interface.
+    Host(u16),
+}
+
+impl Route {
+    /// A new connection to the port. `ConnectionRefused` while nobody listens.
+    pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
+        let stream = match self {
+            Self::Inside(jail, port) => TcpStream::from_std(jail.connect(*port).await?)?,
+            Self::Host(port) => TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?,
+        };
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}

@@ -1,0 +1,299 @@
+//! The system calls that need `unsafe`, each behind the narrowest safe function that holds.
+//!
+//! Everything else in the jail half is safe code on `rustix`. Two rules make `fork` and `clone3` sound here:
+//! they ask for a [`SingleThreaded`] proof, and nothing in the launcher or in a jail's pid 1 starts a thread.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::process::Pid;
+use seccompiler::BpfProgram;
+
+/// Proof that the process has one thread, so that a child made by copying it may run ordinary code.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SingleThreaded(());
+
+impl SingleThreaded {
+    /// Counts the threads; `None` where there are several.
+    pub(super) fn prove() -> io::Result<Option<Self>> {
+        let threads = std::fs::read_dir("/proc/self/task")?.take(2).count();
+        Ok((threads == 1).then_some(Self(())))
+    }
+}
+
+/// Which side of a `fork` this is.
+pub(super) enum Fork {
+    /// The copy.
+    Child,
+    /// The original, with the copy's pid.
+    Parent(Pid),
+}
+
+/// Copies the process.
+pub(super) fn fork(_proof: SingleThreaded) -> io::Result<Fork> {
+    // SAFETY: the proof says that there is one thread, so no lock is held by a thread that the child lacks.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Pid::from_raw(pid).map_or(Fork::Child, Fork::Parent))
+}
+
+/// `struct clone_args` of clone3(2).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Which side of a `clone3` this is.
+pub(super) enum Clone {
+    /// The copy.
+    Child,
+    /// The original, with the copy's pid and a pidfd for it.
+    Parent(Pid, OwnedFd),
+}
+
+/// Copies the process into new namespaces (`CLONE_NEW*` flags) and, with `cgroup`, into that version 2 cgroup.
+pub(super) fn clone3(
+    _proof: SingleThreaded,
+    namespaces: c_int,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<Clone> {
+    let mut pidfd: RawFd = -1;
+    let mut arguments = CloneArgs {
+        flags: namespaces as u64 | libc::CLONE_PIDFD as u64,
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= libc::CLONE_INTO_CGROUP as u64;
+        arguments.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM and without a stack of its own this is a fork: the child returns here on a
+    // copy of the stack. The proof says that no other thread held a lock. `arguments` and `pidfd` outlive
+    // the call and the size is that of the structure.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArgs>()) };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    match Pid::from_raw(pid as i32) {
+        None => Ok(Clone::Child),
+        // SAFETY: in the parent the kernel has stored a new descriptor in `pidfd`, which nobody else owns.
+        Some(pid) => Ok(Clone::Parent(pid, unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+/// Ends the process at once: no destructors, no buffers written.
+pub(super) fn exit(status: c_int) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// Replaces the program; returns only with what failed.
+pub(super) fn execve(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(arguments), pointers(environment));
+    // SAFETY: both arrays end with a null pointer and point to strings that live until after the call.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Makes `target` (0, 1 or 2) a copy of `source`, without close-on-exec.
+pub(super) fn replace_stdio(source: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
+    assert!((0..=2).contains(&target), "only the standard streams have no owner in the program");
+    // SAFETY: the standard streams are owned by nobody, so no owner's descriptor is closed behind its back.
+    check(unsafe { libc::dup2(source.as_raw_fd(), target) })
+}
+
+/// In a copied process: closes everything but the standard streams and `keep`, which is returned under its
+/// new owner. For a copy that never returns to the code whose descriptors it closes.
+pub(super) fn close_all_but(keep: OwnedFd) -> io::Result<OwnedFd> {
+    const PLACE: RawFd = 3;
+    // SAFETY: the caller is a copy that goes on with `keep` alone and leaves by `exit` or `execve`; the
+    // descriptors closed here belong to values that it never touches or drops again.
+    unsafe {
+        if keep.as_raw_fd() != PLACE {
+            check(libc::dup3(keep.as_raw_fd(), PLACE, libc::O_CLOEXEC))?;
+        }
+        std::mem::forget(keep);
+        check(libc::syscall(libc::SYS_close_range, PLACE + 1, c_int::MAX, 0) as c_int)?;
+        Ok(OwnedFd::from_raw_fd(PLACE))
+    }
+}
+
+/// Marks every descriptor from 3 on as closed by `execve`.
+pub(super) fn close_on_exec() -> io::Result<()> {
+    // SAFETY: only a flag is changed.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 3, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC) } as c_int)
+}
+
+/// `struct mount_attr` of mount_setattr(2).
+#[repr(C)]
+#[derive(Default)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// Mount attributes, by their kernel values (`MOUNT_ATTR_*`).
+pub(super) mod attribute {
+    pub(in crate::process) const READ_ONLY: u64 = 0x1;
+    pub(in crate::process) const NO_SUID: u64 = 0x2;
+    pub(in crate::process) const NO_DEV: u64 = 0x4;
+    pub(in crate::process) const NO_EXEC: u64 = 0x8;
+}
+
+/// Adds attributes to the mount behind `tree`, and to those below it.
+pub(super) fn restrict_mount(tree: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
+    let change = MountAttributes { set: attributes, ..MountAttributes::default() };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a string, `change` is the structure that the kernel expects, of the size given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const change,
+            size_of::<MountAttributes>(),
+        )
+    } as c_int)
+}
+
+/// Brings the loopback interface up.
+pub(super) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads an `ifreq` with its flags set.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) })
+}
+
+/// Gives every capability up for good, the bounding set included.
+pub(super) fn drop_capabilities() -> io::Result<()> {
+    // The kernel refuses numbers past its last capability with EINVAL; there are 41 today.
+    for capability in 0..64 {
+        // SAFETY: PR_CAPBSET_DROP takes a number.
+        let result = check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) });
+        match result {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other?,
+        }
+    }
+    // SAFETY: PR_CAP_AMBIENT_CLEAR_ALL takes no further argument.
+    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) })?;
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: c_int,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header { version: VERSION_3, pid: 0 };
+    // Two triples of effective, permitted, inheritable.
+    let none = [0_u32; 6];
+    // SAFETY: version 3 reads the header and two `__user_cap_data_struct`, which `none` is as large as.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) } as c_int)
+}
+
+/// Puts a filter on the thread, with `no_new_privs`. What is filtered once stays so.
+pub(super) fn filter_system_calls(program: &BpfProgram) -> io::Result<()> {
+    seccompiler::apply_filter(program).map_err(io::Error::other)
+}
+
+/// Blocks the signals and returns a descriptor that delivers them.
+pub(super) fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised by `sigemptyset` before it is read; all calls get valid pointers.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, *signal);
+        }
+        check(libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()))?;
+        let descriptor = libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(descriptor)?;
+        Ok(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// Gives every signal its default action and unblocks it, as a new program expects.
+pub(super) fn default_signals() {
+    // SAFETY: default actions run no code of ours; the set is initialised before it is read. Signals that
+    // have no changeable action are refused, which is harmless.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+/// Overwrites the process's arguments and environment, as `ps` and `/proc/PID/environ` show them, with a
+/// title. The environment is gone afterwards: it may have held secrets, and copies of this process run next
+/// to user code.
+pub(super) fn set_title(_proof: SingleThreaded, title: &CStr) -> io::Result<()> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // proc_pid_stat(5): arg_start, arg_end, env_start, env_end are fields 48 to 51; the second, in
+    // parentheses, may hold spaces, and the third is the first after it.
+    let fields: Vec<usize> = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_ascii_whitespace()
+        .skip(45)
+        .take(4)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    let name = &title.to_bytes()[..title.to_bytes().len().min(15)];
+    let name = CString::new(name).unwrap_or_default();
+    rustix::thread::set_name(&name)?;
+    let &[start, arguments_end, environment_start, end] = fields.as_slice() else {
+        return Err(io::Error::other("the process's own stat file has no argument addresses"));
+    };
+    if start == 0 || arguments_end != environment_start || end < environment_start {
+        return Err(io::Error::other("the process's arguments and environment are not adjacent"));
+    }
+    // SAFETY: the kernel says that the strings lie in start..end of this process's stack, writable since
+    // execve. There is one thread; `environ` is cleared first, and the arguments are not read again.
+    unsafe {
+        libc::clearenv();
+        std::ptr::write_bytes(start as *mut u8, 0, end - start);
+        let length = title.to_bytes().len().min(arguments_end - start - 1);
+        std::ptr::copy_nonoverlapping(title.as_ptr().cast::<u8>(), start as *mut u8, length);
+    }
+    Ok(())
+}
+
+/// Mounts a new file system of `kind` at `target`.
+pub(super) fn mount_new(kind: &CStr, target: &CStr, flags: libc::c_ulong, data: &CStr) -> io::Result<()> {
+    // SAFETY: all strings end with a zero byte and outlive the call.
+    check(unsafe {
+        libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast::<c_void>())
+    })
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

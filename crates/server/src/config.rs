@@ -1,0 +1,91 @@
+//! What an operator may set. The command line fills it in; nothing is read from the environment here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Everything that `serve` is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where all data is kept. One server a folder.
+    pub data_dir: PathBuf,
+    /// The public listener: function URLs and AWS-style APIs.
+    pub listen: SocketAddr,
+    /// The admin listener: metrics and health.
+    pub admin: SocketAddr,
+    /// What the first account is made from.
+    pub first_start: FirstStart,
+    /// Instances of all functions together.
+    pub max_instances: u32,
+    /// Sum of all instances' memory limits; `None` is three quarters of the host's memory.
+    pub max_memory_mb: Option<u64>,
+    /// Calls of one function that may wait for an instance.
+    pub max_queue: u32,
+    /// How long a call may wait for an instance.
+    pub queue_timeout_s: u32,
+    /// How long initialisation may take.
+    pub init_timeout_s: u32,
+    /// After how long an idle instance is stopped, where the function does not say.
+    pub idle_timeout_s: u32,
+    /// How long calls under way may take when the server is told to stop.
+    pub drain_s: u32,
+    /// How to treat a limit that the host cannot enforce.
+    pub missing_limits: MissingLimits,
+    /// Whether functions may ask for the host's network.
+    pub allow_host_egress: bool,
+    /// The server's own log.
+    pub log_format: LogFormat,
+    /// Directives of the log filter, for example `info,functions=debug`; `None` is `info`.
+    pub log_filter: Option<String>,
+}
+
+/// What the first account is made from when the data directory is new; ignored afterwards.
+#[derive(Clone, Default)]
+pub struct FirstStart {
+    /// Generated where absent.
+    pub access_key_id: Option<String>,
+    /// Generated where absent.
+    pub secret_access_key: Option<String>,
+    /// Twelve digits; generated where absent.
+    pub account_id: Option<String>,
+    /// `us-east-1` where absent.
+    pub region: Option<String>,
+}
+
+impl std::fmt::Debug for FirstStart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FirstStart")
+            .field("access_key_id", &self.access_key_id)
+            .field("account_id", &self.account_id)
+            .field("region", &self.region)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How to treat a limit that the host cannot enforce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingLimits {
+    /// Run without it and say so.
+    Degrade,
+    /// Run no processes.
+    Refuse,
+}
+
+/// The form of the server's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FirstStart;
+
+    #[test]
+    fn debug_hides_the_secret() {
+        let first = FirstStart { secret_access_key: Some("very-secret".to_owned()), ..FirstStart::default() };
+        assert!(!format!("{first:?}").contains("very-secret"));
+    }
+}

@@ -1,0 +1,71 @@
+"""Fixtures: one server for the session, further ones for tests that hurt theirs."""
+
+import os
+import pathlib
+import shutil
+import tempfile
+import uuid
+
+import pytest
+
+from support import clients
+from support.server import Server
+
+
+@pytest.fixture(scope="session")
+def workspace():
+    """A folder of the session, on a path every user may walk."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="virga-e2e-"))
+    folder.chmod(0o755)
+    yield folder
+    if not os.environ.get("E2E_KEEP"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server(workspace):
+    """The server that most tests share."""
+    started = Server(workspace / "shared").start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def functions(server):
+    """Functions of the shared server."""
+    made = clients.Functions(server)
+    yield made
+    made.delete_all()
+
+
+@pytest.fixture
+def new_server(workspace):
+    """Makes servers with data directories of their own; stops what is still running."""
+    made = []
+
+    def make(**options):
+        made.append(Server(workspace / f"own-{uuid.uuid4().hex[:8]}", **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        if each.process and each.process.poll() is None:
+            each.kill()
+
+
+@pytest.fixture
+def marker():
+    """A word that is put into a function's environment and looked for in the host's processes."""
+    return f"e2e-marker-{uuid.uuid4().hex}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """A failed test shows the end of its servers' logs."""
+    outcome = yield
+    report = outcome.get_result()
+    if not report.failed:
+        return
+    for value in list(getattr(item, "funcargs", {}).values()):
+        if isinstance(value, Server):
+            report.sections.append((f"log of {value.data.name}", value.tail()))

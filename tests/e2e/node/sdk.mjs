@@ -1,0 +1,56 @@
+// The life of a function through aws-sdk-js v3, with an endpoint and keys from the environment only.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import * as lambda from "@aws-sdk/client-lambda";
+
+const [zip, runtime] = process.argv.slice(2);
+const client = new lambda.LambdaClient({ maxAttempts: 1 });
+const FunctionName = `js-${process.pid}-${Date.now()}`;
+const text = (payload) => Buffer.from(payload).toString();
+
+const created = await client.send(
+  new lambda.CreateFunctionCommand({
+    FunctionName,
+    Runtime: runtime,
+    Handler: "app.handler",
+    Role: "arn:aws:iam::111122223333:role/e2e",
+    Code: { ZipFile: readFileSync(zip) },
+    Timeout: 10,
+  }),
+);
+assert.equal(created.State, "Pending");
+const waiter = { client, minDelay: 0.1, maxDelay: 1, maxWaitTime: 60 };
+await lambda.waitUntilFunctionActiveV2(waiter, { FunctionName });
+
+const invoke = (event, more = {}) =>
+  client.send(new lambda.InvokeCommand({ FunctionName, Payload: JSON.stringify(event), LogType: "Tail", ...more }));
+const answer = await invoke({ a: 1 });
+assert.equal(answer.StatusCode, 200);
+assert.equal(answer.FunctionError, undefined);
+assert.deepEqual(JSON.parse(text(answer.Payload)).event, { a: 1 });
+assert.match(Buffer.from(answer.LogResult, "base64").toString(), /REPORT RequestId/);
+
+const failed = await invoke({ do: "raise", text: "from js" });
+assert.equal(failed.FunctionError, "Unhandled");
+assert.equal(JSON.parse(text(failed.Payload)).errorMessage, "from js");
+
+await client.send(new lambda.UpdateFunctionConfigurationCommand({ FunctionName, MemorySize: 256 }));
+await lambda.waitUntilFunctionUpdatedV2(waiter, { FunctionName });
+await client.send(new lambda.UpdateFunctionCodeCommand({ FunctionName, ZipFile: readFileSync(zip) }));
+await lambda.waitUntilFunctionUpdatedV2(waiter, { FunctionName });
+const got = await client.send(new lambda.GetFunctionCommand({ FunctionName }));
+assert.equal(got.Configuration.MemorySize, 256);
+assert.deepEqual(Buffer.from(await (await fetch(got.Code.Location)).arrayBuffer()), readFileSync(zip));
+assert.equal((await client.send(new lambda.PublishVersionCommand({ FunctionName }))).Version, "1");
+
+const url = await client.send(new lambda.CreateFunctionUrlConfigCommand({ FunctionName, AuthType: "NONE" }));
+assert.match(url.FunctionUrl, /^http:\/\/[a-z0-9]{32}\.lambda-url\./);
+
+const names = [];
+for await (const page of lambda.paginateListFunctions({ client, pageSize: 1 }, {}))
+  names.push(...page.Functions.map((each) => each.FunctionName));
+assert.ok(names.includes(FunctionName));
+
+await client.send(new lambda.DeleteFunctionCommand({ FunctionName }));
+await assert.rejects(client.send(new lambda.GetFunctionCommand({ FunctionName })), lambda.ResourceNotFoundException);
+console.log("all of it held");

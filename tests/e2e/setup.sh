@@ -1,0 +1,82 @@
+#!/bin/sh
+# Installs what the end-to-end suite drives: Python and Node clients and the Rust guests, all under target/.
+# Does nothing where nothing changed. As root it installs missing Debian packages; otherwise it says which.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+target=${E2E_TARGET:-$root/target}
+mkdir -p "$target"
+
+say() { echo "e2e setup: $*" >&2; }
+
+# aws-lambda-ric builds curl and a C++ client from source; the custom runtimes use curl and Debian's Python.
+missing=
+need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+need cmake cmake
+need make make
+need g++ g++
+need autoconf autoconf
+need automake automake
+need libtoolize libtool
+need curl curl
+[ -e /usr/bin/python3 ] || missing="$missing python3"
+[ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
+[ -e /usr/include/node/node.h ] || [ -e "$(dirname "$(command -v node)")/../include/node/node.h" ] || missing="$missing libnode-dev"
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" -ne 0 ]; then
+        say "these Debian packages are needed:$missing"
+        exit 1
+    fi
+    say "installing$missing"
+    apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+# current FILE... : whether STAMP holds the sum of what the folder was made from.
+sum_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
+current() { [ -e "$1" ] && [ "$(cat "$1")" = "$2" ]; }
+
+venv=$target/e2e-venv
+sum=$( (python3 --version; cat "$here/requirements.txt") | sha256sum | cut -d' ' -f1)
+if ! current "$venv/.made-from" "$sum"; then
+    say "Python clients"
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    echo "$sum" >"$venv/.made-from"
+fi
+
+# Packages that are bundled into functions, for the interpreter that the function will run on.
+bundle() { # FOLDER PYTHON PACKAGE...
+    folder=$target/e2e-python/$1
+    python=$2
+    shift 2
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    sum=$(echo "$version" "$@" | sha256sum | cut -d' ' -f1)
+    current "$folder/.made-from" "$sum" && return
+    say "bundle for Python $version: $*"
+    rm -rf "$folder"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --target "$folder" --python-version "$version" \
+        --only-binary=:all: "$@"
+    echo "$sum" >"$folder/.made-from"
+}
+pinned() { grep "^$1==" "$here/requirements.txt"; }
+bundle awslambdaric /usr/bin/python3 "$(pinned awslambdaric)"
+bundle flask python3 "$(pinned flask)"
+bundle boto3 python3 "$(pinned boto3)"
+
+node=$target/e2e-node
+sum=$( (node --version; cat "$here/node/package-lock.json") | sha256sum | cut -d' ' -f1)
+if ! current "$node/.made-from" "$sum"; then
+    say "Node clients (a native build of about a minute)"
+    mkdir -p "$node"
+    cp "$here/node/package.json" "$here/node/package-lock.json" "$here/node/.npmrc" "$node/"
+    # Headers of the installed node: node-gyp would otherwise fetch them from elsewhere.
+    [ -e /usr/include/node/node.h ] && export npm_config_nodedir=/usr
+    (cd "$node" && npm ci --silent >"$node.log" 2>&1) || { tail -n 40 "$node.log" >&2; exit 1; }
+    echo "$sum" >"$node/.made-from"
+fi
+
+say "Rust guests"
+(cd "$here/fixtures/lambda-rust" && CARGO_TARGET_DIR=$target/e2e-rust cargo build --locked --quiet)

@@ -1,0 +1,61 @@
+"""Which interpreters this host has, and the functions that several tests deploy."""
+
+import functools
+import pathlib
+import re
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent.parent
+SOURCES = HERE / "functions"
+REPOSITORY = HERE.parent.parent
+TARGET = REPOSITORY / "target"
+EXAMPLES = REPOSITORY / "examples"
+
+CUSTOM = "provided.al2023"
+WEB = {"virga:contract": "http"}
+
+
+@functools.cache
+def python():
+    """Lambda's name of the Python that runs this suite (the host's own)."""
+    return f"python3.{sys.version_info.minor}"
+
+
+@functools.cache
+def system_python():
+    """Lambda's name of Debian's Python, which every user of the host can read."""
+    said = subprocess.run(["/usr/bin/python3", "--version"], capture_output=True, text=True, check=True).stdout
+    return f"python{re.match(r'Python (3[.][0-9]+)', said)[1]}"
+
+
+@functools.cache
+def node():
+    """Lambda's name of the host's Node."""
+    said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    return f"nodejs{re.match(r'v([0-9]+)', said)[1]}.x"
+
+
+def source(name):
+    """The text of a function in functions/."""
+    return (SOURCES / name).read_text()
+
+
+def python_function(name):
+    """Files of a Python function whose handler is `app.handler`."""
+    return {"app.py": source(name)}
+
+
+def rust_guest(name):
+    """A program of fixtures/lambda-rust, built by setup.sh."""
+    return (TARGET / "e2e-rust" / "debug" / name).read_bytes()
+
+
+def bundle(name):
+    """The folder of Python packages that setup.sh made."""
+    return TARGET / "e2e-python" / name
+
+
+def node_modules():
+    """The folder of Node packages that setup.sh made."""
+    return TARGET / "e2e-node" / "node_modules"

@@ -1,0 +1,80 @@
+"""Holds every answer against the service's own model, the one inside botocore.
+
+An answer is shape-clean when it has every required member, none that the model does not know, each of its
+type, and enumerations within their values. Registered on a client it looks at each call of the suite.
+"""
+
+import json
+
+_TYPES = {
+    "string": str, "blob": str, "boolean": bool, "integer": int, "long": int, "float": (int, float),
+    "double": (int, float), "timestamp": (str, int, float), "list": list, "map": dict, "structure": dict,
+}  # fmt: skip
+
+
+def faults(shape, value, path="$"):
+    """What is wrong with a JSON value under a botocore shape, as sentences."""
+    wanted = _TYPES[shape.type_name]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and shape.type_name != "boolean"):
+        return [f"{path}: {shape.type_name} expected, {value!r} found"]
+    if shape.type_name == "structure":
+        return _structure(shape, value, path)
+    if shape.type_name == "list":
+        return [f for i, each in enumerate(value) for f in faults(shape.member, each, f"{path}[{i}]")]
+    if shape.type_name == "map":
+        return [f for key, each in value.items() for f in faults(shape.value, each, f"{path}.{key}")]
+    if shape.type_name == "string" and shape.enum and value not in shape.enum:
+        return [f"{path}: {value!r} is not one of {shape.enum}"]
+    return []
+
+
+def _structure(shape, value, path):
+    known = {m.serialization.get("name", name): m for name, m in shape.members.items() if not _elsewhere(m)}
+    found = [f"{path}: unknown member {name}" for name in value if name not in known]
+    for name in shape.required_members:
+        member = shape.members[name]
+        wire = member.serialization.get("name", name)
+        if not _elsewhere(member) and wire not in value:
+            found.append(f"{path}: required member {wire} is missing")
+    for name, each in value.items():
+        if name in known:
+            found += faults(known[name], each, f"{path}.{name}")
+    return found
+
+
+def _elsewhere(member):
+    return member.serialization.get("location") in ("header", "headers", "uri", "querystring", "statusCode")
+
+
+def check_answer(http_response, parsed, model, **_):
+    """botocore's `after-call` hook."""
+    status = http_response.status_code
+    where = f"{model.name} answered {status}"
+    if status >= 300:
+        return _check_error(http_response, model, where)
+    wanted = model.http.get("responseCode")
+    assert wanted is None or status == wanted or model.name == "Invoke", f"{where}, the model says {wanted}"
+    shape = model.output_shape
+    if shape is None or "payload" in shape.serialization:
+        return None
+    body = http_response.content
+    if not body:
+        assert not any(not _elsewhere(member) for member in shape.members.values()) or not shape.required_members, where
+        return None
+    found = faults(shape, json.loads(body))
+    assert not found, f"{where}: " + "; ".join(found)
+
+
+def _check_error(http_response, model, where):
+    body = json.loads(http_response.content)
+    code = http_response.headers.get("x-amzn-errortype") or body.get("__type") or body.get("code")
+    assert code, f"{where} without an error code: {body}"
+    code = code.split(":")[0].split("#")[-1]
+    for shape in model.error_shapes:
+        if shape.name == code:
+            wanted = shape.metadata.get("error", {}).get("httpStatusCode")
+            status = http_response.status_code
+            assert wanted is None or wanted == status, f"{where} with {code}, whose status is {wanted}"
+            known = {m.lower() for m in shape.members} | {"__type", "code", "message"}
+            strangers = [name for name in body if name.lower() not in known]
+            assert not strangers, f"{where}: {code} does not know {strangers}"
