@@ -23,7 +23,9 @@ fn json_code(error: &AuthError) -> &'static str {
         AuthError::MissingToken => "MissingAuthenticationTokenException",
         AuthError::IncompleteSignature(_) => "IncompleteSignatureException",
         AuthError::UnrecognizedClient => "UnrecognizedClientException",
-        AuthError::SignatureMismatch | AuthError::Expired(_) => "InvalidSignatureException",
+        AuthError::SignatureMismatch | AuthError::Expired(_) | AuthError::InvalidScope(_) => {
+            "InvalidSignatureException"
+        }
     }
 }
 
@@ -32,7 +34,7 @@ fn query_code(error: &AuthError) -> &'static str {
         AuthError::MissingToken => "MissingAuthenticationToken",
         AuthError::IncompleteSignature(_) => "IncompleteSignature",
         AuthError::UnrecognizedClient => "InvalidClientTokenId",
-        AuthError::SignatureMismatch | AuthError::Expired(_) => "SignatureDoesNotMatch",
+        AuthError::SignatureMismatch | AuthError::Expired(_) | AuthError::InvalidScope(_) => "SignatureDoesNotMatch",
     }
 }
 
@@ -40,14 +42,19 @@ fn ec2_code(error: &AuthError) -> &'static str {
     match error {
         AuthError::Expired(_) => "RequestExpired",
         AuthError::IncompleteSignature(_) => "IncompleteSignature",
-        AuthError::MissingToken | AuthError::UnrecognizedClient | AuthError::SignatureMismatch => "AuthFailure",
+        AuthError::MissingToken
+        | AuthError::UnrecognizedClient
+        | AuthError::SignatureMismatch
+        | AuthError::InvalidScope(_) => "AuthFailure",
     }
 }
 
 fn s3_code(error: &AuthError) -> (&'static str, StatusCode) {
     match error {
         AuthError::MissingToken => ("AccessDenied", StatusCode::FORBIDDEN),
-        AuthError::IncompleteSignature(_) => ("AuthorizationHeaderMalformed", StatusCode::BAD_REQUEST),
+        AuthError::IncompleteSignature(_) | AuthError::InvalidScope(_) => {
+            ("AuthorizationHeaderMalformed", StatusCode::BAD_REQUEST)
+        }
         AuthError::UnrecognizedClient => ("InvalidAccessKeyId", StatusCode::FORBIDDEN),
         AuthError::SignatureMismatch => ("SignatureDoesNotMatch", StatusCode::FORBIDDEN),
         AuthError::Expired(_) => ("RequestTimeTooSkewed", StatusCode::FORBIDDEN),

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 fn run(line: &Line) -> Result<()> {
     match &line.command {
         Command::Serve(args) => serve::run(args, &line.flags.data),
-        Command::Doctor => doctor::run(&line.flags.data, line.flags.json),
+        Command::Doctor => doctor::run(line.flags.json),
         command => {
             let client = Client::new(Connection::resolve(&line.flags)?);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -2,11 +2,39 @@
 //!
 //! [`Functions`] is the service handle. Its operations are the Lambda API's in domain terms (the `api-aws`
 //! crate speaks the wire format), plus the data plane that the gateway calls.
+//!
+//! Rooms: `operations` (one file a subject) changes and reads the `registry`, memory's snapshot of what
+//! `tables` keeps; `code` and `package` hold packages; `prepare` makes versions callable; `pool` owns instances
+//! and who gets them; `invoke` and `http` are the two ways a call goes; `failure` and `report` say what
+//! became of it. `settings`, `environment` and `validate` are rules without state.
+//!
+//! Invariants: a mutating call answers once the change is durable and memory shows it; nothing is written to the
+//! database when a function is called; every queue and cache has a bound (`limits`, [`Bounds`]).
+//!
+//! Absent: aliases, layers, asynchronous invokes, reserved and provisioned concurrency.
 
+mod code;
+mod environment;
 mod error;
+mod failure;
+mod http;
+mod invoke;
+mod limits;
+mod operations;
+mod package;
+mod pool;
+mod prepare;
+mod registry;
+mod report;
 mod service;
+mod settings;
+mod tables;
+mod validate;
+mod version;
 
 pub mod model;
 
+pub use crate::http::InFlight;
 pub use error::Error;
-pub use service::{Bounds, Deps, Functions, InFlight, Invoke, Outcome, Route};
+pub use service::{Bounds, Deps, Functions, Invoke, Outcome, Route};
+pub use tables::MIGRATIONS;

@@ -1,17 +1,32 @@
-//! The service handle.
+//! The service handle: what it is built from, how it opens and stops, and how a change is made.
+//!
+//! Reads come from memory. A change goes through [`Inner::commit`] alone: the database first, then memory, then
+//! whatever the change leaves without use. Changes of one function are made one at a time and each in a task of
+//! its own, so that a caller who hangs up cannot leave the database and memory apart. The operations
+//! themselves are in `operations`.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use base::{Clock, FunctionArn, Region, RequestId};
 use bytes::Bytes;
-use iam::Caller;
-use sandbox::{Backend, Body, Contract, FunctionError, Speaks};
+use futures_util::future::join_all;
+use observe::FunctionLabels;
+use parking_lot::Mutex;
+use sandbox::{Backend, Contract, FunctionError, Speaks};
+use tokio::task::AbortHandle;
 
-use crate::model::*;
 use crate::Error;
+use crate::code::CodeStore;
+use crate::model::{FunctionRef, UrlConfig};
+use crate::pool::{self, Host, Target};
+use crate::prepare::{self, Queue};
+use crate::registry::{Key, Registry};
+use crate::tables::{self, Change, Everything};
+use crate::version::Function;
 
 /// What the service is built from.
 pub struct Deps {
@@ -95,191 +110,205 @@ pub struct Route {
     pub speaks: Speaks,
     /// How it is called.
     pub contract: Contract,
-}
-
-/// Keeps an upgraded connection counted as a call in flight until the last clone is dropped.
-#[derive(Clone)]
-pub struct InFlight {
-    _guard: Arc<()>,
+    /// What calls get; `None` while the function cannot be called.
+    pub(crate) target: Option<Arc<Target>>,
 }
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Functions {
-    _inner: Arc<()>,
+    pub(crate) inner: Arc<Inner>,
 }
+
+/// The service.
+pub(crate) struct Inner {
+    pub(crate) store: store::Store,
+    pub(crate) code: Arc<CodeStore>,
+    pub(crate) registry: Registry,
+    pub(crate) host: Arc<Host>,
+    pub(crate) queue: Arc<Queue>,
+    locks: Vec<tokio::sync::Mutex<()>>,
+    hasher: RandomState,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for task in self.tasks.get_mut() {
+            task.abort();
+        }
+    }
+}
+
+/// Changes of functions that do not share one of so many locks do not wait for each other.
+const LOCKS: usize = 64;
 
 impl Functions {
     /// Reads everything into memory, finishes what a crash interrupted (a `Pending` function becomes
     /// `Active` or `Failed`), and removes unpacked code that nothing refers to. Background tasks run on
     /// the current tokio runtime until `shutdown`.
-    pub async fn open(_deps: Deps) -> Result<Self, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: CreateFunction. Answers once the function is durable (`Pending`, reason `Creating`).
-    pub async fn create(&self, _caller: &Caller, _args: CreateFunction) -> Result<FunctionView, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: GetFunctionConfiguration.
-    pub fn get(&self, _caller: &Caller, _function: &FunctionRef) -> Result<FunctionView, Error> {
-        unimplemented!()
-    }
-
-    /// The package of a version, as it was uploaded.
-    pub async fn package(&self, _caller: &Caller, _function: &FunctionRef) -> Result<Bytes, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: ListFunctions, `$LATEST` of each; with `all_versions`, every version.
-    pub fn list(
-        &self,
-        _caller: &Caller,
-        _all_versions: bool,
-        _marker: Option<&str>,
-        _max_items: usize,
-    ) -> Result<Page<FunctionView>, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: ListVersionsByFunction, `$LATEST` first.
-    pub fn versions(
-        &self,
-        _caller: &Caller,
-        _function: &FunctionRef,
-        _marker: Option<&str>,
-        _max_items: usize,
-    ) -> Result<Page<FunctionView>, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: UpdateFunctionCode.
-    pub async fn update_code(
-        &self,
-        _caller: &Caller,
-        _function: &FunctionRef,
-        _args: UpdateCode,
-    ) -> Result<FunctionView, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: UpdateFunctionConfiguration.
-    pub async fn update_configuration(
-        &self,
-        _caller: &Caller,
-        _function: &FunctionRef,
-        _args: UpdateConfiguration,
-    ) -> Result<FunctionView, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: PublishVersion; unchanged code and configuration answer the version published last.
-    pub async fn publish(
-        &self,
-        _caller: &Caller,
-        _function: &FunctionRef,
-        _args: PublishVersion,
-    ) -> Result<FunctionView, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: DeleteFunction; a qualifier deletes that version only.
-    pub async fn delete(&self, _caller: &Caller, _function: &FunctionRef) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: TagResource.
-    pub async fn tag(
-        &self,
-        _caller: &Caller,
-        _function: &FunctionRef,
-        _tags: BTreeMap<String, String>,
-    ) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: UntagResource.
-    pub async fn untag(&self, _caller: &Caller, _function: &FunctionRef, _keys: &[String]) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: ListTags.
-    pub fn tags(&self, _caller: &Caller, _function: &FunctionRef) -> Result<BTreeMap<String, String>, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: CreateFunctionUrlConfig.
-    pub async fn create_url(
-        &self,
-        _caller: &Caller,
-        _function: &FunctionRef,
-        _auth: UrlAuth,
-        _cors: Option<Cors>,
-    ) -> Result<UrlView, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: UpdateFunctionUrlConfig; `None` leaves a member as it is.
-    pub async fn update_url(
-        &self,
-        _caller: &Caller,
-        _function: &FunctionRef,
-        _auth: Option<UrlAuth>,
-        _cors: Option<Cors>,
-    ) -> Result<UrlView, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: GetFunctionUrlConfig.
-    pub fn url(&self, _caller: &Caller, _function: &FunctionRef) -> Result<UrlView, Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: DeleteFunctionUrlConfig.
-    pub async fn delete_url(&self, _caller: &Caller, _function: &FunctionRef) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: Invoke, `DryRun`: everything but the call.
-    pub fn check_invoke(&self, _caller: &Caller, _function: &FunctionRef) -> Result<(), Error> {
-        unimplemented!()
-    }
-
-    /// Lambda API: Invoke, `RequestResponse`.
-    pub async fn invoke(&self, _caller: &Caller, _call: Invoke) -> Result<Outcome, Error> {
-        unimplemented!()
-    }
-
-    /// The target of `ID.lambda-url.…`.
-    pub fn route_by_id(&self, _id: &str) -> Option<Route> {
-        unimplemented!()
-    }
-
-    /// The target of `/_fn/NAME/…`: a function of the first account with a URL configuration.
-    pub fn route_by_name(&self, _name: &str) -> Option<Route> {
-        unimplemented!()
-    }
-
-    /// A public request to a function that speaks HTTP. The response's body streams; the instance counts
-    /// the call as in flight until the body has ended. On 101 the extensions hold the instance's
-    /// `hyper::upgrade::OnUpgrade` and an [`InFlight`], which the gateway drops when the connection ends.
-    pub async fn serve_http(
-        &self,
-        _route: &Route,
-        _id: RequestId,
-        _request: http::Request<Body>,
-    ) -> Result<http::Response<Body>, Error> {
-        unimplemented!()
-    }
-
-    /// A public request to a function that speaks events, already made an event.
-    pub async fn serve_event(&self, _route: &Route, _id: RequestId, _json: Bytes) -> Result<Outcome, Error> {
-        unimplemented!()
+    pub async fn open(deps: Deps) -> Result<Self, Error> {
+        let code = Arc::new(CodeStore::open(deps.code_dir, deps.blobs)?);
+        let registry = Registry::new(deps.iam.first_account().clone());
+        let host = Host::new(
+            deps.backends,
+            deps.logs,
+            deps.metrics,
+            deps.iam,
+            deps.clock,
+            deps.region,
+            deps.bounds,
+        );
+        let inner = Arc::new(Inner {
+            store: deps.store,
+            code,
+            registry,
+            host,
+            queue: Arc::default(),
+            locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            tasks: Mutex::default(),
+        });
+        inner.load().await?;
+        inner.code.sweep(&inner.registry.digests()).await?;
+        let preparer = tokio::spawn(prepare::preparer(Arc::downgrade(&inner), Arc::clone(&inner.queue)));
+        let reaper = tokio::spawn(pool::reaper(Arc::downgrade(&inner.host)));
+        inner.tasks.lock().extend([preparer.abort_handle(), reaper.abort_handle()]);
+        Ok(Self { inner })
     }
 
     /// Refuses new calls, waits for those under way at most `grace`, stops every instance.
-    pub async fn shutdown(&self, _grace: Duration) {
-        unimplemented!()
+    pub async fn shutdown(&self, grace: Duration) {
+        self.inner.host.shut_down(grace).await;
+        for task in self.inner.tasks.lock().drain(..) {
+            task.abort();
+        }
+    }
+
+    /// Makes a change in a task of its own, which ends whether or not the caller waits for it.
+    pub(crate) async fn detached<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        tokio::spawn(change).await.map_err(Error::internal)?
+    }
+}
+
+impl Inner {
+    async fn load(self: &Arc<Self>) -> Result<(), Error> {
+        let all: Everything = self.store.read(|tx| tables::load(tx).map_err(Error::from)).await?;
+        let mut versions: HashMap<(String, String), Vec<(String, String)>> = HashMap::new();
+        for (account, name, version, document) in all.versions {
+            versions.entry((account, name)).or_default().push((version, document));
+        }
+        let mut urls: HashMap<(String, String), String> =
+            all.urls.into_iter().map(|(account, name, document)| ((account, name), document)).collect();
+        for (account, name, document) in all.functions {
+            let row = (account, name);
+            let versions = versions.remove(&row).unwrap_or_default();
+            self.load_function(row.clone(), &document, &versions, urls.remove(&row).as_deref())?;
+        }
+        Ok(())
+    }
+
+    fn load_function(
+        &self,
+        (account, name): (String, String),
+        document: &str,
+        versions: &[(String, String)],
+        url: Option<&str>,
+    ) -> Result<(), Error> {
+        let account = base::AccountId::parse(&account)
+            .ok_or_else(|| Error::internal(format!("the owner {account} of {name} is no account")))?;
+        let arn = self.arn(&FunctionRef { account: account.clone(), name: name.clone(), qualifier: None });
+        let folder = |digest: &str| self.code.folder(digest);
+        let function = Arc::new(Function::from_documents(arn, document, versions, url, &folder)?);
+        let key = (account, name);
+        function.versions().flat_map(|version| version.digests()).for_each(|digest| self.code.retain(digest));
+        self.registry.put(&key, None, Some(&function));
+        if function.versions().any(|version| version.unsettled()) {
+            self.queue.push(key);
+        }
+        Ok(())
+    }
+
+    /// The ARN of a function, qualified as it was asked for.
+    pub(crate) fn arn(&self, function: &FunctionRef) -> FunctionArn {
+        FunctionArn {
+            region: self.host.region.clone(),
+            account: function.account.clone(),
+            name: function.name.clone(),
+            qualifier: function.qualifier.clone(),
+        }
+    }
+
+    /// The lock that changes of this function are made under.
+    pub(crate) async fn lock(&self, key: &Key) -> tokio::sync::MutexGuard<'_, ()> {
+        // The remainder is below LOCKS.
+        let index = (self.hasher.hash_one(key) % LOCKS as u64) as usize;
+        self.locks[index].lock().await
+    }
+
+    /// Makes a change durable, then visible, then lets go of what nothing needs any more. Under the function's
+    /// lock, in a task that is not dropped halfway.
+    pub(crate) async fn commit(
+        self: &Arc<Self>,
+        key: &Key,
+        old: Option<&Arc<Function>>,
+        new: Option<Function>,
+    ) -> Result<(), Error> {
+        let change = match &new {
+            Some(new) => Function::change(old.map(|old| &**old), new)?,
+            None => Change {
+                account: key.0.to_string(),
+                name: key.1.clone(),
+                remove_all: true,
+                ..Change::default()
+            },
+        };
+        self.store.write(move |tx| tables::apply(tx, &change).map_err(Error::from)).await?;
+        let new = new.map(Arc::new);
+        let digests = |function: Option<&Arc<Function>>| -> Vec<String> {
+            let versions = function.into_iter().flat_map(|function| function.versions());
+            versions.flat_map(|version| version.digests().map(str::to_owned).collect::<Vec<_>>()).collect()
+        };
+        digests(new.as_ref()).iter().for_each(|digest| self.code.retain(digest));
+        self.registry.put(key, old.map(|old| &**old), new.as_ref());
+        let released = digests(old);
+        released.iter().for_each(|digest| self.code.release(digest));
+        let targets = |function: Option<&Arc<Function>>| -> Vec<Arc<Target>> {
+            function.into_iter().flat_map(|function| function.targets()).map(Arc::clone).collect()
+        };
+        let mut gone = targets(old);
+        let kept = targets(new.as_ref());
+        gone.retain(|old| !kept.iter().any(|kept| Arc::ptr_eq(kept, old)));
+        self.let_go(key.clone(), gone, released);
+        Ok(())
+    }
+
+    /// Stops what runs of targets that are gone, each after its last call; then the code can go, and the
+    /// metrics of versions that are no more.
+    fn let_go(self: &Arc<Self>, key: Key, gone: Vec<Arc<Target>>, mut digests: Vec<String>) {
+        digests.sort();
+        digests.dedup();
+        let service: Weak<Self> = Arc::downgrade(self);
+        tokio::spawn(async move {
+            join_all(gone.iter().map(|target| target.retire())).await;
+            let Some(service) = service.upgrade() else { return };
+            for digest in digests {
+                service.code.collect(&digest).await;
+            }
+            for target in gone {
+                service.forget_metrics(&key, &target.plan().configuration.version);
+            }
+        });
+    }
+
+    fn forget_metrics(&self, key: &Key, version: &str) {
+        let exists = self.registry.get(key).is_some_and(|function| function.version(Some(version)).is_some());
+        if !exists {
+            let labels = FunctionLabels { function: key.1.clone(), version: version.to_owned() };
+            self.host.metrics.forget(&labels);
+        }
     }
 }

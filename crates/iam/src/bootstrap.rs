@@ -81,7 +81,8 @@ mod tests {
     fn takes_only_keys_that_clients_can_send() {
         assert!(!refused(None, None));
         assert!(!refused(Some("AKIAIOSFODNN7EXAMPLE"), Some("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")));
-        for id in ["", "AKIASHORT", "AKIA/IOSFODNN7EXAMPLE", "ASIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7 EXAMPLE"] {
+        for id in ["", "AKIASHORT", "AKIA/IOSFODNN7EXAMPLE", "ASIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7 EXAMPLE"]
+        {
             assert!(refused(Some(id), None), "{id}");
         }
         for secret in ["", "seven77", "with a space", "line\nbreak", "ümlaut-secret"] {

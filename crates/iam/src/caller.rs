@@ -76,10 +76,7 @@ mod tests {
             caller(Principal::User { name: "admin".into() }).arn(),
             "arn:aws:iam::123456789012:user/admin"
         );
-        assert_eq!(
-            caller(function()).arn(),
-            "arn:aws:sts::123456789012:assumed-role/virga-function/hello"
-        );
+        assert_eq!(caller(function()).arn(), "arn:aws:sts::123456789012:assumed-role/virga-function/hello");
     }
 
     #[test]

@@ -85,9 +85,7 @@ impl Claim {
                 let actual = hex::encode(Sha256::digest(body));
                 let honest = stated.is_none_or(|stated| stated.eq_ignore_ascii_case(&actual));
                 // The canonical request holds the hash as it was stated.
-                honest
-                    .then(|| stated.map_or(actual, str::to_owned))
-                    .ok_or(AuthError::SignatureMismatch)
+                honest.then(|| stated.map_or(actual, str::to_owned)).ok_or(AuthError::SignatureMismatch)
             }
         }
     }

@@ -57,7 +57,10 @@ pub(crate) fn insert_first(tx: &mut dyn Tx, key: &KeyRow) -> Result<(), store::E
     let user = || Value::from(key.user.as_str());
     let created = || Value::from(key.created);
     tx.execute("INSERT INTO accounts (id, created) VALUES ($1, $2)", &[account(), created()])?;
-    tx.execute("INSERT INTO users (account, name, created) VALUES ($1, $2, $3)", &[account(), user(), created()])?;
+    tx.execute(
+        "INSERT INTO users (account, name, created) VALUES ($1, $2, $3)",
+        &[account(), user(), created()],
+    )?;
     tx.execute(
         "INSERT INTO access_keys (id, account, user_name, sealed_secret, created) VALUES ($1, $2, $3, $4, $5)",
         &[key.id.as_str().into(), account(), user(), key.sealed_secret.clone().into(), created()],

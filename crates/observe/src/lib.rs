@@ -1,5 +1,14 @@
 //! Function logs and metrics.
+//!
+//! [`Logs`] keeps lines in append-only files, a bounded number of bytes a log group; a line is with the kernel
+//! before the call that wrote it returns, so that no answer is ever seen without its log. [`FunctionMetrics`]
+//! counts with atomics only.
+//!
+//! Absent for now: spans, metering, retention by age, deleting groups, shipping logs elsewhere.
+
+mod histogram;
 mod logs;
 mod metrics;
+
 pub use logs::{Event, EventPage, GroupInfo, LogStream, Logs, LogsError, Query, StreamInfo};
-pub use metrics::{Ending, FunctionLabels, FunctionMeter, FunctionMetrics};
+pub use metrics::{CONTENT_TYPE, Ending, FunctionLabels, FunctionMeter, FunctionMetrics};

@@ -1,6 +1,21 @@
-//! Metrics by OpenTelemetry's FaaS names, in Prometheus' text format.
+//! Metrics by OpenTelemetry's FaaS names, in the text format that Prometheus reads.
+//!
+//! OpenTelemetry semantic conventions, "FaaS metrics": dots become underscores, units and `_total` are
+//! appended as Prometheus wants them. Throttles, queue and instances are ours: the conventions have none.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Metric, Registry, Unit};
+
+use crate::histogram::Histogram;
+
+/// What [`FunctionMetrics::encode`] writes, for the `Content-Type` header.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What every function metric is labelled with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -11,23 +26,156 @@ pub struct FunctionLabels {
     pub version: String,
 }
 
+/// The labels by the names they are shown with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    faas_name: String,
+    faas_version: String,
+}
+
+impl From<&FunctionLabels> for Labels {
+    fn from(labels: &FunctionLabels) -> Self {
+        Self { faas_name: labels.function.clone(), faas_version: labels.version.clone() }
+    }
+}
+
+type Memory = Gauge<u64, AtomicU64>;
+
+/// One family for each metric.
+#[derive(Default)]
+struct Families {
+    invocations: Family<Labels, Counter>,
+    errors: Family<Labels, Counter>,
+    timeouts: Family<Labels, Counter>,
+    coldstarts: Family<Labels, Counter>,
+    init_errors: Family<Labels, Counter>,
+    throttles: Family<Labels, Counter>,
+    invoke_duration: Family<Labels, Histogram>,
+    init_duration: Family<Labels, Histogram>,
+    queue_duration: Family<Labels, Histogram>,
+    memory: Family<Labels, Memory>,
+    instances: Family<Labels, Gauge>,
+    running: Family<Labels, Gauge>,
+    queued: Family<Labels, Gauge>,
+}
+
 /// All metrics of functions.
-pub struct FunctionMetrics {}
+pub struct FunctionMetrics {
+    registry: Registry,
+    families: Families,
+}
 
 impl FunctionMetrics {
     /// A fresh set.
     pub fn new() -> Self {
-        unimplemented!()
+        let families = Families::default();
+        let mut registry = Registry::with_prefix("faas");
+        families.register(&mut registry);
+        Self { registry, families }
     }
 
     /// The handle through which one version counts: looked up once, then atomics only.
-    pub fn meter(&self, _labels: &FunctionLabels) -> FunctionMeter {
-        unimplemented!()
+    pub fn meter(&self, labels: &FunctionLabels) -> FunctionMeter {
+        let labels = Labels::from(labels);
+        let all = &self.families;
+        FunctionMeter {
+            invocations: all.invocations.get_or_create_owned(&labels),
+            errors: all.errors.get_or_create_owned(&labels),
+            timeouts: all.timeouts.get_or_create_owned(&labels),
+            coldstarts: all.coldstarts.get_or_create_owned(&labels),
+            init_errors: all.init_errors.get_or_create_owned(&labels),
+            throttles: all.throttles.get_or_create_owned(&labels),
+            invoke_duration: all.invoke_duration.get_or_create_owned(&labels),
+            init_duration: all.init_duration.get_or_create_owned(&labels),
+            queue_duration: all.queue_duration.get_or_create_owned(&labels),
+            memory: all.memory.get_or_create_owned(&labels),
+            instances: all.instances.get_or_create_owned(&labels),
+            running: all.running.get_or_create_owned(&labels),
+            queued: all.queued.get_or_create_owned(&labels),
+        }
     }
 
-    /// Prometheus' text format.
+    /// Drops a deleted version's metrics, so that label sets stay bounded. Meters that are still held count
+    /// unseen.
+    pub fn forget(&self, labels: &FunctionLabels) {
+        let labels = Labels::from(labels);
+        let all = &self.families;
+        for counter in [&all.invocations, &all.errors, &all.timeouts] {
+            counter.remove(&labels);
+        }
+        for counter in [&all.coldstarts, &all.init_errors, &all.throttles] {
+            counter.remove(&labels);
+        }
+        for histogram in [&all.invoke_duration, &all.init_duration, &all.queue_duration] {
+            histogram.remove(&labels);
+        }
+        for gauge in [&all.instances, &all.running, &all.queued] {
+            gauge.remove(&labels);
+        }
+        all.memory.remove(&labels);
+    }
+
+    /// The OpenMetrics text format; its media type is [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
-        unimplemented!()
+        let mut text = String::new();
+        // Writing to a string fails only if a metric refuses to be written, and none of ours does.
+        match text::encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(error) => {
+                tracing::error!(%error, "the metrics cannot be written");
+                "# EOF\n".to_owned()
+            }
+        }
+    }
+}
+
+impl Default for FunctionMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for FunctionMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FunctionMetrics").finish_non_exhaustive()
+    }
+}
+
+impl Families {
+    fn register(&self, registry: &mut Registry) {
+        let mut plain = |name, help, metric: &dyn Registered| metric.register(registry, name, help, None);
+        plain("invocations", "Calls that ended, however they ended", &self.invocations);
+        plain("errors", "Calls that ended with an error, time-outs not among them", &self.errors);
+        plain("timeouts", "Calls that were stopped at their deadline", &self.timeouts);
+        plain("coldstarts", "Instances that came up", &self.coldstarts);
+        plain("init_errors", "Instances that did not come up", &self.init_errors);
+        plain("throttles", "Calls refused for want of capacity", &self.throttles);
+        plain("instances", "Instances now", &self.instances);
+        plain("running", "Calls running now", &self.running);
+        plain("queued", "Calls waiting for an instance now", &self.queued);
+        let mut seconds =
+            |name, help, metric: &dyn Registered| metric.register(registry, name, help, Some(Unit::Seconds));
+        seconds("invoke_duration", "How long calls ran", &self.invoke_duration);
+        seconds("init_duration", "How long instances took to come up", &self.init_duration);
+        seconds("queue_duration", "How long calls waited for an instance", &self.queue_duration);
+        self.memory.register(registry, "mem_usage", "Most memory an instance held", Some(Unit::Bytes));
+    }
+}
+
+/// A family that can be registered, whatever its metric.
+trait Registered {
+    fn register(&self, registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>);
+}
+
+impl<M> Registered for Family<Labels, M>
+where
+    Self: Metric + Clone,
+{
+    fn register(&self, registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>) {
+        match unit {
+            Some(unit) => registry.register_with_unit(name, help, unit, self.clone()),
+            None => registry.register(name, help, self.clone()),
+        }
     }
 }
 
@@ -43,26 +191,135 @@ pub enum Ending {
 }
 
 /// One version's metrics. No lock, no look-up.
-#[derive(Clone)]
-pub struct FunctionMeter {}
+#[derive(Debug, Clone)]
+pub struct FunctionMeter {
+    invocations: Counter,
+    errors: Counter,
+    timeouts: Counter,
+    coldstarts: Counter,
+    init_errors: Counter,
+    throttles: Counter,
+    invoke_duration: Histogram,
+    init_duration: Histogram,
+    queue_duration: Histogram,
+    memory: Memory,
+    instances: Gauge,
+    running: Gauge,
+    queued: Gauge,
+}
 
 impl FunctionMeter {
     /// A call ended after running this long.
-    pub fn invoked(&self, _ending: Ending, _duration: Duration) {}
+    pub fn invoked(&self, ending: Ending, duration: Duration) {
+        self.invocations.inc();
+        match ending {
+            Ending::Success => {}
+            Ending::Error => drop(self.errors.inc()),
+            Ending::Timeout => drop(self.timeouts.inc()),
+        }
+        self.invoke_duration.observe(duration);
+    }
+
     /// An instance came up.
-    pub fn cold_start(&self, _init: Duration) {}
+    pub fn cold_start(&self, init: Duration) {
+        self.coldstarts.inc();
+        self.init_duration.observe(init);
+    }
+
     /// An instance did not come up.
-    pub fn init_error(&self) {}
+    pub fn init_error(&self) {
+        self.init_errors.inc();
+    }
+
     /// A call was refused: queue full or waited too long.
-    pub fn throttled(&self) {}
+    pub fn throttled(&self) {
+        self.throttles.inc();
+    }
+
     /// A call waited this long for an instance.
-    pub fn waited(&self, _duration: Duration) {}
+    pub fn waited(&self, duration: Duration) {
+        self.queue_duration.observe(duration);
+    }
+
     /// Calls running, changed by this.
-    pub fn running(&self, _change: i64) {}
+    pub fn running(&self, change: i64) {
+        self.running.inc_by(change);
+    }
+
     /// Calls waiting, changed by this.
-    pub fn queued(&self, _change: i64) {}
+    pub fn queued(&self, change: i64) {
+        self.queued.inc_by(change);
+    }
+
     /// Instances, changed by this.
-    pub fn instances(&self, _change: i64) {}
+    pub fn instances(&self, change: i64) {
+        self.instances.inc_by(change);
+    }
+
     /// Most bytes an instance held.
-    pub fn memory(&self, _bytes: u64) {}
+    pub fn memory(&self, bytes: u64) {
+        self.memory.inner().fetch_max(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(version: &str) -> FunctionLabels {
+        FunctionLabels { function: "hello".into(), version: version.into() }
+    }
+
+    fn line(metrics: &FunctionMetrics, start: &str) -> Option<String> {
+        metrics.encode().lines().find(|line| line.starts_with(start)).map(str::to_owned)
+    }
+
+    #[test]
+    fn counts_under_the_conventions_names() {
+        let metrics = FunctionMetrics::new();
+        let meter = metrics.meter(&labels("$LATEST"));
+        meter.invoked(Ending::Success, Duration::from_millis(3));
+        meter.invoked(Ending::Error, Duration::from_secs(20));
+        meter.invoked(Ending::Timeout, Duration::from_secs(2000));
+        metrics.meter(&labels("$LATEST")).cold_start(Duration::from_millis(100));
+        meter.waited(Duration::from_millis(1));
+        meter.memory(100);
+        meter.memory(70);
+        meter.running(2);
+        meter.running(-1);
+        let set = r#"{faas_name="hello",faas_version="$LATEST"}"#;
+        let bucket = |le: &str| {
+            format!(
+                r#"faas_invoke_duration_seconds_bucket{{le="{le}",faas_name="hello",faas_version="$LATEST"}}"#
+            )
+        };
+        for (start, value) in [
+            (format!("faas_invocations_total{set}"), "3"),
+            (format!("faas_errors_total{set}"), "1"),
+            (format!("faas_timeouts_total{set}"), "1"),
+            (format!("faas_coldstarts_total{set}"), "1"),
+            (format!("faas_mem_usage_bytes{set}"), "100"),
+            (format!("faas_running{set}"), "1"),
+            (format!("faas_init_duration_seconds_sum{set}"), "0.1"),
+            (format!("faas_queue_duration_seconds_count{set}"), "1"),
+            (bucket("0.0025"), "0"),
+            (bucket("0.005"), "1"),
+            (bucket("60.0"), "2"),
+            (bucket("900.0"), "2"),
+            (bucket("+Inf"), "3"),
+        ] {
+            assert_eq!(line(&metrics, &start), Some(format!("{start} {value}")), "{}", metrics.encode());
+        }
+        assert!(metrics.encode().ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn forgets_a_version_whole() {
+        let metrics = FunctionMetrics::new();
+        metrics.meter(&labels("1")).throttled();
+        metrics.meter(&labels("2")).init_error();
+        metrics.forget(&labels("1"));
+        assert!(!metrics.encode().contains(r#"faas_version="1""#));
+        assert!(metrics.encode().contains(r#"faas_version="2""#));
+    }
 }

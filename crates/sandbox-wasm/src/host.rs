@@ -3,7 +3,7 @@
 //! Most calls use little of WASI, so a store holds little: streams, the directory of the package, clocks
 //! and sockets come into being when the guest first asks for them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -12,14 +12,13 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{bail, format_err};
 use wasmtime_wasi::cli::WasiCliView;
 use wasmtime_wasi::clocks::WasiClocksView;
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtxView, WasiFilesystemView};
-use wasmtime_wasi::p2::bindings::{self, cli, clocks, filesystem, random, sockets};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::{self, cli, clocks, filesystem, io, random, sockets};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::sockets::WasiSocketsView;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
-use wasmtime_wasi_io::bindings::wasi::io;
 
 use crate::memory::Memory;
 use crate::outgoing::Hooks;
@@ -38,6 +37,13 @@ const TASK_DIR: &str = "/var/task";
 pub(crate) struct Shared {
     pub(crate) spec: Arc<Spec>,
     pub(crate) peak_memory: AtomicU64,
+    files: OnceLock<WasiFilesystemCtx>,
+}
+
+impl Shared {
+    pub(crate) fn new(spec: Arc<Spec>) -> Self {
+        Self { spec, peak_memory: AtomicU64::new(0), files: OnceLock::new() }
+    }
 }
 
 /// What is in a guest's store.
@@ -50,7 +56,7 @@ pub(crate) struct Guest {
     stdin: Stdin,
     answer: Option<Answer>,
     wasi: Option<Box<WasiCtx>>,
-    files: Option<Box<WasiCtx>>,
+    files: Option<WasiFilesystemCtx>,
 }
 
 enum Stdin {
@@ -78,7 +84,10 @@ impl Guest {
 
     /// For a call that reads `event` on stdin and answers on stdout.
     pub(crate) fn command(shared: Arc<Shared>, event: Bytes, answer: Answer) -> Self {
-        Self { stdin: Stdin::Unread(event), answer: Some(answer), ..Self::new(shared) }
+        let mut guest = Self::new(shared);
+        guest.stdin = Stdin::Unread(event);
+        guest.answer = Some(answer);
+        guest
     }
 
     fn log(&self) -> DynOutputStream {
@@ -108,24 +117,26 @@ fn network(egress: Egress) -> WasiCtx {
     builder.build()
 }
 
-/// The guest's file system: its package, to be read.
-struct Files<'a>(&'a mut Guest);
-
-impl WasiView for Files<'_> {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        let Guest { files, shared, table, .. } = &mut *self.0;
-        let ctx = files.get_or_insert_with(|| Box::new(package(&shared.spec)));
-        WasiCtxView { ctx, table }
-    }
+/// The guest's file system: its package, to be read. Opened once an instance, when a guest first asks.
+fn files(guest: &mut Guest) -> WasiFilesystemCtxView<'_> {
+    let Guest { files, shared, table, .. } = guest;
+    let ctx = files.get_or_insert_with(|| shared.files.get_or_init(|| package(&shared.spec)).clone());
+    WasiFilesystemCtxView { ctx, table }
 }
 
-fn package(spec: &Spec) -> WasiCtx {
+fn package(spec: &Spec) -> WasiFilesystemCtx {
+    struct Opened(WasiCtx, ResourceTable);
+    impl WasiView for Opened {
+        fn ctx(&mut self) -> WasiCtxView<'_> {
+            WasiCtxView { ctx: &mut self.0, table: &mut self.1 }
+        }
+    }
     let mut builder = WasiCtx::builder();
     let dir = &spec.artifact.dir;
     if let Err(error) = builder.preopened_dir(dir, TASK_DIR, FsPerms::ReadOnly) {
         tracing::warn!(dir = %dir.display(), error = format!("{error:#}"), "a guest does not see its package");
     }
-    builder.build()
+    Opened(builder.build(), ResourceTable::new()).filesystem().ctx.clone()
 }
 
 impl WasiHttpView for Guest {
@@ -151,9 +162,9 @@ impl HasData for Table {
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     let l = &mut linker;
-    io::error::add_to_linker::<_, Table>(l, |guest| &mut guest.table)?;
-    io::poll::add_to_linker::<_, Table>(l, |guest| &mut guest.table)?;
-    io::streams::add_to_linker::<_, Table>(l, |guest| &mut guest.table)?;
+    io::error::add_to_linker::<_, Table>(l, |guest: &mut Guest| &mut guest.table)?;
+    io::poll::add_to_linker::<_, Table>(l, |guest: &mut Guest| &mut guest.table)?;
+    io::streams::add_to_linker::<_, Table>(l, |guest: &mut Guest| &mut guest.table)?;
     cli::environment::add_to_linker::<_, Own>(l, |guest| guest)?;
     cli::exit::add_to_linker::<_, Own>(l, |guest| guest)?;
     cli::stdin::add_to_linker::<_, Own>(l, |guest| guest)?;

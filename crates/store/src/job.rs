@@ -53,7 +53,8 @@ where
     }
 
     fn answer(self: Box<Self>) {
-        let outcome = self.outcome.unwrap_or_else(|| Err(Error::Stopped("the closure did not run".into()).into()));
+        let outcome =
+            self.outcome.unwrap_or_else(|| Err(Error::Stopped("the closure did not run".into()).into()));
         // A caller that has gone away no longer wants to know.
         let _ = self.reply.send(outcome);
     }

@@ -27,7 +27,10 @@ pub(crate) fn failure(error: &Error, id: RequestId) -> Failure {
         Error::Denied(_) => ("AccessDeniedException", StatusCode::FORBIDDEN),
         Error::Throttled { .. } => ("TooManyRequestsException", StatusCode::TOO_MANY_REQUESTS),
         Error::Unavailable(_) => ("ServiceUnavailableException", StatusCode::SERVICE_UNAVAILABLE),
-        Error::Internal(_) => ("ServiceException", StatusCode::INTERNAL_SERVER_ERROR),
+        // Public requests only end so; an Invoke has the function's error as its answer.
+        Error::TimedOut(_) | Error::Failed { .. } | Error::Internal(_) => {
+            ("ServiceException", StatusCode::INTERNAL_SERVER_ERROR)
+        }
     };
     let mut failure = Failure::new(code, status, error.to_string());
     match error {

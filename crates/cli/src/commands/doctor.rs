@@ -1,7 +1,5 @@
 //! `virga doctor`: what this host can give to functions. Needs no server.
 
-use std::path::Path;
-
 use anyhow::Result;
 use serde_json::json;
 use server::host::{Finding, Verdict};
@@ -10,8 +8,8 @@ use crate::failure::Failure;
 use crate::output;
 
 /// Prints what was found; fails where process functions cannot run at all.
-pub(crate) fn run(data: &Path, as_json: bool) -> Result<()> {
-    let findings = server::host::examine(data);
+pub(crate) fn run(as_json: bool) -> Result<()> {
+    let findings = server::host::examine()?;
     if as_json {
         let list = findings.iter().map(|finding| {
             json!({ "name": finding.name, "verdict": finding.verdict.as_str(), "detail": finding.detail })

@@ -137,9 +137,7 @@ impl Host {
         }
         let _ = tokio::time::timeout(grace, self.calls_ended()).await;
         self.stopped.send_replace(true);
-        for pool in &pools {
-            pool.stop_all().await;
-        }
+        futures_util::future::join_all(pools.iter().map(|pool| pool.stop_all())).await;
     }
 
     async fn calls_ended(&self) {

@@ -17,7 +17,7 @@ mod line;
 mod start;
 mod version;
 
-pub(crate) use host::Host;
+pub(crate) use host::{Host, reaper};
 pub(crate) use lease::Lease;
 pub(crate) use start::FailedStart;
 pub(crate) use version::{Plan, Pool, Refusal, Target};

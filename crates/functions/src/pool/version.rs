@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use base::FunctionArn;
+use futures_util::future::join_all;
 use observe::{FunctionLabels, FunctionMeter};
 use parking_lot::{Mutex, MutexGuard};
 use sandbox::{Artifact, Prepared};
@@ -226,7 +227,12 @@ impl Pool {
         }
         let missing = line.missing(self.shape);
         line.starting += missing;
+        // The host's list is locked outside the line, never the other way round.
+        let list = missing > 0 && !std::mem::replace(&mut line.listed, true);
         drop(line);
+        if list && let Some(me) = self.me.upgrade() {
+            self.host.list(&me);
+        }
         for (waiter, slot) in served {
             self.meter.queued(-1);
             if let Some(me) = self.me.upgrade() {
@@ -259,9 +265,6 @@ impl Pool {
             return;
         }
         line.ready.push(Arc::clone(&slot));
-        if !std::mem::replace(&mut line.listed, true) {
-            self.host.list(self);
-        }
         self.pump(line);
         self.watch(&slot);
         self.offer_room();
@@ -310,13 +313,17 @@ impl Pool {
         }
     }
 
-    /// There was no room for a start: it is tried again when there may be. `false` if nobody waits.
+    /// There was no room for a start: it is tried again when there may be.
     pub(super) fn starve(self: &Arc<Self>) {
         let mut line = self.line.lock();
         line.starting -= 1;
         if !line.waiters.is_empty() && !line.closed && !std::mem::replace(&mut line.hungry, true) {
             drop(line);
             self.host.queue_for_room(self);
+            // What became free between the refusal and here woke nobody.
+            if self.host.caps.fits(self.plan.configuration.memory_bytes()) {
+                self.host.feed();
+            }
         }
         self.emptied.notify_waiters();
     }
@@ -417,7 +424,7 @@ impl Pool {
     /// Whether the pool has nothing left; it is then off the host's list.
     pub(super) fn unlist_if_empty(&self) -> bool {
         let mut line = self.line.lock();
-        let empty = line.is_empty();
+        let empty = line.is_empty() && line.waiters.is_empty();
         line.listed &= !empty;
         empty
     }
@@ -448,9 +455,7 @@ impl Pool {
             let members = line.members.clone();
             members.into_iter().filter(|slot| line.remove(slot)).collect()
         };
-        for slot in left {
-            self.stop_now(&slot).await;
-        }
+        join_all(left.iter().map(|slot| self.stop_now(slot))).await;
         self.emptied().await;
     }
 

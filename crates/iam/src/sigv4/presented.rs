@@ -168,7 +168,9 @@ impl Presented {
         }
         let mut names = request.headers.iter().map(|(name, _)| name.as_ref());
         match names.find(|name| name.starts_with("x-amz-") && !signed(name)) {
-            Some(name) => Err(incomplete(&format!("'{name}' must be a 'SignedHeader' in the AWS Authorization."))),
+            Some(name) => {
+                Err(incomplete(&format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.")))
+            }
             None => Ok(()),
         }
     }
@@ -207,7 +209,10 @@ fn parse_credential(credential: &str) -> Result<(String, Scope), AuthError> {
             "Credential should be scoped with a valid terminator: '{TERMINATOR}', not '{terminator}'."
         )));
     }
-    Ok((id.to_owned(), Scope { date: date.to_owned(), region: region.to_owned(), service: service.to_owned() }))
+    Ok((
+        id.to_owned(),
+        Scope { date: date.to_owned(), region: region.to_owned(), service: service.to_owned() },
+    ))
 }
 
 /// Lower-case names in order, none twice: so each header is in the canonical request at most once.
@@ -222,8 +227,7 @@ fn parse_signed_headers(names: &str) -> Result<Vec<String>, AuthError> {
 
 fn parse_expires(text: &str) -> Result<u64, AuthError> {
     let seconds = text.parse::<i64>().map_err(|_| incomplete("X-Amz-Expires should be a number"))?;
-    let seconds =
-        u64::try_from(seconds).map_err(|_| incomplete("X-Amz-Expires must be non-negative"))?;
+    let seconds = u64::try_from(seconds).map_err(|_| incomplete("X-Amz-Expires must be non-negative"))?;
     if seconds > MAX_EXPIRES_S {
         return Err(incomplete(&format!(
             "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be \
@@ -258,7 +262,9 @@ fn missing(sentence: &str, present: &[(&str, bool)]) -> AuthError {
 }
 
 fn bad_date(text: &str) -> AuthError {
-    incomplete(&format!("Date must be in ISO-8601 'basic format'. Got '{text}'. See http://en.wikipedia.org/wiki/ISO_8601"))
+    incomplete(&format!(
+        "Date must be in ISO-8601 'basic format'. Got '{text}'. See http://en.wikipedia.org/wiki/ISO_8601"
+    ))
 }
 
 fn incomplete(text: &str) -> AuthError {

@@ -81,3 +81,8 @@ mod tests {
         assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1, "nothing unfinished is left");
     }
 }
+
+#[cfg(test)]
+mod node_tests;
+#[cfg(test)]
+mod python_tests;

@@ -45,7 +45,7 @@ fn python_server(artifact: &Artifact, python: String) -> Result<Vec<String>, Err
         && [format!("{module}.py"), format!("{module}/__main__.py")]
             .iter()
             .any(|path| resolve(&artifact.dir, path).is_ok_and(|file| file.is_file()));
-    if is_module && resolve(&artifact.dir, handler).is_err() {
+    if is_module && !resolve(&artifact.dir, handler).is_ok_and(|file| file.is_file()) {
         return Ok(vec![python, "-m".to_owned(), handler.to_owned()]);
     }
     Ok(vec![program(artifact)?])

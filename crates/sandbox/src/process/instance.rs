@@ -33,7 +33,7 @@ pub(crate) struct Process {
     output: Arc<Output>,
     exit: watch::Receiver<Option<Exit>>,
     stopping: Arc<AtomicBool>,
-    tasks: Tasks,
+    _tasks: Tasks,
 }
 
 /// Tasks that end with their owner.
@@ -78,7 +78,7 @@ impl Process {
                 exit_sender.send_replace(Some(exit));
             }
         });
-        Self { jail, engine, output, exit, stopping, tasks }
+        Self { jail, engine, output, exit, stopping, _tasks: tasks }
     }
 
     /// Resolves when it can take a call. The caller bounds the time.

@@ -4,4 +4,18 @@
 //! output, listening sockets made inside its network namespace, connections into it, its exit. The *engine*
 //! half speaks with the program over those ends: long-poll (the Lambda Runtime API) or port (a web server).
 
+mod backend;
+mod clients;
+mod entry;
+mod environment;
+mod instance;
+pub mod interpreters;
 pub mod jail;
+mod longpoll;
+mod output;
+mod port;
+mod route;
+#[cfg(test)]
+mod testing;
+
+pub use backend::{ProcessBackend, Settings};

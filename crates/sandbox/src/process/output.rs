@@ -4,13 +4,12 @@
 //! about to pass an answer on empties it first, so that a call's log lines are in the sink before its
 //! answer is out. Bytes reach the sink in the order they were written, never twice.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::io::Errno;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 
 use crate::LogSink;
 
@@ -22,74 +21,74 @@ const DRAIN_AT_MOST: usize = 1024 * 1024;
 
 /// The read end of an instance's output.
 pub(crate) struct Output {
-    pipe: AsyncFd<OwnedFd>,
+    pipe: Receiver,
     sink: Arc<dyn LogSink>,
     /// Grows to [`CHUNK`] with the first byte printed: an instance that prints nothing costs nothing.
     buffer: Mutex<Vec<u8>>,
 }
 
-/// What a round of reading came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Drained {
-    Empty,
-    Ended,
-}
-
 impl Output {
-    /// Takes the pipe, which must be non-blocking. Must be called inside the async runtime.
-    pub(crate) fn new(pipe: OwnedFd, sink: Arc<dyn LogSink>) -> std::io::Result<Self> {
-        let pipe = AsyncFd::with_interest(pipe, Interest::READABLE)?;
-        Ok(Self { pipe, sink, buffer: Mutex::new(Vec::new()) })
+    /// Takes the pipe. Must be called inside the async runtime.
+    pub(crate) fn new(pipe: OwnedFd, sink: Arc<dyn LogSink>) -> io::Result<Self> {
+        Ok(Self { pipe: Receiver::from_owned_fd(pipe)?, sink, buffer: Mutex::new(Vec::new()) })
     }
 
     /// Reads until every writer is gone.
     pub(crate) async fn follow(&self) {
-        loop {
-            let Ok(mut ready) = self.pipe.readable().await else { return };
-            match self.read_all() {
-                Drained::Empty => ready.clear_ready(),
-                Drained::Ended => return,
+        while self.pipe.readable().await.is_ok() {
+            // Through the runtime, so that it learns when the pipe is empty.
+            if self.read_all(|pipe, buffer| pipe.try_read(buffer)).is_err() {
+                return;
             }
         }
     }
 
     /// Hands over what the pipe holds now, without waiting for more.
     pub(crate) fn drain(&self) {
-        self.read_all();
+        // Past the runtime, which may not have heard yet that there is something to read.
+        self.read_all(|pipe, buffer| Ok(rustix::io::read(pipe, buffer)?)).ok();
     }
 
-    fn read_all(&self) -> Drained {
+    /// Reads until the pipe is empty; an error is its end.
+    fn read_all(&self, read: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>) -> Result<(), Ended> {
         let mut buffer = self.buffer.lock();
         let mut total = 0;
         while total < DRAIN_AT_MOST {
-            match self.read_once(&mut buffer) {
-                Ok(0) => return Drained::Ended,
-                Ok(read) => {
-                    self.sink.write(&buffer[..read]);
-                    total += read;
+            match self.read_once(&mut buffer, &read) {
+                Ok(0) => return Err(Ended),
+                Ok(length) => {
+                    self.sink.write(&buffer[..length]);
+                    total += length;
                 }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Drained::Empty,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => {
                     tracing::warn!(%error, "an instance's output cannot be read");
-                    return Drained::Ended;
+                    return Err(Ended);
                 }
             }
         }
-        Drained::Empty
+        Ok(())
     }
 
-    fn read_once(&self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+    fn read_once(
+        &self,
+        buffer: &mut Vec<u8>,
+        read: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         if !buffer.is_empty() {
-            return rustix::io::read(self.pipe.get_ref().as_fd(), buffer.as_mut_slice());
+            return read(&self.pipe, buffer);
         }
         let mut first = [0; 512];
-        let read = rustix::io::read(self.pipe.get_ref().as_fd(), &mut first)?;
+        let length = read(&self.pipe, &mut first)?;
         buffer.resize(CHUNK, 0);
-        buffer[..read].copy_from_slice(&first[..read]);
-        Ok(read)
+        buffer[..length].copy_from_slice(&first[..length]);
+        Ok(length)
     }
 }
+
+/// Every writer is gone.
+struct Ended;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -22,7 +22,8 @@ use tokio::net::TcpStream;
 use super::pool::Pool;
 use crate::{Body, BoxError};
 
-type Driver = http1::upgrades::UpgradeableConnection<TokioIo<TcpStream>, Body>;
+/// hyper's connection; a box, since its type cannot be named.
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 /// Bytes of a response's head, and of body read at a time.
 const MAX_BUFFER: usize = 256 * 1024;
@@ -49,7 +50,7 @@ impl Connection {
     pub(super) async fn open(stream: TcpStream) -> io::Result<Box<Self>> {
         let handshake = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream));
         let (sender, driver) = handshake.await.map_err(io::Error::other)?;
-        Ok(Box::new(Self { sender, driver: Some(driver.with_upgrades()), idle_since: Instant::now() }))
+        Ok(Box::new(Self { sender, driver: Some(Box::pin(driver.with_upgrades())), idle_since: Instant::now() }))
     }
 
     /// Whether another request can be sent.
@@ -60,7 +61,7 @@ impl Connection {
     /// Does what can be done now.
     fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver
-            && let Poll::Ready(result) = Pin::new(driver).poll(cx)
+            && let Poll::Ready(result) = driver.as_mut().poll(cx)
         {
             if let Err(error) = result {
                 tracing::trace!(%error, "a connection to a web server broke");

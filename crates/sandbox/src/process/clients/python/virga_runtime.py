@@ -1,8 +1,8 @@
 """Virga's runtime client for Python event handlers.
 
 Asks the Lambda Runtime API (2018-06-01) for events, calls the handler, posts what it returns. Written to
-start quickly: it speaks HTTP over a plain socket and imports nothing that it can do without. Works with
-the standard library of Python 3.8 and later alone.
+start quickly: it speaks HTTP over a plain socket and imports nothing that it can do without. Needs the
+standard library of Python 3.8 or later, nothing else.
 """
 
 import sys
@@ -28,22 +28,19 @@ class Fault(Exception):
         self.trace = trace or []
 
 
-# --- The Runtime API over one kept connection -----------------------------------------------------------
+class Connection:
+    """HTTP/1.1 with the Runtime API over one kept connection. A message is one write."""
 
-
-class Api:
     def __init__(self, address):
-        host, _, port = address.rpartition(":")
-        self.host = host
-        self.port = int(port)
         self.address = address
         self.socket = None
-        self.buffer = b""
+        self.ahead = b""
 
-    def connect(self):
-        self.buffer = b""
+    def open(self):
+        host, _, port = self.address.rpartition(":")
+        self.ahead = b""
         self.socket = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
-        self.socket.connect((self.host, self.port))
+        self.socket.connect((host, int(port)))
         self.socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
 
     def close(self):
@@ -51,97 +48,82 @@ class Api:
             self.socket.close()
             self.socket = None
 
-    def call(self, head, body=b""):
-        """One request; returns (status, headers, body). A message is one write.
+    def get(self, path):
+        head = "GET %s%s HTTP/1.1\r\nHost: %s\r\n\r\n" % (API, path, self.address)
+        return self.exchange(head.encode("latin-1"))
 
-        A connection that a snapshot or the server's end has broken is opened again once."""
-        message = ("%s HTTP/1.1\r\nHost: %s\r\n" % (head, self.address)).encode("latin-1")
-        if head[0] == "P":
-            message += b"Content-Length: %d\r\n\r\n" % len(body)
-        else:
-            message += b"\r\n"
-        message += body
-        fresh = self.socket is None
+    def post(self, path, body, headers):
+        head = "POST %s%s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n" % (
+            API,
+            path,
+            self.address,
+            headers,
+            len(body),
+        )
+        return self.exchange(head.encode("latin-1") + body)
+
+    def exchange(self, message):
+        """Sends a message; returns status, headers and body of the answer. A kept connection that turns out
+        to be broken is opened again once: the API hands out a lost event again."""
+        kept = self.socket is not None
         while True:
             try:
                 if self.socket is None:
-                    self.connect()
+                    self.open()
                 self.send(message)
                 return self.receive()
             except (OSError, EOFError):
                 self.close()
-                if fresh:
+                if not kept:
                     raise
-                fresh = True
+                kept = False
 
     def send(self, message):
         sent = self.socket.send(message)
         if sent < len(message):
             rest = memoryview(message)[sent:]
             while rest:
-                rest = rest[self.socket.send(rest):]
-
-    def more(self, size=65536):
-        data = self.socket.recv(size)
-        if not data:
-            raise EOFError("the Runtime API closed the connection")
-        return data
+                rest = rest[self.socket.send(rest) :]
 
     def receive(self):
-        data = self.buffer
-        end = data.find(b"\r\n\r\n")
-        while end < 0:
-            data += self.more()
+        data = self.ahead
+        while True:
             end = data.find(b"\r\n\r\n")
+            if end >= 0:
+                break
+            more = self.socket.recv(65536)
+            if not more:
+                raise EOFError("the Runtime API closed the connection")
+            data += more
         lines = data[:end].decode("utf-8", "replace").split("\r\n")
         headers = {}
         for line in lines[1:]:
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        body = data[end + 4:]
-        length = int(headers.get("content-length", "0"))
-        if len(body) < length:
-            pieces = [body]
-            missing = length - len(body)
-            while missing > 0:
-                piece = self.more(min(max(missing, 1), 1 << 20))
-                pieces.append(piece)
-                missing -= len(piece)
-            body = b"".join(pieces)
-        self.buffer = body[length:]
-        return int(lines[0].split(" ", 2)[1]), headers, body[:length]
+        length = int(headers.get("content-length", 0))
+        start = end + 4
+        if len(data) - start >= length:
+            self.ahead = data[start + length :]
+            body = data[start : start + length]
+        else:
+            self.ahead = b""
+            body = self.rest_of(data[start:], length)
+        return int(lines[0].split(" ", 2)[1]), headers, body
 
-    def next(self):
-        status, headers, body = self.call("GET " + API + "invocation/next")
-        if status != 200:
-            raise RuntimeError("the Runtime API answered %d: %s" % (status, body.decode("utf-8", "replace")))
-        return headers, body
-
-    def respond(self, invocation, body, content_type):
-        head = "POST %sinvocation/%s/response HTTP/1.1\r\nContent-Type: %s" % (API, invocation, content_type)
-        return self.post(head, body)
-
-    def error(self, path, error):
-        head = "POST %s%s HTTP/1.1\r\nContent-Type: application/json\r\nLambda-Runtime-Function-Error-Type: %s"
-        kind = "".join(c if " " < c < "\x7f" else "_" for c in error["errorType"])
-        self.post(head % (API, path, kind), dump(error).encode("utf-8", "backslashreplace"))
-
-    def post(self, head, body):
-        # The version is put in by `call`, before the first header.
-        request, _, extra = head.partition(" HTTP/1.1\r\n")
-        status, _, _ = self.call(request, body) if not extra else self.call_with(request, extra, body)
-        return status
-
-    def call_with(self, request, extra, body):
-        return self.call(request + " HTTP/1.1\r\n" + extra, body)
-
-
-# --- What the handler gets ------------------------------------------------------------------------------
+    def rest_of(self, begun, length):
+        body = bytearray(length)
+        body[: len(begun)] = begun
+        missing = memoryview(body)[len(begun) :]
+        while missing:
+            read = self.socket.recv_into(missing)
+            if not read:
+                raise EOFError("the Runtime API closed the connection")
+            missing = missing[read:]
+        return body
 
 
 class CognitoIdentity:
     def __init__(self, given):
-        given = given or {}
         self.cognito_identity_id = given.get("cognitoIdentityId")
         self.cognito_identity_pool_id = given.get("cognitoIdentityPoolId")
 
@@ -150,3 +132,290 @@ class CognitoIdentity:
             self.cognito_identity_id,
             self.cognito_identity_pool_id,
         )
+
+
+class Client:
+    FIELDS = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
+
+    def __init__(self, given):
+        for field in self.FIELDS:
+            setattr(self, field, given.get(field))
+
+    def __repr__(self):
+        return "Client([%s])" % ",".join("%s=%s" % (field, getattr(self, field)) for field in self.FIELDS)
+
+
+class ClientContext:
+    def __init__(self, given):
+        client = given.get("client")
+        self.client = None if client is None else Client(client)
+        self.custom = given.get("custom")
+        self.env = given.get("env")
+
+    def __repr__(self):
+        return "ClientContext([custom=%s,env=%s,client=%s])" % (self.custom, self.env, self.client)
+
+
+class LambdaContext:
+    """What a handler is told about its invocation."""
+
+    def __init__(self, headers, deadline_ms):
+        environ = os.environ
+        self.aws_request_id = headers.get("lambda-runtime-aws-request-id")
+        self.log_group_name = environ.get("AWS_LAMBDA_LOG_GROUP_NAME")
+        self.log_stream_name = environ.get("AWS_LAMBDA_LOG_STREAM_NAME")
+        self.function_name = environ.get("AWS_LAMBDA_FUNCTION_NAME")
+        self.memory_limit_in_mb = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+        self.function_version = environ.get("AWS_LAMBDA_FUNCTION_VERSION")
+        self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn")
+        self.tenant_id = headers.get("lambda-runtime-aws-tenant-id")
+        client_context = read_json(headers.get("lambda-runtime-client-context"))
+        self.client_context = ClientContext(client_context) if client_context else None
+        self.identity = CognitoIdentity(read_json(headers.get("lambda-runtime-cognito-identity")) or {})
+        self._deadline_ms = deadline_ms
+
+    def get_remaining_time_in_millis(self):
+        return max(self._deadline_ms - int(time.time() * 1000), 0)
+
+    def log(self, message):
+        sys.stdout.write(str(message))
+
+    def __repr__(self):
+        shown = ("aws_request_id", "log_group_name", "log_stream_name", "function_name", "memory_limit_in_mb")
+        shown += ("function_version", "invoked_function_arn", "client_context", "identity")
+        return "LambdaContext([%s])" % ",".join("%s=%s" % (name, getattr(self, name)) for name in shown)
+
+
+def read_json(text):
+    """The object that a header holds; nothing for a header that is absent or holds something else."""
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def as_json(value):
+    """For `json`: what it does not know by itself."""
+    decimal = sys.modules.get("decimal")
+    if decimal is not None and isinstance(value, decimal.Decimal):
+        whole = value.is_finite() and value == value.to_integral_value()
+        return int(value) if whole else float(value)
+    raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
+
+
+encode = json.JSONEncoder(ensure_ascii=False, default=as_json).encode
+
+
+def to_bytes(value):
+    text = encode(value)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8, but an escape.
+        return json.dumps(value, default=as_json).encode("ascii")
+
+
+def marshal(result):
+    """The body to answer with and its content type."""
+    if isinstance(result, bytes):
+        return result, "application/unknown"
+    try:
+        return to_bytes(result), "application/json"
+    except Exception as error:
+        raise Fault("Runtime.MarshalError", "Unable to marshal response: %s" % error)
+
+
+def unmarshal(body):
+    try:
+        return json.loads(body.decode("utf-8"))
+    except Exception as error:
+        raise Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % error)
+
+
+def find_handler(name):
+    """Imports the module that `_HANDLER` names and returns the function in it."""
+    try:
+        path, function = name.rsplit(".", 1)
+    except ValueError as error:
+        raise Fault("Runtime.MalformedHandlerName", "Bad handler '%s': %s" % (name, error))
+    module = path.replace("/", ".")
+    if module.split(".")[0] in sys.builtin_module_names:
+        message = "Cannot use built-in module %s as a handler module" % path
+        raise Fault("Runtime.BuiltInModuleConflict", message)
+    try:
+        __import__(module)
+    except ImportError as error:
+        raise Fault("Runtime.ImportModuleError", "Unable to import module '%s': %s" % (path, error))
+    except SyntaxError as error:
+        trace = ['  File "%s" Line %s\n    %s' % (error.filename, error.lineno, error.text)]
+        raise Fault("Runtime.UserCodeSyntaxError", "Syntax error in module '%s': %s" % (path, error), trace)
+    except ValueError as error:
+        # An empty part of the name.
+        if module.strip(".") == module and ".." not in module:
+            raise
+        raise Fault("Runtime.ImportModuleError", "Unable to import module '%s': %s" % (path, error))
+    handler = getattr(sys.modules[module], function, None)
+    if handler is None:
+        message = "Handler '%s' missing on module '%s'" % (function, path)
+        raise Fault("Runtime.HandlerNotFound", message)
+    return handler
+
+
+def describe(error, invocation):
+    """An exception in the shape that Lambda reports it."""
+    if isinstance(error, Fault):
+        kind, message, trace = error.error_type, error.message, error.trace
+    else:
+        kind, message, trace = type(error).__name__, str(error), stack(error)
+    return {"errorMessage": message, "errorType": kind, "requestId": invocation or "", "stackTrace": trace}
+
+
+def stack(error):
+    """The traceback from the user's first frame on, an entry a frame."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [(f.filename, f.lineno, f.name, f.line) for f in frames if not is_ours(f.filename)]
+    return traceback.format_list(frames)
+
+
+def is_ours(filename):
+    return filename.startswith("<frozen importlib") or filename.endswith("/python/virga_runtime.py")
+
+
+def log_error(report):
+    """One line, as Lambda's: newlines become carriage returns, so that it stays one event of the log."""
+    text = "[ERROR] %s" % report["errorType"]
+    if report["errorMessage"]:
+        text += ": %s" % report["errorMessage"]
+    lines = [text, "Traceback (most recent call last):"]
+    for entry in report["stackTrace"]:
+        lines.extend(entry.splitlines())
+    flush()
+    write_line("\r".join(line.replace("\n", "\r") for line in lines))
+
+
+def write_line(text):
+    """Past whatever the function may have made of `sys.stdout`."""
+    data = memoryview((text + "\n").encode("utf-8", "backslashreplace"))
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def flush():
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            # Closed or replaced by the function; what it held is the function's loss.
+            pass
+
+
+def report(connection, path, described):
+    kind = "".join(c if " " < c < "\x7f" else "_" for c in described["errorType"])
+    headers = "Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: %s\r\n" % kind
+    connection.post(path, to_bytes(described), headers)
+
+
+class LoggingHook:
+    """Sets `logging` up when, and only when, the function imports it: it is slow to import."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "logging":
+            return None
+        sys.meta_path.remove(self)
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                break
+        else:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            set_up_logging(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def set_up_logging(logging):
+    class Handler(logging.Handler):
+        def emit(self, record):
+            try:
+                record.aws_request_id = request_id or ""
+                sys.stdout.write(self.format(record))
+            except Exception:
+                self.handleError(record)
+
+    layout = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
+    formatter = logging.Formatter(layout, "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = Handler()
+    handler.setFormatter(formatter)
+    logging.getLogger().addHandler(handler)
+
+
+def set_up_process():
+    """What the function finds: `sys.path`, line by line output, `logging`."""
+    layer = "/opt/python"
+    site = "%s/lib/python%d.%d/site-packages" % (layer, sys.version_info[0], sys.version_info[1])
+    ours = os.path.dirname(os.path.abspath(__file__))
+    first = [TASK, site, layer]
+    sys.path[:] = first + [entry for entry in sys.path if entry not in first and entry != ours]
+    sys.argv[:] = [""]
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)
+    if "logging" in sys.modules:
+        set_up_logging(sys.modules["logging"])
+    else:
+        sys.meta_path.insert(0, LoggingHook())
+
+
+def serve(connection, handler):
+    global request_id
+    while True:
+        status, headers, body = connection.get("invocation/next")
+        if status != 200:
+            raise SystemExit("the Runtime API answered %d to next" % status)
+        request_id = headers["lambda-runtime-aws-request-id"]
+        trace_id = headers.get("lambda-runtime-trace-id")
+        if trace_id:
+            os.environ["_X_AMZN_TRACE_ID"] = trace_id
+        else:
+            os.environ.pop("_X_AMZN_TRACE_ID", None)
+        run_one(connection, handler, headers, body)
+
+
+def run_one(connection, handler, headers, body):
+    """One invocation. What is no Exception (exit, interrupt) ends the process: Runtime.ExitError."""
+    invocation = request_id
+    try:
+        context = LambdaContext(headers, int(headers["lambda-runtime-deadline-ms"]))
+        result, content_type = marshal(handler(unmarshal(body), context))
+    except Exception as error:
+        described = describe(error, invocation)
+        log_error(described)
+        report(connection, "invocation/%s/error" % invocation, described)
+        return
+    flush()
+    content_type = "Content-Type: %s\r\n" % content_type
+    connection.post("invocation/%s/response" % invocation, result, content_type)
+
+
+def main():
+    connection = Connection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    set_up_process()
+    try:
+        handler = find_handler(os.environ.get("_HANDLER", ""))
+    except Exception as error:
+        described = describe(error, None)
+        log_error(described)
+        report(connection, "init/error", described)
+        sys.exit(1)
+    flush()
+    serve(connection, handler)

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
+use rustix::thread::UnshareFlags;
 use seccompiler::BpfProgram;
 
 /// Proof that the process has one thread, so that a child made by copying it may run ordinary code.
@@ -41,6 +42,9 @@ pub(super) fn fork(_proof: SingleThreaded) -> io::Result<Fork> {
     }
     Ok(Pid::from_raw(pid).map_or(Fork::Child, Fork::Parent))
 }
+
+/// Too wide for the C library's constant of that name.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// `struct clone_args` of clone3(2).
 #[repr(C)]
@@ -81,7 +85,7 @@ pub(super) fn clone3(
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
-        arguments.flags |= libc::CLONE_INTO_CGROUP as u64;
+        arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM and without a stack of its own this is a fork: the child returns here on a
@@ -96,6 +100,13 @@ pub(super) fn clone3(
         // SAFETY: in the parent the kernel has stored a new descriptor in `pidfd`, which nobody else owns.
         Some(pid) => Ok(Clone::Parent(pid, unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
+}
+
+/// Moves the process into new namespaces.
+pub(super) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
+    assert!(!namespaces.contains(UnshareFlags::FILES), "unsharing descriptors can pull them from under owners");
+    // SAFETY: only the descriptor table's flag breaks what owners of descriptors rely on.
+    unsafe { rustix::thread::unshare_unsafe(namespaces) }.map_err(Into::into)
 }
 
 /// Ends the process at once: no destructors, no buffers written.
@@ -156,10 +167,10 @@ struct MountAttributes {
 
 /// Mount attributes, by their kernel values (`MOUNT_ATTR_*`).
 pub(super) mod attribute {
-    pub(in crate::process) const READ_ONLY: u64 = 0x1;
-    pub(in crate::process) const NO_SUID: u64 = 0x2;
-    pub(in crate::process) const NO_DEV: u64 = 0x4;
-    pub(in crate::process) const NO_EXEC: u64 = 0x8;
+    pub(in crate::process::jail) const READ_ONLY: u64 = 0x1;
+    pub(in crate::process::jail) const NO_SUID: u64 = 0x2;
+    pub(in crate::process::jail) const NO_DEV: u64 = 0x4;
+    pub(in crate::process::jail) const NO_EXEC: u64 = 0x8;
 }
 
 /// Adds attributes to the mount behind `tree`, and to those below it.

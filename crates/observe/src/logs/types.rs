@@ -1,15 +1,6 @@
-//! Function logs: append-only files, one folder a log group.
+//! What is asked and answered about logs.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use base::{AccountId, Clock, Timestamp};
-
-/// Cheap to clone.
-#[derive(Clone)]
-pub struct Logs {
-    _inner: Arc<()>,
-}
+use base::{Kind, Timestamp};
 
 /// A log operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +25,17 @@ pub enum LogsError {
     },
 }
 
+impl LogsError {
+    /// The kind of failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::GroupNotFound | Self::StreamNotFound => Kind::NotFound,
+            Self::InvalidToken => Kind::Invalid,
+            Self::Io { .. } => Kind::Internal,
+        }
+    }
+}
+
 /// What to read.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
@@ -47,7 +49,7 @@ pub struct Query {
     pub end: Option<Timestamp>,
     /// From where an earlier page ended.
     pub next_token: Option<String>,
-    /// At most so many events.
+    /// At most so many events; 0 and what is over 10,000 mean 10,000.
     pub limit: usize,
 }
 
@@ -64,7 +66,8 @@ pub struct Event {
     pub message: String,
 }
 
-/// A page of lines in the order they were written.
+/// A page of lines in the order they were written. It may be empty and still have a next page, since the bytes
+/// looked through for one page are bounded.
 #[derive(Debug, Clone, Default)]
 pub struct EventPage {
     /// The lines.
@@ -97,60 +100,7 @@ pub struct StreamInfo {
     pub last_event: Timestamp,
 }
 
-impl Logs {
-    /// Opens or makes the folder.
-    pub fn open(_dir: &Path, _clock: Arc<dyn Clock>) -> Result<Self, LogsError> {
-        unimplemented!()
-    }
-
-    /// A writer for one instance's lines. Makes the group with its first line.
-    pub fn stream(&self, _account: &AccountId, _group: &str, _stream: &str) -> LogStream {
-        unimplemented!()
-    }
-
-    /// Reads lines. Blocking file I/O: call it off the async threads.
-    pub fn filter(&self, _account: &AccountId, _group: &str, _query: &Query) -> Result<EventPage, LogsError> {
-        unimplemented!()
-    }
-
-    /// Groups whose name starts so, in order.
-    pub fn groups(&self, _account: &AccountId, _prefix: &str) -> Result<Vec<GroupInfo>, LogsError> {
-        unimplemented!()
-    }
-
-    /// Streams of a group, the newest last line first.
-    pub fn streams(&self, _account: &AccountId, _group: &str) -> Result<Vec<StreamInfo>, LogsError> {
-        unimplemented!()
-    }
-}
-
-/// Writes one stream. Every method returns once the bytes are with the kernel: a crash of the server loses
-/// nothing that was written, a crash of the host may.
-pub struct LogStream {}
-
-impl LogStream {
-    /// Takes output as it comes, cuts it at line ends; a line over 256 KiB is cut.
-    pub fn write(&self, _chunk: &[u8]) {
-        unimplemented!()
-    }
-
-    /// Writes what an unfinished last line holds.
-    pub fn flush(&self) {
-        unimplemented!()
-    }
-
-    /// Writes a line of the platform's own (START, END, REPORT), after flushing.
-    pub fn line(&self, _text: &str) {
-        unimplemented!()
-    }
-
-    /// Forgets the tail: a call begins.
-    pub fn begin_tail(&self) {
-        unimplemented!()
-    }
-
-    /// The last 4 KiB written since [`LogStream::begin_tail`], from the start of a line.
-    pub fn tail(&self) -> Vec<u8> {
-        unimplemented!()
-    }
+/// Adds what was being done to an I/O error.
+pub(super) fn io_error(context: impl FnOnce() -> String) -> impl FnOnce(std::io::Error) -> LogsError {
+    move |source| LogsError::Io { context: context(), source }
 }

@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -20,18 +20,18 @@ const CPU_QUOTA_MIN_US: u64 = 1_000;
 
 /// What an instance may use.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::process) struct Bounds {
+pub(in crate::process::jail) struct Bounds {
     /// Bytes, `/tmp` and pid 1 included.
-    pub(in crate::process) memory_bytes: u64,
+    pub(in crate::process::jail) memory_bytes: u64,
     /// Hundredths of a core.
-    pub(in crate::process) cpu_hundredths: Option<u32>,
+    pub(in crate::process::jail) cpu_hundredths: Option<u32>,
     /// Processes and threads, pid 1 included.
-    pub(in crate::process) pids: u32,
+    pub(in crate::process::jail) pids: u32,
 }
 
 /// The groups of one instance. Not removed on drop: its processes must be gone first.
 #[derive(Debug)]
-pub(in crate::process) struct Group {
+pub(in crate::process::jail) struct Group {
     memory: Option<Place>,
     pids: Option<Place>,
     cpu: Option<Place>,
@@ -59,7 +59,7 @@ impl Group {
     }
 
     /// Writes the limits.
-    pub(in crate::process) fn limit(&self, bounds: &Bounds) -> io::Result<()> {
+    pub(in crate::process::jail) fn limit(&self, bounds: &Bounds) -> io::Result<()> {
         let bytes = bounds.memory_bytes.to_string();
         match &self.memory {
             Some(Place { version: Version::One, dir }) => {
@@ -93,13 +93,13 @@ impl Group {
     }
 
     /// The version 2 folder to clone into.
-    pub(in crate::process) fn clone_into(&self) -> io::Result<Option<OwnedFd>> {
+    pub(in crate::process::jail) fn clone_into(&self) -> io::Result<Option<OwnedFd>> {
         let two = self.places().find(|place| place.version == Version::Two);
         two.map(|place| File::open(&place.dir).map(Into::into)).transpose()
     }
 
     /// The version 1 files that a process joins by writing `0` to them.
-    pub(in crate::process) fn joins(&self) -> io::Result<Vec<OwnedFd>> {
+    pub(in crate::process::jail) fn joins(&self) -> io::Result<Vec<OwnedFd>> {
         let mut files = Vec::with_capacity(3);
         for place in self.places().filter(|place| place.version == Version::One) {
             files.push(OpenOptions::new().write(true).open(place.dir.join("tasks"))?.into());
@@ -108,7 +108,7 @@ impl Group {
     }
 
     /// The file that holds the most memory used, in bytes; readable until the group is removed.
-    pub(in crate::process) fn peak_file(&self) -> Option<File> {
+    pub(in crate::process::jail) fn peak_file(&self) -> Option<File> {
         let place = self.memory.as_ref()?;
         let names: &[&str] = match place.version {
             Version::One => &["memory.max_usage_in_bytes"],
@@ -119,14 +119,14 @@ impl Group {
     }
 
     /// The most memory used, in bytes; 0 where nothing counts.
-    pub(in crate::process) fn peak(&self) -> u64 {
+    pub(in crate::process::jail) fn peak(&self) -> u64 {
         let mut text = String::new();
         let read = self.peak_file().is_some_and(|mut file| file.read_to_string(&mut text).is_ok());
         if read { text.trim().parse().unwrap_or(0) } else { 0 }
     }
 
     /// How many processes the kernel has killed in it for memory.
-    pub(in crate::process) fn out_of_memory_kills(&self) -> u64 {
+    pub(in crate::process::jail) fn out_of_memory_kills(&self) -> u64 {
         let Some(Place { version, dir }) = &self.memory else { return 0 };
         let file = if *version == Version::One { "memory.oom_control" } else { "memory.events" };
         let text = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
@@ -136,7 +136,7 @@ impl Group {
 
     /// Version 1 kills one process where version 2 kills the group: a descriptor that becomes readable when
     /// the group runs out of memory, for us to kill the rest. `None` where the kernel does it.
-    pub(in crate::process) fn out_of_memory_event(&self) -> io::Result<Option<OwnedFd>> {
+    pub(in crate::process::jail) fn out_of_memory_event(&self) -> io::Result<Option<OwnedFd>> {
         let Some(Place { version: Version::One, dir }) = &self.memory else { return Ok(None) };
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let control = File::open(dir.join("memory.oom_control"))?;
@@ -146,7 +146,7 @@ impl Group {
     }
 
     /// Removes the groups; `ResourceBusy` while a process is in one.
-    pub(in crate::process) fn remove(&self) -> io::Result<()> {
+    pub(in crate::process::jail) fn remove(&self) -> io::Result<()> {
         for place in self.places() {
             match std::fs::remove_dir(&place.dir) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -154,11 +154,6 @@ impl Group {
             }
         }
         Ok(())
-    }
-
-    /// One of the folders, for messages.
-    pub(in crate::process) fn name(&self) -> Option<PathBuf> {
-        self.places().next().map(|place| place.dir.clone())
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {

@@ -1,0 +1,306 @@
+//! A call with an event: from the look-up to the outcome.
+//!
+//! Until a call has an instance it belongs to its caller: who hangs up leaves the line. From the hand-over on it is a
+//! task of its own and runs to its end, report included, whether or not anybody still listens, as on Lambda.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base::{FunctionArn, RequestId};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use observe::Ending;
+use sandbox::{Body, Call, Event, Exit, Fault, FunctionError, Isolation, Output, Payload, Speaks};
+
+use crate::failure::Failure;
+use crate::pool::{FailedStart, Host, Lease, Plan, Refusal, Target};
+use crate::report::{self, Report, Status};
+use crate::service::{Inner, Outcome};
+use crate::{Error, limits};
+
+/// What is called with.
+pub(crate) struct Request {
+    pub(crate) id: RequestId,
+    pub(crate) event: Event,
+    pub(crate) tail: bool,
+}
+
+/// How often a call follows a version's target to its successor. More changes than that during one call's
+/// admission are a caller's own doing.
+const FOLLOWED: usize = 5;
+
+/// Either a place on an instance, or a start that failed for this call.
+pub(crate) enum Admission {
+    Leased(Lease),
+    Failed(FailedStart, Arc<Plan>),
+}
+
+/// Finds a place on an instance of what `find` gives, again if that is replaced meanwhile.
+pub(crate) async fn admit(
+    host: &Arc<Host>,
+    mut target: Arc<Target>,
+    find: impl Fn() -> Result<Arc<Target>, Error>,
+) -> Result<Admission, Error> {
+    for _ in 0..FOLLOWED {
+        match target.pool(host).acquire().await {
+            Ok(lease) => return Ok(Admission::Leased(lease)),
+            Err(Refusal::Failed(failure)) => return Ok(Admission::Failed(failure, Arc::clone(target.plan()))),
+            Err(Refusal::Error(error)) => return Err(error),
+            Err(Refusal::Retired) => target = find()?,
+        }
+    }
+    Err(Error::Unavailable("The function keeps changing.".into()))
+}
+
+impl Inner {
+    /// Runs an event through the version that `find` gives.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        request: Request,
+        find: impl Fn() -> Result<Arc<Target>, Error>,
+    ) -> Result<Outcome, Error> {
+        let host = Arc::clone(&self.host);
+        match admit(&host, find()?, find).await? {
+            Admission::Leased(lease) => {
+                let run = tokio::spawn(async move { Run { host, lease, request }.execute().await });
+                run.await.map_err(Error::internal)?
+            }
+            Admission::Failed(failure, plan) => failed_start(&host, failure, &plan, &request),
+        }
+    }
+}
+
+/// The outcome of a call whose instance did not come up.
+fn failed_start(host: &Host, start: FailedStart, plan: &Plan, request: &Request) -> Result<Outcome, Error> {
+    let timeout_s = host.bounds.init_timeout.as_secs_f64();
+    let failure = Failure::start(request.id, &start.error, timeout_s)
+        .ok_or_else(|| Error::Unavailable("The host could not start an instance of the function.".into()))?;
+    let log = &start.log;
+    log.line(&report::start(request.id, &plan.configuration.version));
+    log.line(&format!("{} {}", failure.message, failure.error_type));
+    log.line(&report::end(request.id));
+    let report = Report {
+        id: request.id,
+        duration: Duration::ZERO,
+        init: Some(start.init),
+        configuration: &plan.configuration,
+        peak_bytes: 0,
+        status: Status::Error(&failure.error_type),
+    };
+    log.line(&report.line());
+    Ok(Outcome {
+        executed_version: plan.configuration.version.clone(),
+        result: Err(failure.into_function_error()),
+        log_tail: request.tail.then(|| log.tail().into()),
+    })
+}
+
+/// A call that has its instance.
+struct Run {
+    host: Arc<Host>,
+    lease: Lease,
+    request: Request,
+}
+
+/// How a call ended.
+enum End {
+    Answer(Bytes),
+    Reported(FunctionError),
+    Failed(Failure),
+    TimedOut(Failure),
+}
+
+impl Run {
+    async fn execute(mut self) -> Result<Outcome, Error> {
+        let plan = Arc::clone(self.lease.pool().plan());
+        let (id, log) = (self.request.id, self.lease.log());
+        if self.request.tail {
+            log.begin_tail();
+        }
+        log.line(&report::start(id, &plan.configuration.version));
+        let init = self.lease.take_init();
+        let began = Instant::now();
+        let end = self.hand_over(&plan, began).await;
+        let duration = began.elapsed();
+        let end = end?;
+        let log = self.lease.log();
+        log.flush();
+        self.say_what_happened(&end, plan.configuration.timeout_s);
+        log.line(&report::end(id));
+        log.line(&self.report(&plan, &end, duration, init));
+        self.count(&end, duration);
+        let log_tail = self.request.tail.then(|| log.tail().into());
+        let result = match end {
+            End::Answer(bytes) => Ok(bytes),
+            End::Reported(error) => Err(error),
+            End::Failed(failure) | End::TimedOut(failure) => Err(failure.into_function_error()),
+        };
+        Ok(Outcome { executed_version: plan.configuration.version.clone(), result, log_tail })
+    }
+
+    async fn hand_over(&mut self, plan: &Plan, began: Instant) -> Result<End, Error> {
+        let timeout = Duration::from_secs(plan.configuration.timeout_s.into());
+        let deadline = began + timeout;
+        let timeout_ms = i64::from(plan.configuration.timeout_s) * 1000;
+        let call = Call {
+            id: self.request.id,
+            deadline,
+            deadline_unix_ms: self.host.clock.now().as_millis() + timeout_ms,
+            payload: payload(plan.prepared.speaks, &self.request.event)?,
+        };
+        let instance = self.lease.instance();
+        let id = self.request.id;
+        let answered = async {
+            match instance.invoke(call).await {
+                Ok(Output::Event(bytes)) => Ok(End::Answer(bytes)),
+                Ok(Output::FunctionError(error)) => Ok(End::Reported(error)),
+                Ok(Output::Http(response)) => Ok(collect(id, response).await),
+                Err(fault) => Err(fault),
+            }
+        };
+        match tokio::time::timeout_at(deadline.into(), answered).await {
+            Ok(Ok(end)) => Ok(end),
+            Ok(Err(Fault::Exited(Exit::Stopped))) if self.host.is_stopping() => {
+                Err(Error::Unavailable("The server is stopping.".into()))
+            }
+            Ok(Err(fault)) => {
+                self.after(&fault);
+                Ok(End::Failed(Failure::fault(id, &fault)))
+            }
+            Err(_) => {
+                self.stop_after_timeout(plan).await;
+                Ok(End::TimedOut(Failure::timed_out(id, plan.configuration.timeout_s)))
+            }
+        }
+    }
+
+    /// Whether the next call may have the same instance.
+    fn after(&self, fault: &Fault) {
+        match fault {
+            Fault::Exited(_) | Fault::BadAnswer(_) => self.lease.retire(),
+            // The instance lives, and a WebAssembly guest was one call's own.
+            Fault::AnswerTooLarge { .. } | Fault::Trap(_) => {}
+        }
+    }
+
+    async fn stop_after_timeout(&self, plan: &Plan) {
+        match (plan.configuration.settings.isolation, plan.prepared.one_at_a_time) {
+            (Isolation::Wasm, _) => {}
+            (Isolation::Process, true) => self.lease.kill().await,
+            (Isolation::Process, false) => self.lease.retire(),
+        }
+    }
+
+    fn say_what_happened(&self, end: &End, timeout_s: u32) {
+        match end {
+            End::Answer(_) | End::Reported(_) => {}
+            End::Failed(failure) => {
+                self.lease.log().line(&format!("{} {}", failure.message, failure.error_type));
+            }
+            End::TimedOut(_) => {
+                self.lease.log().line(&report::timed_out(self.request.id, self.host.clock.now(), timeout_s));
+            }
+        }
+    }
+
+    fn report(&self, plan: &Plan, end: &End, duration: Duration, init: Option<Duration>) -> String {
+        let peak_bytes = self.lease.instance().peak_memory();
+        self.lease.pool().meter().memory(peak_bytes);
+        let status = match end {
+            End::Answer(_) | End::Reported(_) => Status::Ran,
+            End::Failed(failure) => Status::Error(&failure.error_type),
+            End::TimedOut(_) => Status::Timeout,
+        };
+        Report { id: self.request.id, duration, init, configuration: &plan.configuration, peak_bytes, status }.line()
+    }
+
+    fn count(&self, end: &End, duration: Duration) {
+        let ending = match end {
+            End::Answer(_) => Ending::Success,
+            End::Reported(_) | End::Failed(_) => Ending::Error,
+            End::TimedOut(_) => Ending::Timeout,
+        };
+        self.lease.pool().meter().invoked(ending, duration);
+    }
+}
+
+/// An event as the instance takes it: web servers and HTTP components get it as POST `/events`.
+fn payload(speaks: Speaks, event: &Event) -> Result<Payload, Error> {
+    match speaks {
+        Speaks::Events => Ok(Payload::Event(event.clone())),
+        Speaks::Http => {
+            let request = ::http::Request::post("/events")
+                .header(::http::header::HOST, "localhost")
+                .header(::http::header::CONTENT_TYPE, "application/json")
+                .header("x-amzn-trace-id", &event.trace_id)
+                .body(Body::from(event.json.clone()));
+            Ok(Payload::Http(request.map_err(Error::internal)?))
+        }
+    }
+}
+
+/// A web server's answer to an event: the body of a success is the result.
+async fn collect(id: RequestId, response: ::http::Response<Body>) -> End {
+    let status = response.status();
+    match Limited::new(response.into_body(), limits::PAYLOAD_BYTES).collect().await {
+        Ok(body) if status.is_success() => End::Answer(body.to_bytes()),
+        Ok(body) => End::Failed(Failure::status(id, status.as_u16(), &body.to_bytes())),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            End::Failed(Failure::too_large(limits::PAYLOAD_BYTES))
+        }
+        Err(error) => End::Failed(Failure::fault(id, &Fault::BadAnswer(format!("the answer broke off: {error}")))),
+    }
+}
+
+/// Checks an event: size, then JSON. Nothing at all is `{}`.
+pub(crate) fn check_event(json: Bytes) -> Result<Bytes, Error> {
+    if json.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    if json.len() > limits::PAYLOAD_BYTES {
+        return Err(Error::PayloadTooLarge(format!(
+            "Request must be smaller than {} bytes for the InvokeFunction operation",
+            limits::PAYLOAD_BYTES
+        )));
+    }
+    match serde_json::from_slice::<serde::de::IgnoredAny>(&json) {
+        Ok(_) => Ok(json),
+        Err(error) => Err(Error::InvalidJson(format!("Could not parse request body into json: {error}"))),
+    }
+}
+
+/// The event with what goes beside it.
+pub(crate) fn event(json: Bytes, arn: &FunctionArn, trace: Option<String>, context: Option<String>) -> Event {
+    Event {
+        json,
+        invoked_arn: arn.to_string(),
+        trace_id: trace.unwrap_or_else(new_trace),
+        client_context: context,
+        cognito_identity: None,
+    }
+}
+
+/// A trace that is not sampled (X-Ray: tracing header).
+fn new_trace() -> String {
+    let random = base::RequestId::random().to_string().replace('-', "");
+    let (time, rest) = random.split_at(8);
+    format!("Root=1-{time}-{};Sampled=0", &rest[..24])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_json_of_a_bounded_size() {
+        assert_eq!(check_event(Bytes::new()).unwrap(), "{}");
+        assert_eq!(check_event(Bytes::from_static(b"[1, 2]")).unwrap(), "[1, 2]");
+        for bad in ["{", "nothing", "{} {}", "{'a':1}"] {
+            let error = check_event(Bytes::from_static(bad.as_bytes())).unwrap_err().to_string();
+            assert!(error.starts_with("Could not parse request body into json: "), "{error}");
+        }
+        let at_limit = format!("\"{}\"", "x".repeat(limits::PAYLOAD_BYTES - 2));
+        assert!(check_event(at_limit.clone().into()).is_ok());
+        assert!(matches!(check_event(format!("{at_limit} ").into()), Err(Error::PayloadTooLarge(_))));
+    }
+}

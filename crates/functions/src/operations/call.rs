@@ -1,0 +1,60 @@
+//! Invoke, and what comes in by function URLs.
+
+use std::sync::Arc;
+
+use base::RequestId;
+use bytes::Bytes;
+use iam::Caller;
+use sandbox::Body;
+
+use super::permit;
+use crate::Error;
+use crate::invoke::{self, Request};
+use crate::model::FunctionRef;
+use crate::service::{Functions, Invoke, Outcome, Route};
+
+impl Functions {
+    /// Lambda API: Invoke, `DryRun`: everything but the call.
+    pub fn check_invoke(&self, caller: &Caller, function: &FunctionRef) -> Result<(), Error> {
+        permit(caller, "InvokeFunction", &self.inner.arn(function).to_string())?;
+        self.inner.target(function).map(|_| ())
+    }
+
+    /// Lambda API: Invoke, `RequestResponse`.
+    pub async fn invoke(&self, caller: &Caller, call: Invoke) -> Result<Outcome, Error> {
+        let Invoke { id, function, payload, client_context, trace_id, tail } = call;
+        let arn = self.inner.arn(&function);
+        permit(caller, "InvokeFunction", &arn.to_string())?;
+        self.inner.target(&function)?;
+        let json = invoke::check_event(payload)?;
+        let event = invoke::event(json, &arn, trace_id, client_context);
+        self.inner.run(Request { id, event, tail }, || self.inner.target(&function)).await
+    }
+
+    /// A public request to a function that speaks HTTP. The response's body streams; the instance counts
+    /// the call as in flight until the body has ended. On 101 the extensions hold the instance's
+    /// `hyper::upgrade::OnUpgrade` and an [`InFlight`](crate::InFlight), which the gateway drops when the
+    /// connection ends.
+    pub async fn serve_http(
+        &self,
+        route: &Route,
+        id: RequestId,
+        request: ::http::Request<Body>,
+    ) -> Result<::http::Response<Body>, Error> {
+        let find = || self.inner.target(&behind(route));
+        let target = route.target.as_ref().map_or_else(find, |target| Ok(Arc::clone(target)))?;
+        self.inner.serve(target, find, id, request).await
+    }
+
+    /// A public request to a function that speaks events, already made an event.
+    pub async fn serve_event(&self, route: &Route, id: RequestId, json: Bytes) -> Result<Outcome, Error> {
+        let json = invoke::check_event(json)?;
+        let event = invoke::event(json, &route.function, None, None);
+        let function = behind(route);
+        self.inner.run(Request { id, event, tail: false }, || self.inner.target(&function)).await
+    }
+}
+
+fn behind(route: &Route) -> FunctionRef {
+    FunctionRef { account: route.function.account.clone(), name: route.function.name.clone(), qualifier: None }
+}

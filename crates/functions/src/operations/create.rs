@@ -1,0 +1,97 @@
+//! CreateFunction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use iam::Caller;
+
+use super::{key, new_revision, permit, waiting};
+use crate::code::Pin;
+use crate::model::{Configuration, CreateFunction, FunctionRef, FunctionView, LATEST, State, UpdateStatus};
+use crate::service::{Functions, Inner};
+use crate::version::{Function, Version};
+use crate::{Error, settings, validate};
+
+impl Functions {
+    /// Lambda API: CreateFunction. Answers once the function is durable (`Pending`, reason `Creating`).
+    pub async fn create(&self, caller: &Caller, args: CreateFunction) -> Result<FunctionView, Error> {
+        let function =
+            FunctionRef { account: caller.account.clone(), name: args.name.clone(), qualifier: None };
+        permit(caller, "CreateFunction", &self.inner.arn(&function).to_string())?;
+        validate::name(&args.name)?;
+        settings::check_tags(&args.tags)?;
+        let configuration = configuration(&self.inner, &args)?;
+        check_absent(&self.inner, &function)?;
+        let inner = Arc::clone(&self.inner);
+        self.detached(async move {
+            let pin = inner.code.take_in(args.code.clone()).await?;
+            let created = inner.create(function, args, configuration, &pin).await;
+            pin.let_go().await;
+            created
+        })
+        .await
+    }
+}
+
+/// All of the configuration but the code, checked.
+fn configuration(inner: &Inner, args: &CreateFunction) -> Result<Configuration, Error> {
+    let runtime = settings::parse_runtime(&args.runtime)?;
+    let configuration = Configuration {
+        version: LATEST.to_owned(),
+        description: args.description.clone(),
+        role: args.role.clone(),
+        runtime: args.runtime.clone(),
+        handler: args.handler.clone(),
+        timeout_s: args.timeout_s,
+        memory_mb: args.memory_mb,
+        ephemeral_mb: args.ephemeral_mb,
+        environment: args.environment.clone(),
+        code: crate::model::CodeRef { digest: String::new(), size: 0 },
+        settings: settings::resolve(&runtime, &args.tags, &inner.host.bounds)?,
+        last_modified: inner.host.clock.now(),
+        revision_id: new_revision(),
+        state: State::Pending,
+        state_reason: None,
+        update_status: UpdateStatus::InProgress,
+        update_reason: None,
+    };
+    validate::configuration(&configuration)?;
+    Ok(configuration)
+}
+
+fn check_absent(inner: &Inner, function: &FunctionRef) -> Result<(), Error> {
+    match inner.registry.get(&key(function)) {
+        Some(_) => Err(Error::AlreadyExists(format!("Function already exist: {}", function.name))),
+        None => Ok(()),
+    }
+}
+
+impl Inner {
+    async fn create(
+        self: &Arc<Self>,
+        function: FunctionRef,
+        args: CreateFunction,
+        configuration: Configuration,
+        pin: &Pin,
+    ) -> Result<FunctionView, Error> {
+        let configuration = waiting(Configuration { code: pin.code.clone(), ..configuration }, false);
+        self.prepare_early(&configuration).await?;
+        let key = key(&function);
+        let _lock = self.lock(&key).await;
+        check_absent(self, &function)?;
+        let mut new = Function {
+            arn: self.arn(&function),
+            tags: args.tags,
+            next_version: 1,
+            latest: Arc::new(Version::pending(configuration, None)),
+            published: BTreeMap::new(),
+            url: None,
+        };
+        let number = args.publish.then(|| new.publish_latest(None, self.host.clock.now()));
+        let shown = new.version(number.as_deref()).map_or_else(|| Arc::clone(&new.latest), Arc::clone);
+        let view = new.view(&shown, number.as_deref());
+        self.commit(&key, None, Some(new)).await?;
+        self.queue.push(key);
+        Ok(view)
+    }
+}

@@ -1,0 +1,133 @@
+//! The operations, by what they are about. Each checks its permission first, so that who may not see a function
+//! learns nothing about it, then the request, then the function's state.
+
+mod call;
+mod create;
+mod delete;
+mod publish;
+mod read;
+mod tags;
+mod update;
+mod urls;
+
+use std::sync::Arc;
+
+use base::FunctionArn;
+use iam::Caller;
+
+use crate::Error;
+use crate::model::{Configuration, FunctionRef, LATEST, Reason, State, UpdateStatus};
+use crate::pool::Target;
+use crate::registry::Key;
+use crate::service::Inner;
+use crate::version::{Function, Version};
+
+fn key(function: &FunctionRef) -> Key {
+    (function.account.clone(), function.name.clone())
+}
+
+/// Whether the caller may do this, by the action's name without `lambda:`.
+fn permit(caller: &Caller, action: &str, resource: &str) -> Result<(), Error> {
+    let action = format!("lambda:{action}");
+    if caller.may(&action, resource) {
+        return Ok(());
+    }
+    Err(Error::Denied(format!(
+        "User: {} is not authorized to perform: {action} on resource: {resource} because no identity-based policy \
+         allows the {action} action",
+        caller.arn()
+    )))
+}
+
+fn not_found(arn: &FunctionArn) -> Error {
+    Error::FunctionNotFound(arn.to_string())
+}
+
+impl Inner {
+    /// A function that exists.
+    fn function(&self, function: &FunctionRef) -> Result<Arc<Function>, Error> {
+        self.registry.get(&key(function)).ok_or_else(|| not_found(&self.arn(function)))
+    }
+
+    /// A version that exists.
+    fn version(&self, function: &FunctionRef) -> Result<(Arc<Function>, Arc<Version>), Error> {
+        let found = self.function(function)?;
+        let version = found.version(function.qualifier.as_deref()).map(Arc::clone);
+        version.map(|version| (found, version)).ok_or_else(|| not_found(&self.arn(function)))
+    }
+
+    /// What calls of a version get, if it can be called.
+    pub(crate) fn target(&self, function: &FunctionRef) -> Result<Arc<Target>, Error> {
+        let (_, version) = self.version(function)?;
+        version.target.as_ref().map(Arc::clone).ok_or_else(|| not_now(version.configuration.state))
+    }
+
+    /// Checks the permission for a change of a function as a whole and answers its unqualified reference.
+    fn permit_change(&self, caller: &Caller, action: &str, function: &FunctionRef) -> Result<FunctionRef, Error> {
+        permit(caller, action, &self.arn(function).to_string())?;
+        match function.qualifier.as_deref() {
+            None | Some(LATEST) => Ok(FunctionRef { qualifier: None, ..function.clone() }),
+            Some(_) => Err(Error::Invalid(
+                "This operation is permitted on Lambda functions only. Aliases and versions do not support it. Please \
+                 specify either a function name or an unqualified function ARN."
+                    .into(),
+            )),
+        }
+    }
+}
+
+fn not_now(state: State) -> Error {
+    Error::NotReady(state_text(state))
+}
+
+fn state_text(state: State) -> String {
+    format!(
+        "The operation cannot be performed at this time. The function is currently in the following state: {state:?}"
+    )
+}
+
+/// Whether `$LATEST` can be changed now (Lambda: function states).
+fn check_changeable(function: &Function) -> Result<(), Error> {
+    let configuration = &function.latest.configuration;
+    if configuration.state == State::Pending {
+        return Err(Error::Conflict(state_text(State::Pending)));
+    }
+    if configuration.update_status == UpdateStatus::InProgress {
+        return Err(Error::Conflict(format!(
+            "The operation cannot be performed at this time. An update is in progress for resource: {}",
+            function.arn
+        )));
+    }
+    Ok(())
+}
+
+fn check_revision(function: &Function, revision: Option<&str>) -> Result<(), Error> {
+    match revision {
+        Some(revision) if revision != function.latest.configuration.revision_id => Err(Error::PreconditionFailed(
+            "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to \
+             retrieve the latest Revision Id"
+                .into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn new_revision() -> String {
+    base::RequestId::random().to_string()
+}
+
+/// The configuration as it is while it waits to be prepared; `callable` if calls meanwhile get an older one.
+fn waiting(mut configuration: Configuration, callable: bool) -> Configuration {
+    let reason = |code: &str, text: &str| Some(Reason { code: code.into(), text: text.into() });
+    configuration.update_status = UpdateStatus::InProgress;
+    if callable {
+        configuration.state = State::Active;
+        configuration.state_reason = None;
+        configuration.update_reason = reason("Creating", "The function is being updated.");
+    } else {
+        configuration.state = State::Pending;
+        configuration.state_reason = reason("Creating", "The function is being created.");
+        configuration.update_reason = reason("Creating", "The function is being created.");
+    }
+    configuration
+}

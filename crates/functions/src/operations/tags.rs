@@ -1,0 +1,85 @@
+//! TagResource, UntagResource and ListTags. A `virga:` tag is a member of `$LATEST`'s configuration in other words:
+//! changing one needs the same permission, changes the revision and is prepared like any update.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use iam::Caller;
+
+use super::{check_changeable, key, permit};
+use crate::model::FunctionRef;
+use crate::service::{Functions, Inner};
+use crate::settings::{self, Tags};
+use crate::Error;
+
+impl Functions {
+    /// Lambda API: TagResource.
+    pub async fn tag(
+        &self,
+        caller: &Caller,
+        function: &FunctionRef,
+        tags: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let function = self.inner.permit_change(caller, "TagResource", function)?;
+        permit_settings(&self.inner, caller, &function, tags.keys())?;
+        let inner = Arc::clone(&self.inner);
+        self.detached(async move { inner.change_tags(&function, |all| all.extend(tags)).await }).await
+    }
+
+    /// Lambda API: UntagResource.
+    pub async fn untag(&self, caller: &Caller, function: &FunctionRef, keys: &[String]) -> Result<(), Error> {
+        let function = self.inner.permit_change(caller, "UntagResource", function)?;
+        permit_settings(&self.inner, caller, &function, keys.iter())?;
+        let (inner, keys) = (Arc::clone(&self.inner), keys.to_vec());
+        self.detached(async move {
+            inner.change_tags(&function, |all| all.retain(|key, _| !keys.contains(key))).await
+        })
+        .await
+    }
+
+    /// Lambda API: ListTags.
+    pub fn tags(&self, caller: &Caller, function: &FunctionRef) -> Result<BTreeMap<String, String>, Error> {
+        let function = self.inner.permit_change(caller, "ListTags", function)?;
+        Ok(self.inner.function(&function)?.tags.clone())
+    }
+}
+
+fn permit_settings<'a>(
+    inner: &Inner,
+    caller: &Caller,
+    function: &FunctionRef,
+    mut keys: impl Iterator<Item = &'a String>,
+) -> Result<(), Error> {
+    if keys.any(|key| settings::is_setting(key)) {
+        permit(caller, "UpdateFunctionConfiguration", &inner.arn(function).to_string())?;
+    }
+    Ok(())
+}
+
+impl Inner {
+    async fn change_tags(
+        self: &Arc<Self>,
+        function: &FunctionRef,
+        change: impl FnOnce(&mut Tags) + Send,
+    ) -> Result<(), Error> {
+        let key = key(function);
+        let _lock = self.lock(&key).await;
+        let old = self.function(function)?;
+        let mut new = (*old).clone();
+        change(&mut new.tags);
+        settings::check_tags(&new.tags)?;
+        let of_virga = |tags: &Tags| -> Tags {
+            tags.iter().filter(|(key, _)| settings::is_setting(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
+        };
+        let changes_latest = of_virga(&old.tags) != of_virga(&new.tags);
+        if changes_latest {
+            check_changeable(&old)?;
+            self.change_latest(&mut new, |_| ()).await?;
+        }
+        self.commit(&key, Some(&old), Some(new)).await?;
+        if changes_latest {
+            self.queue.push(key);
+        }
+        Ok(())
+    }
+}

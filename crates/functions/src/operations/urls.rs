@@ -1,0 +1,119 @@
+//! Function URL configurations: one a function, of `$LATEST`.
+
+use std::sync::Arc;
+
+use base::InstanceId;
+use iam::Caller;
+
+use super::key;
+use crate::Error;
+use crate::model::{Cors, FunctionRef, UrlAuth, UrlConfig, UrlView};
+use crate::service::{Functions, Inner, Route};
+use crate::version::Function;
+
+impl Functions {
+    /// Lambda API: CreateFunctionUrlConfig.
+    pub async fn create_url(
+        &self,
+        caller: &Caller,
+        function: &FunctionRef,
+        auth: UrlAuth,
+        cors: Option<Cors>,
+    ) -> Result<UrlView, Error> {
+        let function = self.inner.permit_change(caller, "CreateFunctionUrlConfig", function)?;
+        self.change_url(function, move |function, now| match &function.url {
+            Some(_) => Err(Error::AlreadyExists(format!(
+                "Failed to create function url config for [functionArn = {}]. Error message:  FunctionUrlConfig exists for \
+                 this Lambda function",
+                function.arn
+            ))),
+            // Random as an instance's id is; no order, no name to guess.
+            None => Ok(Some(UrlConfig {
+                id: InstanceId::random().as_str().to_owned(),
+                auth,
+                cors,
+                created: now,
+                modified: now,
+            })),
+        })
+        .await
+    }
+
+    /// Lambda API: UpdateFunctionUrlConfig; `None` leaves a member as it is.
+    pub async fn update_url(
+        &self,
+        caller: &Caller,
+        function: &FunctionRef,
+        auth: Option<UrlAuth>,
+        cors: Option<Cors>,
+    ) -> Result<UrlView, Error> {
+        let function = self.inner.permit_change(caller, "UpdateFunctionUrlConfig", function)?;
+        self.change_url(function, move |function, now| {
+            let mut url = existing(function)?;
+            url.auth = auth.unwrap_or(url.auth);
+            url.cors = cors.or(url.cors);
+            url.modified = now;
+            Ok(Some(url))
+        })
+        .await
+    }
+
+    /// Lambda API: GetFunctionUrlConfig.
+    pub fn url(&self, caller: &Caller, function: &FunctionRef) -> Result<UrlView, Error> {
+        let function = self.inner.permit_change(caller, "GetFunctionUrlConfig", function)?;
+        let found = self.inner.function(&function)?;
+        Ok(UrlView { function: found.arn.clone(), url: existing(&found)? })
+    }
+
+    /// Lambda API: DeleteFunctionUrlConfig.
+    pub async fn delete_url(&self, caller: &Caller, function: &FunctionRef) -> Result<(), Error> {
+        let function = self.inner.permit_change(caller, "DeleteFunctionUrlConfig", function)?;
+        self.change_url(function, |function, _| existing(function).map(|_| None)).await.map(|_| ())
+    }
+
+    /// The target of `ID.lambda-url.…`.
+    pub fn route_by_id(&self, id: &str) -> Option<Route> {
+        self.inner.registry.by_url(id)
+    }
+
+    /// The target of `/_fn/NAME/…`: a function of the first account with a URL configuration.
+    pub fn route_by_name(&self, name: &str) -> Option<Route> {
+        self.inner.registry.by_name(name)
+    }
+
+    /// Replaces the URL by what `change` makes of it; the answer is what there was or is.
+    async fn change_url(
+        &self,
+        function: FunctionRef,
+        change: impl FnOnce(&Function, base::Timestamp) -> Result<Option<UrlConfig>, Error> + Send + 'static,
+    ) -> Result<UrlView, Error> {
+        let inner = Arc::clone(&self.inner);
+        self.detached(async move { inner.change_url(&function, change).await }).await
+    }
+}
+
+fn existing(function: &Function) -> Result<UrlConfig, Error> {
+    function
+        .url
+        .as_deref()
+        .cloned()
+        .ok_or_else(|| Error::NotFound("The resource you requested does not exist.".into()))
+}
+
+impl Inner {
+    async fn change_url(
+        self: &Arc<Self>,
+        function: &FunctionRef,
+        change: impl FnOnce(&Function, base::Timestamp) -> Result<Option<UrlConfig>, Error>,
+    ) -> Result<UrlView, Error> {
+        let key = key(function);
+        let _lock = self.lock(&key).await;
+        let old = self.function(function)?;
+        let url = change(&old, self.host.clock.now())?;
+        let mut new = (*old).clone();
+        new.url = url.clone().map(Arc::new);
+        let view = UrlView { function: old.arn.clone(), url: url.map_or_else(|| existing(&old), Ok)? };
+        self.commit(&key, Some(&old), Some(new)).await?;
+        Ok(view)
+    }
+}

@@ -1,0 +1,145 @@
+//! The reconciler that makes `Pending` versions callable and finishes updates.
+//!
+//! It takes keys from a queue, looks at what is unsettled about the function *now*, prepares it, and writes the
+//! outcome down if nothing changed meanwhile. Recovery after a crash is the same code: every unsettled
+//! function is queued when the service opens.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use sandbox::{Artifact, Isolation, Prepared};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::model::{Configuration, Reason};
+use crate::registry::Key;
+use crate::service::Inner;
+use crate::version::{self, Version};
+use crate::{Error, limits};
+
+/// Functions that have something unsettled; each once.
+#[derive(Default)]
+pub(crate) struct Queue {
+    keys: Mutex<BTreeSet<Key>>,
+    pushed: Notify,
+}
+
+impl Queue {
+    pub(crate) fn push(&self, key: Key) {
+        self.keys.lock().insert(key);
+        self.pushed.notify_one();
+    }
+
+    async fn next(&self) -> Key {
+        loop {
+            if let Some(key) = self.keys.lock().pop_first() {
+                return key;
+            }
+            self.pushed.notified().await;
+        }
+    }
+}
+
+/// Settles functions until the service is gone.
+pub(crate) async fn preparer(service: Weak<Inner>, queue: Arc<Queue>) {
+    let permits = Arc::new(Semaphore::new(limits::PREPARING_AT_ONCE));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let key = queue.next().await;
+        let Some(service) = service.upgrade() else { return };
+        tokio::spawn(async move {
+            service.settle(&key).await;
+            drop(permit);
+        });
+    }
+}
+
+impl Inner {
+    async fn settle(self: Arc<Self>, key: &Key) {
+        let Some(function) = self.registry.get(key) else { return };
+        let unsettled = function.versions().filter(|version| version.unsettled());
+        for version in unsettled.map(Arc::clone).collect::<Vec<_>>() {
+            let outcome = self.prepare(&version.configuration).await.map_err(|error| reason(&error));
+            if let Err(error) = self.write_down(key, &version, outcome).await {
+                tracing::error!(function = %function.arn, %error, "the outcome of preparing could not be kept");
+            }
+        }
+    }
+
+    /// Does the back end's once-a-version work.
+    pub(crate) async fn prepare(&self, configuration: &Configuration) -> Result<(Prepared, Artifact), sandbox::Error> {
+        let invalid = |error: Error| sandbox::Error::Invalid(error.to_string());
+        let isolation = configuration.settings.isolation;
+        let artifact = version::artifact(configuration, self.code.folder(&configuration.code.digest)).map_err(invalid)?;
+        let backend = self.host.backend(isolation).ok_or_else(|| {
+            sandbox::Error::Unavailable(format!("This server has no isolation {}.", name(isolation)))
+        })?;
+        self.code.restore(&configuration.code.digest).await.map_err(|error| sandbox::Error::Host {
+            context: "restoring the package".into(),
+            source: std::io::Error::other(error),
+        })?;
+        let prepared = backend.prepare(&artifact).await?;
+        Ok((prepared, artifact))
+    }
+
+    /// Preparing that is quick is done before the answer, so that a runtime which the host lacks is refused at once.
+    pub(crate) async fn prepare_early(&self, configuration: &Configuration) -> Result<(), Error> {
+        if self.host.backend(configuration.settings.isolation).is_none() {
+            let isolation = name(configuration.settings.isolation);
+            return Err(Error::Invalid(format!("This server has no isolation {isolation}.")));
+        }
+        match configuration.settings.isolation {
+            Isolation::Wasm => Ok(()),
+            Isolation::Process => match self.prepare(configuration).await {
+                Ok(_) => Ok(()),
+                Err(sandbox::Error::Invalid(text)) => Err(Error::InvalidRuntime(text)),
+                Err(sandbox::Error::Unavailable(text)) => Err(Error::Unavailable(text)),
+                Err(error @ sandbox::Error::Host { .. }) => Err(Error::internal(error)),
+            },
+        }
+    }
+
+    async fn write_down(
+        self: &Arc<Self>,
+        key: &Key,
+        prepared: &Arc<Version>,
+        outcome: Result<(Prepared, Artifact), Reason>,
+    ) -> Result<(), Error> {
+        let _lock = self.lock(key).await;
+        let Some(old) = self.registry.get(key) else { return Ok(()) };
+        let number = &prepared.configuration.version;
+        let current = old.version(Some(number));
+        if !current.is_some_and(|current| Arc::ptr_eq(current, prepared)) {
+            // Changed meanwhile; whoever changed it has queued it again.
+            return Ok(());
+        }
+        let settled = Arc::new(prepared.settled(&old.arn, outcome));
+        let mut new = (*old).clone();
+        match number.parse() {
+            Ok(number) => {
+                new.published.insert(number, settled);
+            }
+            Err(_) => new.latest = settled,
+        }
+        self.commit(key, Some(&old), Some(new)).await
+    }
+}
+
+fn reason(error: &sandbox::Error) -> Reason {
+    match error {
+        sandbox::Error::Invalid(text) => Reason { code: "InvalidRuntime".into(), text: text.clone() },
+        sandbox::Error::Unavailable(text) => Reason { code: "InternalError".into(), text: text.clone() },
+        sandbox::Error::Host { .. } => {
+            let detail = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::error!(%error, detail, "preparing a version failed");
+            Reason { code: "InternalError".into(), text: "Preparing the function failed on the host.".into() }
+        }
+    }
+}
+
+fn name(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Process => "process",
+        Isolation::Wasm => "wasm",
+    }
+}

@@ -1,0 +1,72 @@
+//! The platform's own lines in a function's log, in Lambda's words.
+
+use std::time::Duration;
+
+use base::{RequestId, Timestamp};
+
+use crate::model::Configuration;
+
+/// What a REPORT line says.
+pub(crate) struct Report<'a> {
+    pub(crate) id: RequestId,
+    pub(crate) duration: Duration,
+    /// How long the instance took to come up, if it came up for this call.
+    pub(crate) init: Option<Duration>,
+    pub(crate) configuration: &'a Configuration,
+    pub(crate) peak_bytes: u64,
+    pub(crate) status: Status<'a>,
+}
+
+/// How a call ended, as far as the report tells.
+pub(crate) enum Status<'a> {
+    /// With an answer, or with the function's own error.
+    Ran,
+    /// At its deadline.
+    Timeout,
+    /// By this type of error of the platform's.
+    Error(&'a str),
+}
+
+pub(crate) fn start(id: RequestId, version: &str) -> String {
+    format!("START RequestId: {id} Version: {version}")
+}
+
+pub(crate) fn end(id: RequestId) -> String {
+    format!("END RequestId: {id}")
+}
+
+pub(crate) fn timed_out(id: RequestId, now: Timestamp, timeout_s: u32) -> String {
+    format!("{} {id} Task timed out after {timeout_s}.00 seconds", now.to_rfc3339())
+}
+
+pub(crate) fn init_timeout(init: Duration) -> String {
+    format!("INIT_REPORT Init Duration: {} ms\tPhase: init\tStatus: timeout", millis(init))
+}
+
+impl Report<'_> {
+    /// Billed time is rounded up to a millisecond and has initialisation in it (Lambda: since August 2025).
+    pub(crate) fn line(&self) -> String {
+        let billed = self.duration + self.init.unwrap_or_default();
+        let mut line = format!(
+            "REPORT RequestId: {}\tDuration: {} ms\tBilled Duration: {} ms\tMemory Size: {} MB\tMax Memory Used: {} MB\t",
+            self.id,
+            millis(self.duration),
+            billed.as_nanos().div_ceil(1_000_000),
+            self.configuration.memory_bytes() >> 20,
+            self.peak_bytes.div_ceil(1 << 20),
+        );
+        if let Some(init) = self.init {
+            line.push_str(&format!("Init Duration: {} ms\t", millis(init)));
+        }
+        match self.status {
+            Status::Ran => {}
+            Status::Timeout => line.push_str("Status: timeout"),
+            Status::Error(error_type) => line.push_str(&format!("Status: error\tError Type: {error_type}")),
+        }
+        line
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{:.2}", duration.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,88 @@
+//! The rules of a configuration that hold whoever asks (Lambda API: CreateFunction).
+
+use std::ops::RangeInclusive;
+
+use crate::model::Configuration;
+use crate::{Error, environment, limits};
+
+/// Checks a function's name.
+pub(crate) fn name(name: &str) -> Result<(), Error> {
+    let legal = (1..=limits::NAME_CHARS).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    legal.then_some(()).ok_or_else(|| {
+        constraint("functionName", name, "Member must have 1 to 64 characters and satisfy regular expression pattern: [a-zA-Z0-9-_]+")
+    })
+}
+
+/// Checks everything but name and runtime.
+pub(crate) fn configuration(configuration: &Configuration) -> Result<(), Error> {
+    range("timeout", configuration.timeout_s, limits::TIMEOUT_S)?;
+    range("memorySize", configuration.memory_mb, limits::MEMORY_MB)?;
+    range("ephemeralStorage.size", configuration.ephemeral_mb, limits::EPHEMERAL_MB)?;
+    if configuration.description.chars().count() > limits::DESCRIPTION_CHARS {
+        return Err(constraint("description", "", "Member must have length less than or equal to 256"));
+    }
+    if configuration.handler.len() > limits::HANDLER_BYTES
+        || configuration.handler.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        return Err(constraint(
+            "handler",
+            &configuration.handler,
+            "Member must have length less than or equal to 128 and satisfy regular expression pattern: [^\\s]+",
+        ));
+    }
+    role(&configuration.role)?;
+    environment::check(&configuration.environment)
+}
+
+/// `arn:aws:iam::ACCOUNT:role/NAME`; whether there is such a role is not asked.
+fn role(role: &str) -> Result<(), Error> {
+    let rest = role.strip_prefix("arn:").and_then(|rest| rest.split_once(":iam::"));
+    let legal = rest.is_some_and(|(_, rest)| {
+        let (account, name) = rest.split_once(":role/").unwrap_or_default();
+        base::AccountId::parse(account).is_some()
+            && !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@-_/".contains(&byte))
+    });
+    legal.then_some(()).ok_or_else(|| {
+        constraint("role", role, "Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+")
+    })
+}
+
+fn range(member: &str, value: u32, range: RangeInclusive<u32>) -> Result<(), Error> {
+    if value > *range.end() {
+        let rule = format!("Member must have value less than or equal to {}", range.end());
+        return Err(constraint(member, &value.to_string(), &rule));
+    }
+    if value < *range.start() {
+        let rule = format!("Member must have value greater than or equal to {}", range.start());
+        return Err(constraint(member, &value.to_string(), &rule));
+    }
+    Ok(())
+}
+
+fn constraint(member: &str, value: &str, rule: &str) -> Error {
+    Error::Invalid(format!(
+        "1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: {rule}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_roles() {
+        for good in ["a", "my-fn_2", &"n".repeat(64)] {
+            assert!(name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a.b", "é", &"n".repeat(65)] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+        assert!(role("arn:aws:iam::123456789012:role/service-role/x").is_ok());
+        for bad in ["", "role", "arn:aws:iam::1:role/x", "arn:aws:iam::123456789012:role/", "arn:aws:iam::123456789012:user/x"] {
+            assert!(role(bad).is_err(), "{bad}");
+        }
+        assert!(range("timeout", 0, limits::TIMEOUT_S).is_err() && range("timeout", 901, limits::TIMEOUT_S).is_err());
+    }
+}

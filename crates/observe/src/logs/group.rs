@@ -1,0 +1,197 @@
+//! Writing a group's segments.
+//!
+//! One `write(2)` for each batch of lines, under the group's lock, to a file opened for appending: lines of
+//! different streams never mix, and none waits in a buffer of this process. A write that fails or falls short
+//! closes the file; opening it again ends the torn line first.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use base::Timestamp;
+use parking_lot::Mutex;
+
+use super::names::make_folder;
+
+/// A segment is closed when it has this many bytes.
+const SEGMENT_BYTES: u64 = 8 << 20;
+
+/// Segments kept; the oldest of more is removed.
+const SEGMENTS: usize = 8;
+
+/// Groups whose file is open at one time; beyond, one that was not written to lately is closed.
+const OPEN_FILES: usize = 128;
+
+/// Holds the time at which the group was made.
+pub(super) const CREATED: &str = "created";
+
+/// The file of a segment.
+pub(super) fn segment_path(folder: &Path, segment: u64) -> PathBuf {
+    folder.join(format!("{segment:010}.log"))
+}
+
+/// The numbers of the segments that a group has, in order.
+pub(super) fn segments(folder: &Path) -> std::io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        numbers.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// One group that streams write to.
+pub(super) struct Group {
+    folder: PathBuf,
+    writer: Mutex<Writer>,
+    open_files: Arc<OpenFiles>,
+}
+
+#[derive(Default)]
+struct Writer {
+    open: Option<Segment>,
+    /// Written to since the last time somebody looked for a file to close.
+    used: bool,
+    /// The last write failed, and that has been reported.
+    failing: bool,
+}
+
+struct Segment {
+    file: File,
+    number: u64,
+    length: u64,
+}
+
+impl Group {
+    pub(super) fn new(folder: PathBuf, open_files: Arc<OpenFiles>) -> Self {
+        Self { folder, writer: Mutex::default(), open_files }
+    }
+
+    /// Appends whole records. What cannot be written is lost, and the server's log says so once.
+    pub(super) fn append(self: &Arc<Self>, now: Timestamp, records: &[u8]) {
+        let mut writer = self.writer.lock();
+        writer.used = true;
+        let opened = writer.open.is_none();
+        match writer.append(&self.folder, now, records) {
+            Ok(()) => writer.failing = false,
+            Err(error) => {
+                writer.open = None;
+                if !std::mem::replace(&mut writer.failing, true) {
+                    tracing::error!(%error, folder = %self.folder.display(), "function logs are being lost");
+                }
+            }
+        }
+        let opened = opened && writer.open.is_some();
+        drop(writer);
+        if opened {
+            self.open_files.add(Arc::downgrade(self));
+        }
+    }
+
+    /// Closes the file unless it is in use; whether it is closed.
+    fn close_if_idle(&self) -> bool {
+        let Some(mut writer) = self.writer.try_lock() else { return false };
+        let idle = !std::mem::take(&mut writer.used);
+        if idle {
+            writer.open = None;
+        }
+        idle
+    }
+}
+
+impl Writer {
+    fn append(&mut self, folder: &Path, now: Timestamp, records: &[u8]) -> std::io::Result<()> {
+        let segment = match self.open.take() {
+            Some(segment) => segment,
+            None => Segment::open_last(folder, now)?,
+        };
+        let full = segment.length > 0 && segment.length + records.len() as u64 > SEGMENT_BYTES;
+        let segment = if full { segment.next(folder)? } else { segment };
+        self.open.insert(segment).write(records)
+    }
+}
+
+impl Segment {
+    /// Opens the newest segment, or makes the group.
+    fn open_last(folder: &Path, now: Timestamp) -> std::io::Result<Self> {
+        let number = match segments(folder) {
+            Ok(numbers) => numbers.last().copied(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                make_folder(folder)?;
+                fs::write(folder.join(CREATED), now.as_millis().to_string())?;
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        Self::open(folder, number.unwrap_or(1))
+    }
+
+    fn open(folder: &Path, number: u64) -> std::io::Result<Self> {
+        let path = segment_path(folder, number);
+        let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
+        let length = file.seek(SeekFrom::End(0))?;
+        let mut segment = Self { file, number, length };
+        segment.end_torn_line()?;
+        Ok(segment)
+    }
+
+    /// A crash or a full disk may have cut the last line off: what comes next must begin its own.
+    fn end_torn_line(&mut self) -> std::io::Result<()> {
+        if self.length == 0 {
+            return Ok(());
+        }
+        let mut last = [0];
+        self.file.seek(SeekFrom::End(-1))?;
+        self.file.read_exact(&mut last)?;
+        if last != *b"\n" { self.write(b"\n") } else { Ok(()) }
+    }
+
+    fn next(self, folder: &Path) -> std::io::Result<Self> {
+        let next = Self::open(folder, self.number + 1)?;
+        let numbers = segments(folder)?;
+        for old in &numbers[..numbers.len().saturating_sub(SEGMENTS)] {
+            fs::remove_file(segment_path(folder, *old))?;
+        }
+        Ok(next)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let written = loop {
+            match self.file.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        self.length += written as u64;
+        if written < bytes.len() {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
+/// The groups whose file is open, in the order in which they were opened.
+#[derive(Default)]
+pub(super) struct OpenFiles(Mutex<VecDeque<Weak<Group>>>);
+
+impl OpenFiles {
+    /// Adds a group that has opened its file; closes others' that were not used since the last look.
+    fn add(&self, group: Weak<Group>) {
+        let mut open = self.0.lock();
+        open.push_back(group);
+        // Each is looked at twice at most: a group that was used once gets a second chance.
+        let mut looks = 2 * open.len();
+        while open.len() > OPEN_FILES && looks > 0 {
+            looks -= 1;
+            let Some(oldest) = open.pop_front() else { break };
+            if oldest.upgrade().is_some_and(|group| !group.close_if_idle()) {
+                open.push_back(oldest);
+            }
+        }
+    }
+}

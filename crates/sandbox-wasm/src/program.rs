@@ -1,0 +1,204 @@
+//! Compiled code that is ready to be run: loaded once a version, shared by its instances.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use sandbox::{Artifact, Error, Speaks};
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+use crate::adapt::componentize;
+use crate::cache::{Cache, Key};
+use crate::engine::Pool;
+use crate::host::Guest;
+use crate::inspect::Outline;
+use crate::package::{module_path, read_module};
+use crate::settings::Settings;
+
+/// A component, linked and looked through.
+pub(crate) struct Program {
+    pub(crate) entry: Entry,
+    /// Places of the pool that an instance takes.
+    pub(crate) weight: u32,
+}
+
+/// How a program is called.
+pub(crate) enum Entry {
+    Http(ProxyPre<Guest>),
+    Command(CommandPre<Guest>),
+}
+
+impl Program {
+    pub(crate) fn speaks(&self) -> Speaks {
+        match self.entry {
+            Entry::Http(_) => Speaks::Http,
+            Entry::Command(_) => Speaks::Events,
+        }
+    }
+}
+
+/// All programs: in memory, on disk, or to be compiled.
+pub(crate) struct Programs {
+    pub(crate) engine: Engine,
+    pub(crate) places: u32,
+    linker: Linker<Guest>,
+    cache: Cache,
+    settings: Settings,
+    loaded: Mutex<Loaded>,
+    /// One compilation at a time: each uses all cores.
+    compiler: Arc<Semaphore>,
+    compiled: AtomicU64,
+}
+
+#[derive(Default)]
+struct Loaded {
+    all: HashMap<Key, Weak<Program>>,
+    recent: VecDeque<Arc<Program>>,
+}
+
+impl Loaded {
+    fn find(&self, key: &Key) -> Option<Arc<Program>> {
+        self.all.get(key).and_then(Weak::upgrade)
+    }
+
+    fn insert(&mut self, key: Key, program: &Arc<Program>, keep: usize) {
+        if self.all.len() >= 2 * self.recent.len().max(16) {
+            self.all.retain(|_, program| program.strong_count() > 0);
+        }
+        self.all.insert(key, Arc::downgrade(program));
+        self.recent.push_back(program.clone());
+        while self.recent.len() > keep {
+            self.recent.pop_front();
+        }
+    }
+}
+
+impl Programs {
+    pub(crate) fn new(pool: Pool, linker: Linker<Guest>, settings: Settings) -> Result<Self, Error> {
+        Ok(Self {
+            cache: Cache::open(&settings.cache_dir, &pool.engine)?,
+            engine: pool.engine,
+            places: pool.places,
+            linker,
+            settings,
+            loaded: Mutex::default(),
+            compiler: Arc::new(Semaphore::new(1)),
+            compiled: AtomicU64::new(0),
+        })
+    }
+
+    /// How many components were compiled.
+    pub(crate) fn compiled(&self) -> u64 {
+        self.compiled.load(Ordering::Relaxed)
+    }
+
+    /// The artifact's program, from wherever it is quickest to get. Files and the compiler are used on
+    /// threads that may block.
+    pub(crate) async fn get(self: &Arc<Self>, artifact: &Artifact) -> Result<Arc<Program>, Error> {
+        let found = {
+            let (this, artifact) = (self.clone(), artifact.clone());
+            blocking(move || this.find(&artifact)).await?
+        };
+        let key = match found {
+            Found::Program(program) => return Ok(program),
+            Found::Missing(key) => key,
+        };
+        let (this, artifact) = (self.clone(), artifact.clone());
+        let compiling = async {
+            let turn = self.compiler.clone().acquire_owned().await;
+            blocking(move || {
+                // Held until the compiler is done, which may be after nobody waits for it any more.
+                let _turn = turn;
+                this.load(&key).map_or_else(|| this.compile(&artifact, key), Ok)
+            })
+            .await
+        };
+        let seconds = self.settings.compile_timeout.as_secs();
+        tokio::time::timeout(self.settings.compile_timeout, compiling).await.unwrap_or_else(|_| {
+            Err(Error::Invalid(format!("the module could not be compiled within {seconds} seconds")))
+        })
+    }
+
+    fn find(&self, artifact: &Artifact) -> Result<Found, Error> {
+        let key = Key::of(artifact, &module_path(artifact)?);
+        Ok(self.load(&key).map_or(Found::Missing(key), Found::Program))
+    }
+
+    fn load(&self, key: &Key) -> Option<Arc<Program>> {
+        if let Some(program) = self.loaded.lock().find(key) {
+            return Some(program);
+        }
+        let component = self.cache.load(&self.engine, key)?;
+        self.link(key, &component).ok()
+    }
+
+    fn compile(&self, artifact: &Artifact, key: Key) -> Result<Arc<Program>, Error> {
+        let path = module_path(artifact)?;
+        let binary = read_module(&artifact.dir.join(&path), self.settings.max_module_bytes)?;
+        let component = componentize(&binary)?;
+        let outline = Outline::read(&component)?;
+        outline.speaks()?;
+        outline.check_imports()?;
+        let code = self.engine.precompile_component(&component).map_err(|error| refused(&path, &error))?;
+        self.compiled.fetch_add(1, Ordering::Relaxed);
+        let component = self.cache.store(&self.engine, &key, &code)?;
+        self.link(&key, &component)
+    }
+
+    fn link(&self, key: &Key, component: &Component) -> Result<Arc<Program>, Error> {
+        let weight = self.weight(component)?;
+        let pre = self
+            .linker
+            .instantiate_pre(component)
+            .map_err(|error| Error::Invalid(format!("the component cannot be linked: {error:#}")))?;
+        let entry = match ProxyPre::new(pre.clone()) {
+            Ok(proxy) => Entry::Http(proxy),
+            Err(not_http) => match CommandPre::new(pre) {
+                Ok(command) => Entry::Command(command),
+                Err(not_command) => {
+                    return Err(Error::Invalid(format!(
+                        "the component's exports are not as WASI 0.2 has them: {not_http:#}; {not_command:#}"
+                    )));
+                }
+            },
+        };
+        let program = Arc::new(Program { entry, weight });
+        self.loaded.lock().insert(key.clone(), &program, self.settings.loaded_programs);
+        Ok(program)
+    }
+
+    fn weight(&self, component: &Component) -> Result<u32, Error> {
+        let needs = component.resources_required().ok_or_else(|| {
+            Error::Invalid("the component imports modules or components, which is not supported".into())
+        })?;
+        let weight = Pool::weight(needs.num_memories, needs.num_tables);
+        if weight > self.places.min(crate::engine::MAX_INNER) {
+            return Err(Error::Invalid(format!(
+                "the component has {} memories and {} tables, more than one instance may have here",
+                needs.num_memories, needs.num_tables
+            )));
+        }
+        Ok(weight)
+    }
+}
+
+enum Found {
+    Program(Arc<Program>),
+    Missing(Key),
+}
+
+fn refused(path: &Path, error: &wasmtime::Error) -> Error {
+    Error::Invalid(format!("{} does not compile: {error:#}", path.display()))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Error::Host { context: "preparing WebAssembly".into(), source: std::io::Error::other(error) })
+    })
+}

@@ -1,0 +1,473 @@
+// Virga's runtime client for Node event handlers.
+//
+// Asks the Lambda Runtime API (2018-06-01) for events, calls the handler, posts what it returns. Speaks HTTP
+// over a plain socket, since Node's own client costs more than most handlers. Needs nothing but Node 16.
+'use strict';
+
+const net = require('net');
+const fs = require('fs');
+const path = require('path');
+const util = require('util');
+const { pathToFileURL } = require('url');
+const { createRequire } = require('module');
+
+const API = '/2018-06-01/runtime/';
+const TASK = process.env.LAMBDA_TASK_ROOT || '/var/task';
+const ADDRESS = process.env.AWS_LAMBDA_RUNTIME_API;
+
+// What the function may replace and the client goes on needing.
+const { now } = Date;
+const exit = process.exit.bind(process);
+
+/** The invocation under way, for log lines and for errors that no handler catches. */
+let current;
+
+// --- The Runtime API over one kept connection ---
+
+/** One request at a time; the answer comes as `(error, status, headers, body)`. */
+class Connection {
+  constructor(address) {
+    const colon = address.lastIndexOf(':');
+    this.options = { host: address.slice(0, colon), port: Number(address.slice(colon + 1)), noDelay: true };
+    this.host = address;
+    this.socket = undefined;
+    this.chunks = [];
+    this.size = 0;
+    this.needed = 0;
+    this.waiting = undefined;
+    this.held = true;
+  }
+
+  /** Whether waiting for the API keeps the process alive. */
+  hold(held) {
+    this.held = held;
+    if (this.socket) held ? this.socket.ref() : this.socket.unref();
+  }
+
+  get(path, done) {
+    this.send(`GET ${API}${path} HTTP/1.1\r\nHost: ${this.host}\r\n\r\n`, undefined, done);
+  }
+
+  post(path, headers, body, done) {
+    const length = Buffer.byteLength(body);
+    const head = `POST ${API}${path} HTTP/1.1\r\nHost: ${this.host}\r\n${headers}Content-Length: ${length}\r\n\r\n`;
+    this.send(head, body, done);
+  }
+
+  /** A message is one write. A kept connection that turns out to be broken is opened again once. */
+  send(head, body, done) {
+    const message = body === undefined ? head : typeof body === 'string' ? head + body : Buffer.concat([Buffer.from(head), body]);
+    this.waiting = { message, done, again: this.socket !== undefined };
+    this.write(message);
+  }
+
+  write(message) {
+    if (!this.socket) this.open();
+    this.socket.write(message);
+  }
+
+  open() {
+    const socket = net.connect(this.options);
+    this.socket = socket;
+    this.forget();
+    if (!this.held) socket.unref();
+    socket.on('data', (chunk) => this.read(chunk));
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      if (this.socket === socket) this.closed();
+    });
+  }
+
+  closed() {
+    this.socket = undefined;
+    const waiting = this.waiting;
+    if (!waiting) return;
+    if (waiting.again) {
+      waiting.again = false;
+      this.write(waiting.message);
+    } else {
+      this.waiting = undefined;
+      waiting.done(new Error('the Runtime API cannot be reached'));
+    }
+  }
+
+  forget() {
+    this.chunks = [];
+    this.size = 0;
+    this.needed = 0;
+  }
+
+  read(chunk) {
+    this.chunks.push(chunk);
+    this.size += chunk.length;
+    if (this.size < this.needed) return;
+    const data = this.chunks.length === 1 ? chunk : Buffer.concat(this.chunks, this.size);
+    this.chunks = [data];
+    const end = data.indexOf('\r\n\r\n');
+    if (end < 0) return;
+    const lines = data.toString('utf8', 0, end).split('\r\n');
+    const headers = Object.create(null);
+    for (let i = 1; i < lines.length; i++) {
+      const colon = lines[i].indexOf(':');
+      headers[lines[i].slice(0, colon).toLowerCase()] = lines[i].slice(colon + 1).trim();
+    }
+    this.needed = end + 4 + Number(headers['content-length'] || 0);
+    if (data.length < this.needed) return;
+    const body = data.subarray(end + 4, this.needed);
+    const { done } = this.waiting;
+    this.waiting = undefined;
+    this.forget();
+    done(undefined, Number(lines[0].split(' ', 2)[1]), headers, body);
+  }
+}
+
+const connection = new Connection(ADDRESS);
+
+/** Nothing can be done without the API. */
+function lost(error) {
+  process.stderr.write(`${error.message}\n`);
+  exit(1);
+}
+
+// --- Errors, as Lambda reports them ---
+
+/** An error that the client itself found, with Lambda's name for it. */
+class Fault extends Error {
+  constructor(name, message, cause) {
+    super(message);
+    this.name = name;
+    if (cause && cause.stack) this.stack = `${name}: ${message}\n${String(cause.stack).split('\n').slice(1).join('\n')}`;
+  }
+}
+
+function isError(value) {
+  return value instanceof Error || util.types.isNativeError(value);
+}
+
+/** What is posted. */
+function described(error) {
+  if (!isError(error)) {
+    return { errorType: typeof error, errorMessage: String(error), trace: [] };
+  }
+  return {
+    errorType: String(error.name),
+    errorMessage: String(error.message),
+    trace: String(error.stack || '').split('\n'),
+  };
+}
+
+/** What is logged: the error's own members too. */
+function forLog(error) {
+  if (!isError(error)) return { errorType: typeof error, errorMessage: String(error), stack: [] };
+  return {
+    errorType: error.name,
+    errorMessage: error.message,
+    ...error,
+    stack: typeof error.stack === 'string' ? error.stack.split('\n') : error.stack,
+  };
+}
+
+function json(value) {
+  try {
+    return JSON.stringify(value);
+  } catch (_) {
+    return JSON.stringify({ errorType: String(value.errorType), errorMessage: String(value.errorMessage) });
+  }
+}
+
+function logError(title, error) {
+  writeLine('ERROR', `${title}\t${json(forLog(error))}`);
+}
+
+function post(path, error, done) {
+  const report = described(error);
+  const type = report.errorType.replace(/[^\x21-\x7e]/g, '_') || 'Error';
+  const headers = `Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: ${type}\r\n`;
+  connection.hold(true);
+  connection.post(path, headers, json(report), (failure) => (failure ? lost(failure) : done()));
+}
+
+/** An error that nothing caught: reported where it belongs, and the end of the process. */
+function fatal(error, code) {
+  const report = () => post(current ? `invocation/${current.id}/error` : 'init/error', error, () => exit(code));
+  if (!connection.waiting) return report();
+  // The client is in a call of its own (an answer is on its way, or it waits for the next event).
+  exit(code);
+}
+
+// --- Output ---
+
+const stdout = process.stdout;
+
+/** Lambda's form of a console line; its newlines become carriage returns, so that it stays one event. */
+function writeLine(level, text) {
+  const id = current ? current.id : undefined;
+  const line = `${new Date(now()).toISOString()}\t${id}\t${level}\t${text}`.replace(/\n/g, '\r');
+  stdout.write(`${line}\n`);
+}
+
+function patchConsole() {
+  const levels = { log: 'INFO', info: 'INFO', debug: 'DEBUG', warn: 'WARN', error: 'ERROR' };
+  for (const [method, level] of Object.entries(levels)) {
+    console[method] = (...values) => writeLine(level, util.format(...values));
+  }
+  console.fatal = (...values) => writeLine('FATAL', util.format(...values));
+  console.trace = function trace(...values) {
+    const here = { name: 'Trace', message: util.format(...values) };
+    Error.captureStackTrace(here, trace);
+    writeLine('TRACE', here.stack);
+  };
+}
+
+// --- The handler ---
+
+/** Splits `dir/module.some.function` into the module's path and the function's. */
+function parseHandler(handler) {
+  if (handler.includes('..')) {
+    throw new Fault('Runtime.MalformedHandlerName', `'${handler}' is not a valid handler name. Use absolute paths when specifying root directories in handler names.`);
+  }
+  const base = path.basename(handler);
+  const parts = base.match(/^([^.]*)\.(.+)$/);
+  if (!parts) throw new Fault('Runtime.MalformedHandlerName', 'Bad handler');
+  return { module: path.join(handler.slice(0, handler.length - base.length), parts[1]), members: parts[2].split('.') };
+}
+
+function isFile(file) {
+  try {
+    return fs.statSync(file).isFile();
+  } catch (_) {
+    return false;
+  }
+}
+
+/** Lambda's order: the file without an extension, .js, .mjs, .cjs; then whatever `require` finds. */
+async function loadModule(name) {
+  const file = path.resolve(TASK, name);
+  if (isFile(file)) return require(file);
+  for (const extension of ['.js', '.mjs', '.cjs']) {
+    if (!isFile(file + extension)) continue;
+    const esm = extension === '.mjs' || (extension === '.js' && isModulePackage(file));
+    return esm ? import(pathToFileURL(file + extension).href) : require(file + extension);
+  }
+  // A folder with an index, or a package of a layer.
+  const fromTask = createRequire(path.join(TASK, 'index.js'));
+  let found;
+  try {
+    found = fromTask.resolve(file);
+  } catch (_) {
+    try {
+      found = fromTask.resolve(name);
+    } catch (_) {
+      throw new Fault('Runtime.ImportModuleError', `Error: Cannot find module '${path.basename(name)}'\nRequire stack:\n- ${__filename}`);
+    }
+  }
+  return require(found);
+}
+
+/** Whether the nearest package.json says `"type": "module"`. */
+function isModulePackage(file) {
+  for (let folder = path.dirname(file); ; folder = path.dirname(folder)) {
+    try {
+      return JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8')).type === 'module';
+    } catch (error) {
+      if (error.code !== 'ENOENT') return false;
+    }
+    if (folder === TASK || folder === path.dirname(folder)) return false;
+  }
+}
+
+async function findHandler(name) {
+  const { module, members } = parseHandler(name);
+  let found;
+  try {
+    found = await loadModule(module);
+  } catch (error) {
+    if (error instanceof Fault) throw error;
+    if (error instanceof SyntaxError) throw new Fault('Runtime.UserCodeSyntaxError', String(error), error);
+    const missing = error && (error.code === 'MODULE_NOT_FOUND' || error.code === 'ERR_MODULE_NOT_FOUND');
+    if (missing) throw new Fault('Runtime.ImportModuleError', String(error), error);
+    throw error;
+  }
+  let handler = member(found, members);
+  // A CommonJS module that was imported keeps its exports below `default`.
+  if (handler === undefined && found && found.default) handler = member(found.default, members);
+  if (handler === undefined || handler === null) {
+    throw new Fault('Runtime.HandlerNotFound', `${name} is undefined or not exported`);
+  }
+  if (typeof handler !== 'function') throw new Fault('Runtime.HandlerNotFound', `${name} is not a function`);
+  return handler;
+}
+
+function member(object, names) {
+  return names.reduce((value, name) => (value === undefined || value === null ? undefined : value[name]), object);
+}
+
+// --- One invocation ---
+
+function readJson(text) {
+  if (!text) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch (_) {
+    return undefined;
+  }
+}
+
+/** An invocation and the one outcome that it may have. */
+class Invocation {
+  constructor(headers) {
+    this.id = headers['lambda-runtime-aws-request-id'];
+    this.headers = headers;
+    this.waitForEmptyLoop = true;
+    this.over = false;
+    /** A callback's outcome that waits until the event loop is empty. */
+    this.held = undefined;
+  }
+
+  context() {
+    const { env } = process;
+    const { headers } = this;
+    const deadline = Number(headers['lambda-runtime-deadline-ms']);
+    const invocation = this;
+    const atOnce = (error, result) => {
+      invocation.waitForEmptyLoop = false;
+      invocation.settle(error, result);
+    };
+    return {
+      get callbackWaitsForEmptyEventLoop() {
+        return invocation.waitForEmptyLoop;
+      },
+      set callbackWaitsForEmptyEventLoop(wait) {
+        invocation.waitForEmptyLoop = wait;
+      },
+      functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
+      functionName: env.AWS_LAMBDA_FUNCTION_NAME,
+      memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+      logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
+      logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
+      clientContext: readJson(headers['lambda-runtime-client-context']),
+      identity: readJson(headers['lambda-runtime-cognito-identity']),
+      invokedFunctionArn: headers['lambda-runtime-invoked-function-arn'],
+      awsRequestId: this.id,
+      getRemainingTimeInMillis: () => Math.max(deadline - now(), 0),
+      done: atOnce,
+      succeed: (result) => atOnce(null, result),
+      fail: (error) => atOnce(error === undefined || error === null ? 'handled' : error),
+    };
+  }
+
+  /** From a callback: with Lambda's default it is answered when nothing is left to do. */
+  settle(error, result) {
+    if (this.over || this.held) return;
+    if (!this.waitForEmptyLoop || error) {
+      this.finish(error, result);
+    } else {
+      this.held = { result };
+    }
+  }
+
+  finish(error, result) {
+    if (this.over) return;
+    this.over = true;
+    if (error !== undefined && error !== null && error !== false) return this.fail(error);
+    let body;
+    try {
+      body = JSON.stringify(result);
+    } catch (cause) {
+      return this.fail(new Fault('Runtime.UnserializableResult', `Unable to stringify response body: ${cause.message}`, cause));
+    }
+    connection.hold(true);
+    // What has no JSON (undefined, a function) is null.
+    const text = body === undefined ? 'null' : body;
+    connection.post(`invocation/${this.id}/response`, 'Content-Type: application/json\r\n', text, answered);
+  }
+
+  fail(error) {
+    logError('Invoke Error ', error);
+    post(`invocation/${this.id}/error`, error, answered);
+  }
+
+  /** Nothing is left to do: a callback's outcome goes out, and no outcome at all is null. */
+  loopIsEmpty() {
+    if (!this.over) this.finish(null, this.held ? this.held.result : null);
+  }
+}
+
+function answered(failure) {
+  if (failure) return lost(failure);
+  current = undefined;
+  next();
+}
+
+let handler;
+
+function next() {
+  connection.hold(true);
+  connection.get('invocation/next', (failure, status, headers, body) => {
+    if (failure) return lost(failure);
+    if (status !== 200) return lost(new Error(`the Runtime API answered ${status} to next`));
+    // While the function runs, only its own work keeps the event loop alive.
+    connection.hold(false);
+    run(new Invocation(headers), body);
+  });
+}
+
+function run(invocation, body) {
+  current = invocation;
+  const trace = invocation.headers['lambda-runtime-trace-id'];
+  if (trace) process.env._X_AMZN_TRACE_ID = trace;
+  else delete process.env._X_AMZN_TRACE_ID;
+  let event;
+  try {
+    event = JSON.parse(body.toString('utf8'));
+  } catch (error) {
+    return invocation.finish(new Fault('Runtime.UnmarshalError', `Unable to unmarshal input: ${error.message}`));
+  }
+  try {
+    const result = handler(event, invocation.context(), (error, value) => invocation.settle(error, value));
+    if (result !== null && result !== undefined && typeof result.then === 'function') {
+      result.then(
+        (value) => invocation.finish(null, value),
+        (error) => invocation.finish(error === undefined || error === null || error === false ? new Error(String(error)) : error),
+      );
+    }
+  } catch (error) {
+    invocation.finish(error === undefined || error === null ? new Error(String(error)) : error);
+  }
+}
+
+// --- The process ---
+
+process.on('uncaughtException', (error) => {
+  logError('Uncaught Exception ', error);
+  fatal(error, 129);
+});
+
+process.on('unhandledRejection', (reason, promise) => {
+  const message = isError(reason) ? reason.toString() : String(reason);
+  const error = new Fault('Runtime.UnhandledPromiseRejection', message, isError(reason) ? reason : undefined);
+  error.reason = reason;
+  error.promise = promise;
+  logError('Unhandled Promise Rejection ', error);
+  fatal(error, 128);
+});
+
+process.on('beforeExit', () => {
+  if (current) return current.loopIsEmpty();
+  if (handler) return undefined;
+  const message = 'The handler module was not loaded: a top-level await or a promise in it was never settled.';
+  post('init/error', new Fault('Runtime.NodeJsExit', message), () => exit(1));
+});
+
+async function main() {
+  patchConsole();
+  try {
+    handler = await findHandler(process.env._HANDLER || '');
+  } catch (error) {
+    logError('Uncaught Exception ', error);
+    return post('init/error', error, () => exit(1));
+  }
+  next();
+}
+
+main();

@@ -1,0 +1,200 @@
+//! Pid 1 of a jail: Virga's own.
+//!
+//! Begins as a copy of the launcher in new namespaces, with every capability over them. Builds what the
+//! program sees ([`mounts`], [`network`]), gives up every capability, puts itself under the filter that the
+//! program will live under, starts the program ([`program`]) and stays to serve it ([`supervise`]). When it
+//! ends, the kernel kills everything in its pid namespace: that is how a jail is stopped.
+//!
+//! Invariants: it never runs user code with a capability or an inherited descriptor; it cannot be traced or
+//! looked into (not dumpable), for its memory is a copy of the launcher's; it ends when its channel closes
+//! and when the launcher dies.
+
+mod mounts;
+mod network;
+mod program;
+mod supervise;
+mod watch;
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+
+use super::launcher::{HOSTNAME, USER};
+use super::seccomp::Filters;
+use super::sys::{self, SingleThreaded};
+use super::wire::{self, Cause, Doing, Failure, FromJail, Program, Received, ToInit, ToJail};
+
+/// Open files of the program, soft and hard: Lambda's number.
+const OPEN_FILES: u64 = 1024;
+/// Bytes that the program may lock in memory.
+const LOCKED_MEMORY: u64 = 64 * 1024;
+/// Bytes that the program's private data may be over its memory where that is only watched: address space
+/// that is reserved and never touched (thread stacks, garbage collectors' heaps) counts in RLIMIT_DATA.
+const DATA_HEADROOM: u64 = 1 << 30;
+
+/// What the launcher's copy is given.
+pub(super) struct Start<'a> {
+    /// To the launcher.
+    pub(super) orders: OwnedFd,
+    /// Version 1 control groups to join.
+    pub(super) joins: Vec<OwnedFd>,
+    /// For the program.
+    pub(super) filters: &'a Filters,
+    /// That there is one thread.
+    pub(super) proof: SingleThreaded,
+}
+
+/// Lives the whole life of pid 1.
+pub(super) fn run(start: Start<'_>) -> ! {
+    let Start { orders, joins, filters, proof } = start;
+    let Ok(orders) = enter(orders, joins) else { sys::exit(1) };
+    let Ok(Some(jail)) = prepare(&orders) else { sys::exit(1) };
+    drop(orders);
+    let Ok(Received::Message(ToJail::Job(program), descriptors)) =
+        wire::receive(&jail.channel, wire::JOB_LIMIT, RecvFlags::empty())
+    else {
+        sys::exit(1)
+    };
+    let outcome = launch(&jail, &program, descriptors, filters, proof);
+    match outcome {
+        Ok(running) => supervise::run(jail.channel, running, jail.watch_memory),
+        Err(failure) => {
+            // The server may be gone; there is nobody else to tell.
+            let _ = wire::send(&jail.channel, &FromJail::Failed(failure), &[], SendFlags::empty());
+            sys::exit(1)
+        }
+    }
+}
+
+/// What came from the launcher.
+struct Orders {
+    channel: OwnedFd,
+    mounts: Vec<(OwnedFd, PathBuf)>,
+    watch_memory: Option<u64>,
+}
+
+/// Joins the control groups and lets go of everything that was the launcher's.
+fn enter(orders: OwnedFd, joins: Vec<OwnedFd>) -> Result<OwnedFd, Failure> {
+    for join in joins {
+        File::from(join).write_all(b"0").doing("joining a control group")?;
+    }
+    let null = File::options().read(true).write(true).open("/dev/null").doing("opening /dev/null")?;
+    for stream in 0..=2 {
+        sys::replace_stdio(null.as_fd(), stream).doing("replacing the standard streams")?;
+    }
+    drop(null);
+    let orders = sys::close_all_but(orders).doing("closing what was inherited")?;
+    rustix::thread::set_name(c"virga-init").doing("taking a name")?;
+    Ok(orders)
+}
+
+/// Becomes the user and waits for the rest of the orders. `None`: the launcher gave this jail up.
+fn prepare(orders: &OwnedFd) -> Result<Option<Orders>, Failure> {
+    let receive = || wire::receive(orders, wire::REQUEST_LIMIT, RecvFlags::empty()).doing("waiting for orders");
+    let Received::Message(ToInit::Mapped, _) = receive()? else { return Ok(None) };
+    // From a user that has no number here to one that is not root here: capabilities stay.
+    let (user, group) = (rustix::process::Uid::from_raw(USER), rustix::process::Gid::from_raw(USER));
+    rustix::thread::set_thread_res_gid(group, group, group).doing("becoming the group")?;
+    rustix::thread::set_thread_res_uid(user, user, user).doing("becoming the user")?;
+    let Received::Message(ToInit::Go { targets, watch_memory }, descriptors) = receive()? else {
+        return Ok(None);
+    };
+    let mut descriptors = descriptors.into_iter();
+    let Some(channel) = descriptors.next() else { return Ok(None) };
+    let mounts = descriptors.zip(targets).collect();
+    // Changing the user cleared it. Should the launcher have died before this, the channel is closed soon.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing("tying life to the launcher")?;
+    Ok(Some(Orders { channel, mounts, watch_memory }))
+}
+
+/// What the supervisor goes on with.
+struct Running {
+    pid: rustix::process::Pid,
+    signals: OwnedFd,
+    peak: Option<OwnedFd>,
+}
+
+/// Builds the jail, locks it and starts the program.
+fn launch(
+    orders: &Orders,
+    program: &Program,
+    descriptors: Vec<OwnedFd>,
+    filters: &Filters,
+    proof: SingleThreaded,
+) -> Result<Running, Failure> {
+    let mut descriptors = descriptors.into_iter();
+    let output = descriptors.next().ok_or_else(|| host("the job came without its output"))?;
+    let peak = descriptors.next();
+    let root = mounts::enter_root(&orders.mounts, program.tmp_bytes)?;
+    if program.own_network {
+        let listeners = network::set_up(&program.listen)?;
+        let borrowed: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+        wire::send(&orders.channel, &FromJail::Listening, &borrowed, SendFlags::empty())
+            .doing("handing the listeners out")?;
+    }
+    rustix::system::sethostname(HOSTNAME.as_bytes()).doing("setting the host name")?;
+    root.leave_host()?;
+    let victim = oom_victim()?;
+    lock(program, orders.watch_memory, filters)?;
+    let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
+    let pid = program::start(program, &output, proof)?;
+    drop(output);
+    victim.spare_pid_1()?;
+    let dumpable = DumpableBehavior::NotDumpable;
+    rustix::process::set_dumpable_behavior(dumpable).doing("closing pid 1 to inspection")?;
+    wire::send(&orders.channel, &FromJail::Started, &[], SendFlags::empty()).doing("reporting the start")?;
+    Ok(Running { pid, signals, peak })
+}
+
+fn host(context: &str) -> Failure {
+    Failure { cause: Cause::Host, context: context.to_owned(), errno: 0 }
+}
+
+/// The file that says how readily the kernel kills pid 1 for memory; while the program is made it says the
+/// program's value, which the program inherits.
+struct OomVictim(File);
+
+fn oom_victim() -> Result<OomVictim, Failure> {
+    // Changing the user has closed this process to its own /proc files.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).doing("opening pid 1's own files")?;
+    let mut file = File::options().write(true).open("/proc/self/oom_score_adj").doing("opening oom_score_adj")?;
+    file.write_all(b"1000").doing("making the program the first to be killed for memory")?;
+    Ok(OomVictim(file))
+}
+
+impl OomVictim {
+    fn spare_pid_1(mut self) -> Result<(), Failure> {
+        self.0.write_all(b"0").doing("making pid 1 the last to be killed for memory")
+    }
+}
+
+/// Gives up everything that user code must not have.
+fn lock(program: &Program, watch_memory: Option<u64>, filters: &Filters) -> Result<(), Failure> {
+    limit(Resource::Core, 0)?;
+    limit(Resource::Nofile, OPEN_FILES)?;
+    limit(Resource::Memlock, LOCKED_MEMORY)?;
+    // Pid 1 is of the same user and counts.
+    limit(Resource::Nproc, u64::from(program.pids) + 1)?;
+    if let Some(bytes) = watch_memory {
+        limit(Resource::Data, bytes.saturating_add(DATA_HEADROOM))?;
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    sys::drop_capabilities().doing("dropping capabilities")?;
+    rustix::thread::set_no_new_privs(true).doing("setting no_new_privs")?;
+    for filter in filters.for_jail(watch_memory.is_some()) {
+        sys::filter_system_calls(filter).doing("filtering system calls")?;
+    }
+    Ok(())
+}
+
+/// Sets both limits, to less where the host's own hard limit is lower.
+fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
+    let ceiling = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let value = Some(value.min(ceiling));
+    rustix::process::setrlimit(resource, Rlimit { current: value, maximum: value })
+        .doing(format!("setting the limit {resource:?}"))
+}

@@ -1,0 +1,141 @@
+//! Starting the program, and saying why it cannot be started.
+
+use std::ffi::{CString, NulError};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
+
+use crate::process::jail::sys::{self, Fork, SingleThreaded};
+use crate::process::jail::wire::{Cause, Doing, Failure, Program};
+
+/// The program's working directory.
+const WORKING_DIRECTORY: &str = "/var/task";
+
+/// Starts the program and returns when `execve` has succeeded.
+pub(super) fn start(program: &Program, output: &OwnedFd, proof: SingleThreaded) -> Result<Pid, Failure> {
+    let strings = Strings::new(program).map_err(|_| entrypoint("an argument or variable has a zero byte"))?;
+    let (mut errors, report) = pipe_with(PipeFlags::CLOEXEC).map(|(r, w)| (File::from(r), File::from(w))).doing("making a pipe")?;
+    match sys::fork(proof).doing("starting the program")? {
+        Fork::Child => {
+            let error = become_program(&strings, output);
+            let number = error.raw_os_error().unwrap_or(libc::EIO);
+            // Pid 1 reads this; if it is gone so are we.
+            let _ = (&report).write_all(&number.to_ne_bytes());
+            sys::exit(127)
+        }
+        Fork::Parent(pid) => {
+            drop(report);
+            let mut number = Vec::new();
+            errors.read_to_end(&mut number).doing("waiting for the program to start")?;
+            match <[u8; 4]>::try_from(number.as_slice()) {
+                Err(_) => Ok(pid),
+                Ok(number) => Err(explain(&program.argv[0], i32::from_ne_bytes(number))),
+            }
+        }
+    }
+}
+
+/// Everything `execve` needs, allocated before the fork.
+struct Strings {
+    argv: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Strings {
+    fn new(program: &Program) -> Result<Self, NulError> {
+        let argv = program.argv.iter().map(|argument| CString::new(argument.as_str()));
+        let env = program.env.iter().map(|(name, value)| CString::new(format!("{name}={value}")));
+        Ok(Self { argv: argv.collect::<Result<_, _>>()?, env: env.collect::<Result<_, _>>()? })
+    }
+}
+
+/// In the child. Returns only with what failed.
+fn become_program(strings: &Strings, output: &OwnedFd) -> io::Error {
+    let set_up = || -> io::Result<()> {
+        rustix::process::setsid()?;
+        let null = File::open("/dev/null")?;
+        sys::replace_stdio(null.as_fd(), 0)?;
+        sys::replace_stdio(output.as_fd(), 1)?;
+        sys::replace_stdio(output.as_fd(), 2)?;
+        sys::close_on_exec()?;
+        sys::default_signals();
+        std::env::set_current_dir(WORKING_DIRECTORY)
+    };
+    match set_up() {
+        Ok(()) => sys::execve(&strings.argv[0], &strings.argv, &strings.env),
+        Err(error) => error,
+    }
+}
+
+fn entrypoint(text: impl Into<String>) -> Failure {
+    Failure { cause: Cause::Entrypoint, context: text.into(), errno: 0 }
+}
+
+/// Turns `execve`'s error number into what the program's owner can act on (execve(2), ERRORS).
+fn explain(program: &str, number: i32) -> Failure {
+    let path = Path::new(program);
+    let found = std::fs::symlink_metadata(path);
+    let text = match number {
+        libc::ENOENT if found.is_err() => format!("{program} does not exist"),
+        libc::ENOENT => missing_interpreter(program),
+        libc::EACCES => match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => format!("{program} is a folder, not a program"),
+            Ok(found) if found.file_type().is_fifo() || found.file_type().is_char_device() => {
+                format!("{program} is not a regular file")
+            }
+            Ok(found) if found.mode() & 0o111 == 0 => {
+                format!("{program} is not executable: set its mode to 755 before packing")
+            }
+            _ => format!("{program} may not be executed: permission denied"),
+        },
+        libc::ENOTDIR => format!("{program} does not exist: a part of the path is not a folder"),
+        libc::ENOEXEC => wrong_format(program),
+        libc::E2BIG => "arguments and environment are too large together".to_owned(),
+        libc::ELOOP => format!("{program} is a chain of too many links"),
+        libc::ENOMEM => format!("{program} does not fit into the memory limit"),
+        _ => format!("{program} cannot be executed: {}", io::Error::from_raw_os_error(number)),
+    };
+    entrypoint(text)
+}
+
+/// The first bytes of a file.
+fn head(program: &str) -> Vec<u8> {
+    let mut head = Vec::new();
+    // A pipe with that name must not stop pid 1.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(program);
+    if let Ok(file) = file {
+        // What could not be read is not there to be explained.
+        let _ = file.take(256).read_to_end(&mut head);
+    }
+    head
+}
+
+fn missing_interpreter(program: &str) -> String {
+    let head = head(program);
+    let Some(line) = head.strip_prefix(b"#!") else {
+        let what = if head.starts_with(b"\x7fELF") { "its dynamic loader" } else { "what it links to" };
+        return format!("{program} is there, but {what} does not exist in the sandbox");
+    };
+    let line = String::from_utf8_lossy(line.split(|&byte| byte == b'\n').next().unwrap_or_default());
+    if line.ends_with('\r') {
+        return format!("the first line of {program} ends with a carriage return: save it with Unix line ends");
+    }
+    let interpreter = line.split_ascii_whitespace().next().unwrap_or_default().to_owned();
+    format!("{program} is there, but its interpreter {interpreter} does not exist in the sandbox")
+}
+
+fn wrong_format(program: &str) -> String {
+    let head = head(program);
+    if head.is_empty() {
+        format!("{program} is empty")
+    } else if head.starts_with(b"\x7fELF") {
+        format!("{program} is a binary for another machine than {}", std::env::consts::ARCH)
+    } else {
+        format!("{program} is neither a binary for Linux nor a script whose first line starts with #!")
+    }
+}

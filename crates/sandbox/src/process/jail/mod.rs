@@ -1,0 +1,175 @@
+//! What the engines need from a sandbox: a program started in a jail, and the ends that reach it.
+//!
+//! [`Launcher`] is the server's side of the launcher process, [`Jail`] of one pid 1. A jail's channel brings
+//! everything about it: first its placement from the launcher, then pid 1's word that the program runs,
+//! connections into its network, how the program ended, and last the launcher's word that nothing is left.
+//!
+//! Invariants: a [`Jail`] or the future that makes one, dropped, kills the whole tree; [`Jail::exited`] and
+//! [`Jail::kill`] resolve only when nothing is left, the control groups included.
+
+mod cgroup;
+mod connection;
+mod host;
+mod init;
+mod launcher;
+mod probe;
+mod seccomp;
+mod start;
+mod sys;
+mod wire;
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base::InstanceId;
+use connection::Connection;
+use futures_util::future::BoxFuture;
+pub use host::{Check, HostReport, Status};
+
+use crate::{Egress, Error, Exit, Limits, StartError};
+
+/// Asks the launcher process for jails. Cheap to clone; the last one dropped ends the launcher.
+#[derive(Clone)]
+pub struct Launcher {
+    shared: Arc<Shared>,
+}
+
+/// What all handles and jails share.
+struct Shared {
+    process: launcher::Process,
+    report: HostReport,
+    /// Why nothing is started.
+    refusal: Option<String>,
+}
+
+/// How to treat what the host cannot give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingLimits {
+    /// Run without a limit that cannot be enforced; say so in the report.
+    Degrade,
+    /// Refuse to run processes at all.
+    Refuse,
+}
+
+/// A read-only folder or file of the host made visible inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// On the host.
+    pub host: PathBuf,
+    /// Inside, absolute.
+    pub inside: PathBuf,
+}
+
+/// A program to start.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Names the cgroup.
+    pub instance: InstanceId,
+    /// Program (absolute, inside) and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// The folder shown at `/var/task`, read-only; also the working directory.
+    pub code: PathBuf,
+    /// Further read-only folders, mounted in this order after the code.
+    pub mounts: Vec<Mount>,
+    /// Hard bounds.
+    pub limits: Limits,
+    /// Network.
+    pub egress: Egress,
+    /// With a network namespace of its own: ports of 127.0.0.1 to listen on inside. Must be empty with
+    /// `Egress::Host`.
+    pub listen: Vec<u16>,
+}
+
+/// A started program. Dropping it kills the whole tree.
+pub struct Jail {
+    listeners: Vec<TcpListener>,
+    output: Option<OwnedFd>,
+    connection: Connection,
+    /// Keeps the launcher: when it ends, so do its jails.
+    _launcher: Arc<Shared>,
+}
+
+impl Launcher {
+    /// Starts the launcher process. The calling process must have one thread: call this before any runtime
+    /// is made. `data_dir` names the server among several on one host: what an earlier server of the same
+    /// data directory left behind (processes, cgroups) is removed first.
+    ///
+    /// A host that cannot isolate processes is not an error here: [`report`](Self::report) says what is
+    /// missing, and every [`spawn`](Self::spawn) is refused with the same words.
+    pub fn start(data_dir: &Path, missing: MissingLimits) -> Result<Self, Error> {
+        let (process, ready) = launcher::start(data_dir)?;
+        let mut report = ready.report;
+        let mut refusal = ready.failure.map(|failure| format!("processes cannot be isolated here: {failure}"));
+        if refusal.is_none() {
+            refusal = probe::run(&process, &mut report);
+        }
+        if refusal.is_none() && missing == MissingLimits::Refuse && !report.complete() {
+            let lacking: Vec<_> = report
+                .with(Status::Degraded)
+                .map(|check| format!("{}: {}", check.name, check.detail))
+                .collect();
+            refusal = Some(format!("the settings refuse to run without every limit; {}", lacking.join("; ")));
+        }
+        Ok(Self { shared: Arc::new(Shared { process, report, refusal }) })
+    }
+
+    /// What the host gives, found by trying it at start.
+    pub fn report(&self) -> HostReport {
+        self.shared.report.clone()
+    }
+
+    /// Starts a program. Returns once `execve` has succeeded. Dropping the future leaves nothing running.
+    pub fn spawn(&self, job: Job) -> BoxFuture<'_, Result<Jail, StartError>> {
+        Box::pin(async move {
+            if let Some(refusal) = &self.shared.refusal {
+                return Err(Error::Unavailable(refusal.clone()).into());
+            }
+            start::spawn(&self.shared, job).await
+        })
+    }
+
+    /// Kills every jail and ends the launcher process. Returns when both are gone; takes milliseconds.
+    pub fn shutdown(&self) {
+        self.shared.process.end();
+    }
+}
+
+impl Jail {
+    /// The sockets asked for with `Job::listen`, in that order, listening, non-blocking. Once only.
+    pub fn take_listeners(&mut self) -> Vec<TcpListener> {
+        std::mem::take(&mut self.listeners)
+    }
+
+    /// The read end of the pipe that is stdout and stderr, non-blocking. Once only.
+    pub fn take_output(&mut self) -> Option<OwnedFd> {
+        self.output.take()
+    }
+
+    /// A connection to 127.0.0.1:`port` inside, non-blocking. `ConnectionRefused` while nobody listens,
+    /// `NotConnected` once the jail has ended.
+    pub fn connect(&self, port: u16) -> BoxFuture<'_, std::io::Result<TcpStream>> {
+        Box::pin(self.connection.connect(port))
+    }
+
+    /// Resolves when the program has ended; at once if it already has.
+    pub fn exited(&self) -> BoxFuture<'_, Exit> {
+        Box::pin(self.connection.exited())
+    }
+
+    /// Bytes: the most memory it has held, its `/tmp` included.
+    pub fn peak_memory(&self) -> u64 {
+        self.connection.peak_memory()
+    }
+
+    /// Kills the whole tree. Returns when nothing is left, its cgroup included.
+    pub fn kill(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.connection.kill();
+            self.connection.exited().await;
+        })
+    }
+}

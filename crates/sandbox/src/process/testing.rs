@@ -1,0 +1,188 @@
+//! For the engines' tests: a program that is an ordinary child process, without a jail, and its Runtime API.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::RequestId;
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+
+use super::clients;
+use super::instance::Tasks;
+use super::interpreters::{Interpreter, Interpreters};
+use super::longpoll::{LongPoll, Started};
+use super::output::Output;
+use super::output::tests::{Kept, pipe};
+use crate::{Event, Fault, Output as CallOutput, Runtime, StartError};
+
+/// Nothing that a test waits for takes this long, unless it never comes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer in these tests.
+pub(crate) const ANSWER_BYTES: usize = 100_000;
+
+/// A program that speaks the Runtime API.
+pub(crate) struct Program {
+    pub(crate) api: Arc<LongPoll>,
+    pub(crate) log: Arc<Kept>,
+    started: Option<Started>,
+    child: Child,
+    _folder: tempfile::TempDir,
+    _tasks: Tasks,
+}
+
+/// Any Python or Node of this host.
+pub(crate) async fn interpreter(python: bool) -> Arc<Interpreter> {
+    static FOUND: OnceCell<Interpreters> = OnceCell::const_new();
+    let interpreters = FOUND.get_or_init(|| async { Interpreters::new(None) }).await;
+    let all = interpreters.list().await;
+    let wanted = |i: &&Arc<Interpreter>| matches!(i.runtime, Runtime::Python { .. }) == python;
+    all.iter().rfind(wanted).expect("the tests need a Python and a Node on PATH").clone()
+}
+
+impl Program {
+    /// Virga's Python client with these files.
+    pub(crate) async fn python(handler: &str, files: &[(&str, &str)]) -> Self {
+        let python = interpreter(true).await.executable.clone();
+        Self::start(handler, files, &[], |clients| {
+            let mut command = Command::new(python);
+            command.args(["-X", "utf8"]).arg(clients.join("python/bootstrap.py"));
+            command
+        })
+        .await
+    }
+
+    /// Virga's Node client with these files.
+    pub(crate) async fn node(handler: &str, files: &[(&str, &str)]) -> Self {
+        let node = interpreter(false).await.executable.clone();
+        Self::start(handler, files, &[], |clients| {
+            let mut command = Command::new(node);
+            command.arg(clients.join("node/bootstrap.cjs"));
+            command
+        })
+        .await
+    }
+
+    /// Any program; it is told the folder of the runtime clients.
+    pub(crate) async fn start(
+        handler: &str,
+        files: &[(&str, &str)],
+        env: &[(&str, &str)],
+        command: impl FnOnce(&Path) -> Command,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let task = folder.path().join("task");
+        std::fs::create_dir(&task).unwrap();
+        for (name, text) in files {
+            let path = task.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let (read, write) = pipe();
+        let log = Arc::new(Kept::default());
+        let output = Arc::new(Output::new(read, log.clone()).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (api, started) = LongPoll::new(output.clone(), ANSWER_BYTES);
+        let mut tasks = Tasks::default();
+        tasks.spawn(api.clone().serve(listener));
+        tasks.spawn(async move { output.follow().await });
+        let child = command(&clients::install(folder.path()).unwrap())
+            .current_dir(&task)
+            .env("AWS_LAMBDA_RUNTIME_API", address)
+            .env("LAMBDA_TASK_ROOT", &task)
+            .env("_HANDLER", handler)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "greet")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "7")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/greet")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "stream")
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(write.try_clone().unwrap())
+            .stderr(write)
+            .spawn()
+            .unwrap();
+        Self { api, log, started: Some(started), child, _folder: folder, _tasks: tasks }
+    }
+
+    /// How initialisation ended.
+    pub(crate) async fn started(&mut self) -> Result<(), StartError> {
+        let started = self.started.take().expect("asked once");
+        tokio::time::timeout(PATIENCE, started).await.expect("it starts in time").unwrap()
+    }
+
+    /// Calls it with an event.
+    pub(crate) async fn call(&self, event: &str) -> Result<CallOutput, Fault> {
+        self.call_with(RequestId::random(), event_of(event)).await
+    }
+
+    /// Calls it with everything.
+    pub(crate) async fn call_with(&self, id: RequestId, event: Event) -> Result<CallOutput, Fault> {
+        let call = self.api.invoke(id, now_ms() + 10_000, event);
+        tokio::time::timeout(PATIENCE, call).await.expect("it answers in time")
+    }
+
+    /// The result of an event that succeeds.
+    pub(crate) async fn result(&self, event: &str) -> String {
+        match self.call(event).await {
+            Ok(CallOutput::Event(json)) => String::from_utf8(json.to_vec()).unwrap(),
+            Ok(CallOutput::FunctionError(error)) => panic!("{error:?}\n{}", self.log.text()),
+            Ok(CallOutput::Http(_)) => panic!("a response to an event"),
+            Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
+        }
+    }
+
+    /// The error of an event that fails: its type as it was announced, and the report.
+    pub(crate) async fn error(&self, event: &str) -> (Option<String>, serde_json::Value) {
+        match self.call(event).await {
+            Ok(CallOutput::FunctionError(error)) => {
+                (error.error_type, serde_json::from_slice(&error.json).unwrap())
+            }
+            Ok(CallOutput::Event(json)) => panic!("it succeeded: {json:?}"),
+            Ok(CallOutput::Http(_)) => panic!("a response to an event"),
+            Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
+        }
+    }
+
+    /// The report of an initialisation that fails.
+    pub(crate) async fn init_error(&mut self) -> (Option<String>, serde_json::Value) {
+        match self.started().await {
+            Err(StartError::Init { json, error_type }) => {
+                (error_type, serde_json::from_slice(&json).unwrap())
+            }
+            other => panic!("{other:?}\n{}", self.log.text()),
+        }
+    }
+
+    /// Waits until the process has ended; its exit code.
+    pub(crate) async fn exit_code(mut self) -> Option<i32> {
+        tokio::task::spawn_blocking(move || self.child.wait().unwrap().code()).await.unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// An event with nothing special about it.
+pub(crate) fn event_of(json: &str) -> Event {
+    Event {
+        json: Bytes::copy_from_slice(json.as_bytes()),
+        invoked_arn: "arn:aws:lambda:us-east-1:123456789012:function:greet:7".to_owned(),
+        trace_id: "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0".to_owned(),
+        client_context: None,
+        cognito_identity: None,
+    }
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> i64 {
+    base::Clock::now(&base::SystemClock).as_millis()
+}

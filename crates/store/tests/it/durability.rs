@@ -1,0 +1,100 @@
+//! What was answered stays, and the files are private.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use store::{Error, Store};
+
+use crate::transactions::{TABLE, insert, names, open};
+
+const CHILD: &str = "STORE_TEST_CHILD_DIR";
+
+#[tokio::test]
+async fn a_reopened_store_has_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let written: Result<_, Error> = store.write(|tx| insert(tx, "kept", 1)).await;
+    written.unwrap();
+    drop(store);
+    assert_eq!(names(&open(dir.path())).await, ["kept"]);
+}
+
+#[tokio::test]
+async fn files_are_their_owners_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let written: Result<_, Error> = store.write(|tx| insert(tx, "x", 1)).await;
+    written.unwrap();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
+        seen += 1;
+    }
+    assert_eq!(seen, 3, "the database, its log and the log's index");
+}
+
+#[test]
+fn what_is_no_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("db"),
+        "this is a text, and long enough to be taken for a page ".repeat(50),
+    )
+    .unwrap();
+    assert!(matches!(Store::open(&dir.path().join("db"), &[TABLE]), Err(Error::Database(_))));
+    assert!(matches!(Store::open(&dir.path().join("no/such/db"), &[TABLE]), Err(Error::Io { .. })));
+}
+
+/// Not a test of its own: what the child of the next one does. It prints every name once it was answered.
+#[test]
+fn child_that_writes_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let store = open(Path::new(&dir));
+    for number in 0.. {
+        let tasks: Vec<_> = (0..8)
+            .map(|writer| {
+                let store = store.clone();
+                let name = format!("{number:06}-{writer}");
+                runtime.spawn(async move {
+                    let row = name.clone();
+                    let written: Result<_, Error> = store.write(move |tx| insert(tx, &row, 1)).await;
+                    written.map(|_| name)
+                })
+            })
+            .collect();
+        for task in tasks {
+            let name = runtime.block_on(task).unwrap().unwrap();
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "answered {name}").unwrap();
+            out.flush().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "durability::child_that_writes_until_it_is_killed", "--nocapture"])
+        .env(CHILD, dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let name = |line: String| line.split_once("answered ").map(|(_, name)| name.to_owned());
+    let mut answered: Vec<String> = lines.by_ref().map_while(Result::ok).filter_map(name).take(200).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What it had still managed to say, but for a torn last line.
+    answered.extend(lines.map_while(Result::ok).filter_map(name).filter(|name| name.len() == 8));
+    assert!(answered.len() >= 200);
+    let kept = names(&open(dir.path())).await;
+    for name in answered {
+        assert!(kept.binary_search(&name).is_ok(), "{name} was answered and is gone");
+    }
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# welcome.sh DATA: reads the server's `ready URL` from standard input, deploys the samples, and shows on one
+# screen where they are and what to try next.
+set -uo pipefail
+
+data=$1
+virga=${CARGO_TARGET_DIR:-target}/release/virga
+
+read -r word endpoint || exit 0
+[ "$word" = ready ] || exit 1
+
+# The server just started is meant, whatever AWS variables this shell has.
+unset "${!AWS_@}"
+client() { "$virga" "$@" --data "$data" --endpoint "$endpoint"; }
+key() { sed -n "s/^$1 = //p" "$data/credentials"; }
+
+lines=
+for sample in examples/*/; do
+    sample=${sample%/}
+    if deployed=$(client deploy "$sample"); then
+        # The last lines are the URLs, indented.
+        urls=$(printf '%s\n' "$deployed" | grep '^  http')
+        lines+=$(printf '%s\n' "$urls" | awk -v name="${sample#examples/}" \
+            'NR == 1 { printf "  %-14s%s\n", name, $1 } NR > 1 { printf "  %-14s%s\n", "", $1 }')$'\n'
+    else
+        lines+="  ${sample#examples/}: not deployed, see above"$'\n'
+    fi
+done
+
+cat <<END
+
+Virga is running. Ctrl-C stops it.
+
+$lines
+  endpoint      $endpoint   region $(key region)
+  access key    $(key aws_access_key_id)
+  secret key    $(key aws_secret_access_key)
+                (kept in $data/credentials)
+
+Try next, in another terminal:
+  curl '$endpoint/_fn/hello-python/?name=Ada'
+  $virga invoke hello-node '{"name": "Ada"}' --tail
+  $virga logs hello-python -f
+  $virga deploy examples/hello-python    # after a change to handler.py
+  AWS_SHARED_CREDENTIALS_FILE=$data/credentials aws lambda list-functions    # or boto3, or any SDK
+
+END

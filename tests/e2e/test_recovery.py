@@ -1,0 +1,198 @@
+"""What is left after the server was killed, and what a stop waits for."""
+
+import concurrent.futures
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+import threading
+
+import pytest
+
+from support import clients, host, kinds, poll, zips
+from support.clients import FAST, ROLE, Functions
+from support.server import Server, binary, no_process_left
+
+
+@pytest.fixture
+def own(new_server):
+    """A server of the test's own, and functions on it."""
+    server = new_server().start()
+    return server, Functions(server)
+
+
+def start_a_long_call(functions, name, seconds=60):
+    """Begins a call on a thread of its own, whose fate is not waited for."""
+    client = clients.client(functions.server, check=False)
+
+    def call():
+        try:
+            client.invoke(FunctionName=name, Payload=f'{{"do": "sleep", "seconds": {seconds}}}')
+        except Exception:
+            pass
+
+    threading.Thread(target=call, daemon=True).start()
+
+
+def temporary_files(server):
+    """What lies around in the usual temporary folders and the data directory."""
+    found = {str(p) for folder in ("/tmp", "/run", "/dev/shm", tempfile.gettempdir()) for p in pathlib.Path(folder).iterdir()}
+    return found | host.tree(server.data)
+
+
+def test_kill_nine_leaves_nothing_behind(own, marker):
+    server, functions = own
+    web = functions.deploy(
+        {"s.mjs": "import http from 'node:http';\nhttp.createServer((q, r) => r.end('web')).listen(process.env.PORT);\n"},
+        kinds.node(), "s.mjs", tags=kinds.WEB, url=True, env={"MARKER": marker},
+    )  # fmt: skip
+    name = functions.deploy(kinds.python_function("echo.py"), kinds.python(), env={"MARKER": marker}, Timeout=120)
+    assert functions.invoke(web).raw == b"web"
+    instance = functions.invoke(name).ok()["instance"][-32:]
+    before = temporary_files(server)
+    start_a_long_call(functions, name)
+    poll.until(lambda: len(host.processes(marker)) >= 2, "both instances run")
+    poll.until(lambda: f"START" in server.cli("logs", name, check=0).stdout, "the call began")
+    server.kill()
+    server.start()
+    no_process_left(marker, 5)
+    assert not host.cgroups(instance) and not host.mounts(instance)
+    assert not [line for line in host.mounts(str(server.data)) if "virga" in line and str(server.data) in line]
+    assert functions.invoke(name).ok()["count"] == 1
+    assert functions.invoke(web).raw == b"web"
+    after = temporary_files(server)
+    assert not {path for path in after - before if "pytest" not in path and ".log" not in path}, after - before
+
+
+def test_processes_die_with_the_server_or_at_its_next_start(own, marker):
+    server, functions = own
+    files = kinds.python_function("probe.py")
+    name = functions.deploy(files, kinds.python(), env={"MARKER": marker})
+    functions.invoke(name, {"look": "spawn", "argv": ["setsid", "sleep", "600"]}).ok()
+    assert len(host.processes(marker)) >= 2
+    server.kill()
+    server.start()
+    no_process_left(marker, 5)
+
+
+def test_a_pending_function_becomes_active_or_failed(own):
+    server, functions = own
+    names = [f"pending-{number}" for number in range(8)]
+    for name in names:
+        functions.api.create_function(
+            FunctionName=name, Runtime=kinds.python(), Handler="app.handler", Role=ROLE,
+            Code={"ZipFile": zips.package(kinds.python_function("echo.py"))},
+        )  # fmt: skip
+    server.kill()
+    server.start()
+    for name in names:
+        functions.api.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig=FAST)
+        assert functions.invoke(name, {"n": name}).ok()["event"] == {"n": name}
+
+
+def test_a_kill_in_the_middle_of_deploys(own):
+    """Whatever was acknowledged is there and works; whatever was not left no files."""
+    server, functions = own
+    acknowledged = set()
+    stop = threading.Event()
+
+    def deploy(worker):
+        client = clients.client(server, check=False)
+        number = 0
+        while not stop.is_set():
+            name = f"d-{worker}-{number}"
+            archive = zips.package(kinds.python_function("echo.py") | {"pad": os.urandom(300_000), "name": name})
+            try:
+                client.create_function(
+                    FunctionName=name, Runtime=kinds.python(), Handler="app.handler", Role=ROLE, Code={"ZipFile": archive}
+                )
+            except Exception:
+                return
+            acknowledged.add(name)
+            number += 1
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(deploy, worker) for worker in range(3)]
+        poll.until(lambda: len(acknowledged) >= 6, "some deploys were acknowledged", seconds=60)
+        server.kill()
+        stop.set()
+        concurrent.futures.wait(running)
+    server.start()
+    listed = {f["FunctionName"] for page in functions.api.get_paginator("list_functions").paginate() for f in page["Functions"]}
+    assert acknowledged <= listed and len(listed - acknowledged) <= 3
+    for name in sorted(listed)[:5]:
+        functions.api.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig=FAST)
+        assert functions.invoke(name).ok()
+    for name in listed:
+        functions.api.delete_function(FunctionName=name)
+    server.stop()
+    server.start()
+    leftovers = [p for p in server.data.rglob("*") if p.is_file() and p.stat().st_size > 200_000
+                 and "db" not in p.name and "logs" not in p.parts]  # fmt: skip
+    assert not leftovers, f"packages that nothing refers to: {leftovers}"
+
+
+def test_one_server_a_data_directory(own):
+    server, _ = own
+    second = Server(server.data, keys=False)
+    done = subprocess.run(second.command(), capture_output=True, text=True, timeout=30, env=second.environment)
+    assert done.returncode != 0
+    assert str(server.data) in done.stderr and "ready" not in done.stdout, done.stderr
+    assert server.healthy()
+
+
+def test_the_lock_goes_with_its_holder(own):
+    server, _ = own
+    server.kill()
+    server.start()
+    assert server.healthy()
+
+
+def test_a_port_that_is_taken(own, new_server):
+    server, _ = own
+    second = new_server()
+    second.port = server.port
+    done = subprocess.run(second.command(), capture_output=True, text=True, timeout=30, env=second.environment)
+    assert done.returncode != 0 and str(server.port) in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_stop_waits_for_calls_under_way(own, marker, word):
+    server, functions = own
+    name = functions.deploy(kinds.python_function("echo.py"), kinds.python(), env={"MARKER": marker})
+    functions.invoke(name).ok()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(functions.invoke, name, {"do": "sleep", "seconds": 3})
+        poll.until(lambda: "running" in busy(server) , "the call runs")
+        server.process.send_signal(word)
+        assert call.result(20).ok()["count"] == 2
+    assert server.process.wait(20) == 0
+    assert not host.processes(marker)
+
+
+def busy(server):
+    """Whether /metrics shows a call running."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    for family in text_string_to_metric_families(server.metrics()):
+        for sample in family.samples:
+            if ("running" in sample.name or "in_flight" in sample.name or "active" in sample.name) and sample.value > 0:
+                return "running"
+    return ""
+
+
+def test_the_second_start_is_quick(own):
+    import time
+
+    server, functions = own
+    functions.deploy(kinds.python_function("echo.py"), kinds.python())
+    server.stop()
+    began = time.monotonic()
+    server.start()
+    assert time.monotonic() - began < 10, "an order of magnitude: times belong to the benchmarks"
+
+
+def test_the_program_says_what_it_is():
+    done = subprocess.run([binary(), "--version"], capture_output=True, text=True, timeout=10)
+    assert done.returncode == 0 and done.stdout.startswith("virga ")
