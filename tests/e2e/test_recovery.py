@@ -53,7 +53,7 @@ def test_kill_nine_leaves_nothing_behind(own, marker):
     before = temporary_files(server)
     start_a_long_call(functions, name)
     poll.until(lambda: len(host.processes(marker)) >= 2, "both instances run")
-    poll.until(lambda: f"START" in server.cli("logs", name, check=0).stdout, "the call began")
+    poll.until(lambda: "START" in server.cli("logs", name, check=0).stdout, "the call began")
     server.kill()
     server.start()
     no_process_left(marker, 5)
@@ -164,7 +164,7 @@ def test_a_stop_waits_for_calls_under_way(own, marker, word):
     functions.invoke(name).ok()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         call = pool.submit(functions.invoke, name, {"do": "sleep", "seconds": 3})
-        poll.until(lambda: "running" in busy(server) , "the call runs")
+        poll.until(lambda: "running" in busy(server), "the call runs")
         server.process.send_signal(word)
         assert call.result(20).ok()["count"] == 2
     assert server.process.wait(20) == 0

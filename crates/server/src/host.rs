@@ -4,10 +4,9 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 
 use anyhow::{Context, Result};
-use sandbox::process::host::{Check, Status};
-use sandbox::process::interpreters::Interpreters;
-use sandbox::process::jail::{Launcher, MissingLimits};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use sandbox::process::interpreters::Interpreters;
+use sandbox::process::jail::{Check, Launcher, MissingLimits, Status};
 
 /// How one thing stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

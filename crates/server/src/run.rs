@@ -1,24 +1,211 @@
 //! One run of the server, from the open data directory to the last instance stopped.
 
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use base::{Clock, SystemClock};
 use functions::{Bounds, Functions};
+use gateway::Gateway;
+use iam::Iam;
 use observe::{FunctionMetrics, Logs};
 use sandbox::Backend;
-use sandbox::process::host::Status;
-use sandbox::process::jail::Launcher;
-use sandbox::process::{ProcessBackend, Settings};
+use sandbox::process::ProcessBackend;
+use sandbox::process::jail::{Launcher, Status};
 use sandbox_wasm::WasmBackend;
 use store::{Blobs, Store};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::{self, Admin};
 use crate::data_dir::DataDir;
 use crate::identity::{self, Identity};
 use crate::signals::Signals;
 use crate::{Config, host, tables};
+
+/// Connections from functions to Virga's endpoint that may wait to be served.
+const ENDPOINT_BACKLOG: usize = 256;
+
+/// Serves until a signal says stop; then ends everything that it started.
+pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher) -> Result<()> {
+    let mut signals = Signals::install()?;
+    let public = bind(config.listen, "--listen").await?;
+    let admin = bind(config.admin, "--admin").await?;
+    let address = public.local_addr()?;
+    let url = format!("http://{}", reachable(address));
+    report(&launcher, address);
+
+    let first = !data_dir.path("virga.db").exists();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let schema = [iam::MIGRATIONS, functions::MIGRATIONS, tables::MIGRATIONS];
+    let store = Store::open(&data_dir.path("virga.db"), &schema).context("cannot open the database")?;
+    let Identity { region, iam } =
+        identity::open(&store, data_dir, &config.first_start, Arc::clone(&clock)).await?;
+    keep_credentials(data_dir, &iam, region.as_str(), &url, first)?;
+
+    let logs = Logs::open(&data_dir.path("logs"), Arc::clone(&clock)).context("cannot open the logs")?;
+    let metrics = Arc::new(FunctionMetrics::new());
+    let (connections, from_functions) = mpsc::channel(ENDPOINT_BACKLOG);
+    let functions = Functions::open(functions::Deps {
+        store,
+        blobs: Blobs::open(&data_dir.path("blobs")).context("cannot open the packages")?,
+        code_dir: data_dir.path("code"),
+        logs: logs.clone(),
+        metrics: Arc::clone(&metrics),
+        iam: iam.clone(),
+        clock: Arc::clone(&clock),
+        region: region.clone(),
+        backends: backends(config, data_dir, launcher, connections, &url)?,
+        bounds: bounds(config),
+    })
+    .await
+    .context("cannot open the functions")?;
+    let api = api_aws::Api::new(api_aws::Deps {
+        functions: functions.clone(),
+        iam,
+        logs,
+        clock: Arc::clone(&clock),
+        region: region.clone(),
+        patience: api_aws::body::Patience::default(),
+    });
+    let mut settings = gateway::Settings::new(region);
+    settings.grace = seconds(config.drain_s);
+    let gateway = Gateway::new(functions.clone(), api, clock, settings);
+
+    let admin_state = Arc::new(Admin { metrics: Box::new(move || metrics.encode()), ready: true.into() });
+    let admin_task = tokio::spawn(admin::serve(admin, Arc::clone(&admin_state)));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut serving = tokio::spawn(async move {
+        let stop = async {
+            // A dropped sender means stop as well.
+            let _ = stopped.await;
+        };
+        gateway.serve(public, from_functions, stop).await;
+    });
+    announce(&url)?;
+
+    let ended = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, drain_s = config.drain_s, "stopping; a second signal stops at once");
+            Ok(())
+        }
+        ended = &mut serving => Err(anyhow!("the public listener ended by itself: {ended:?}")),
+    };
+    admin_state.ready.store(false, Ordering::Relaxed);
+    if ended.is_ok() {
+        drop(stop);
+        tokio::select! {
+            _ = serving => {}
+            signal = signals.next() => tracing::warn!(signal, "stopping at once"),
+        }
+    }
+    // Nobody waits for an answer any more.
+    functions.shutdown(Duration::ZERO).await;
+    admin_task.abort();
+    tracing::info!("stopped");
+    ended
+}
+
+/// What an operator should know before the first request.
+fn report(launcher: &Launcher, address: SocketAddr) {
+    for check in launcher.report().checks {
+        if check.status != Status::Ok {
+            tracing::warn!(what = check.name, detail = check.detail, "this host cannot give everything");
+        }
+    }
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "listening beyond this machine: there is no TLS, so put a proxy in front; path URLs (/_fn/) are off"
+        );
+    }
+}
+
+/// Writes the credentials file at the first start; later only brings one that is still there up to date.
+fn keep_credentials(data_dir: &DataDir, iam: &Iam, region: &str, url: &str, first: bool) -> Result<()> {
+    let file = data_dir.path("credentials");
+    if !first && !file.exists() {
+        return Ok(());
+    }
+    let keys = iam.first_credentials();
+    data_dir.write_credentials(&keys, region, url)?;
+    if first {
+        tracing::info!(account = %iam.first_account(), file = %file.display(), "first start: the keys are in this file");
+        if std::io::stderr().is_terminal() {
+            eprintln!("access key: {}\nsecret key: {}", keys.access_key_id, keys.secret_access_key);
+        }
+    }
+    Ok(())
+}
+
+fn backends(
+    config: &Config,
+    data_dir: &DataDir,
+    launcher: Launcher,
+    endpoint: mpsc::Sender<TcpStream>,
+    url: &str,
+) -> Result<Vec<Arc<dyn Backend>>> {
+    let process = ProcessBackend::new(
+        launcher,
+        sandbox::process::Settings {
+            runtime_dir: data_dir.path("runtime"),
+            endpoint: Some(endpoint),
+            endpoint_url_on_host: url.to_owned(),
+        },
+    );
+    let mut settings = sandbox_wasm::Settings::new(data_dir.path("wasm-cache"));
+    settings.max_instances = settings.max_instances.max(config.max_instances);
+    let wasm = WasmBackend::new(settings).context("cannot start the WebAssembly back end")?;
+    Ok(vec![Arc::new(process.context("cannot start the process back end")?), Arc::new(wasm)])
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        max_instances: config.max_instances as usize,
+        max_memory_bytes: config.max_memory_mb.map_or_else(host::default_memory_bytes, |mb| mb << 20),
+        max_queue: config.max_queue as usize,
+        queue_timeout: seconds(config.queue_timeout_s),
+        init_timeout: seconds(config.init_timeout_s),
+        allow_host_egress: config.allow_host_egress,
+        idle_timeout: seconds(config.idle_timeout_s),
+    }
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count))
+}
+
+/// The one line on standard output.
+fn announce(url: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready {url}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: say where else with {flag}"))
+}
+
+/// The address as a client on this machine reaches it.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], v4.port())),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], v6.port())),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reachable;
+
+    #[test]
+    fn a_client_reaches_a_wildcard_by_loopback() {
+        let check = |address: &str, expect: &str| assert_eq!(reachable(address.parse().unwrap()).to_string(), expect);
+        check("0.0.0.0:80", "127.0.0.1:80");
+        check("[::]:80", "[::1]:80");
+        check("192.0.2.1:80", "192.0.2.1:80");
+    }
+}

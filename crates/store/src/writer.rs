@@ -187,3 +187,40 @@ fn fail(batch: Batch, error: impl Fn() -> Error) {
         job.fail(error());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Work;
+    use crate::{Tx, Value};
+    use tokio::sync::oneshot;
+
+    type Answer = oneshot::Receiver<Result<u64, Error>>;
+
+    fn insert(bytes: usize) -> (Box<dyn Job>, Answer) {
+        let (work, answer) = Work::new(move |tx: &mut dyn Tx| {
+            tx.execute("INSERT INTO t (bytes) VALUES ($1)", &[Value::Blob(vec![1; bytes])])
+        });
+        (Box::new(work), answer)
+    }
+
+    /// A database that may have 16 pages only: SQLite says "full" as it does when the disk is.
+    #[test]
+    fn a_full_disk_is_no_reason_to_stop() {
+        let connection = Connection::open_in_memory().expect("a database in memory");
+        connection.execute_batch("CREATE TABLE t (bytes BLOB); PRAGMA max_page_count = 16").expect("a table");
+        let writer = Writer { connection, status: Arc::default() };
+        let (queue, waiting) = mpsc::channel(3);
+        let answers = [100, 1 << 20, 100].map(|bytes| {
+            let (job, answer) = insert(bytes);
+            queue.try_send(job).ok().expect("room in the queue");
+            answer
+        });
+        drop(queue);
+        writer.run(waiting);
+        let [before, full, after] = answers.map(|answer| answer.blocking_recv().expect("an answer"));
+        assert!(before.is_ok() || matches!(before, Err(Error::RolledBack(_))), "{before:?}");
+        assert!(matches!(full, Err(Error::Database(_) | Error::RolledBack(_))), "{full:?}");
+        assert!(after.is_ok(), "{after:?}");
+    }
+}

@@ -155,32 +155,84 @@ async fn creation(plan: &Plan, args: &Args) -> Result<Value> {
     Ok(body)
 }
 
-/// Brings what exists to what is asked for; settings first, so that new code starts with them.
+/// Brings what exists to what is asked for.
+///
+/// Tags, configuration and code are three operations, and each leaves something that can run. A web server's
+/// handler must name a file of its package, so the contract `http` is the last to come and the first to go;
+/// otherwise settings come first, and new code starts with them.
 async fn update(client: &Client, plan: &Plan, args: &Args, existing: &Value, progress: &Progress) -> Result<Action> {
     let now = &existing["Configuration"];
     let failed = text(now, "State") == "Failed" || text(now, "LastUpdateStatus") == "Failed";
     let new_code = failed || text(now, "CodeSha256") != plan.package.sha256();
-    let changes = changes(plan, args, now).await?;
-    let mut action = Action::Unchanged;
+    let tags = TagChange::between(&existing["Tags"], text(now, "Handler"), plan, args);
+    let settings = changes(plan, args, now).await?;
+    if !new_code && tags.is_empty() && settings.is_empty() {
+        return Ok(Action::Unchanged);
+    }
     progress.step(format!("updating {}", plan.name));
-    settle(client, &plan.name).await?;
-    if retag(client, plan, args, existing).await? {
-        action = Action::Updated;
-        settle(client, &plan.name).await?;
+    let change = Change { client, plan, arn: text(now, "FunctionArn") };
+    change.untag(&tags.gone).await?;
+    let http_comes = tags.wanted.get("virga:contract").is_some_and(|contract| contract == "http");
+    if http_comes {
+        change.code(new_code).await?;
+        change.configure(settings).await?;
+        change.tag(&tags.wanted).await?;
+    } else {
+        change.tag(&tags.wanted).await?;
+        change.configure(settings).await?;
+        change.code(new_code).await?;
     }
-    if !changes.is_empty() {
-        let path = function_path(&plan.name, "/configuration");
-        client.lambda(Method::PUT, &path, Some(&Value::Object(changes))).await?;
-        action = Action::Updated;
-        settle(client, &plan.name).await?;
+    Ok(Action::Updated)
+}
+
+/// One function's changes, each begun once the one before has settled.
+struct Change<'a> {
+    client: &'a Client,
+    plan: &'a Plan,
+    arn: &'a str,
+}
+
+impl Change<'_> {
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<()> {
+        settle(self.client, &self.plan.name).await?;
+        self.client.lambda(method, path, body).await?;
+        Ok(())
     }
-    if new_code {
-        progress.step(format!("uploading {}", plan.name));
-        let body = json!({ "ZipFile": base64(&plan.package.zip) });
-        client.lambda(Method::PUT, &function_path(&plan.name, "/code"), Some(&body)).await?;
-        action = Action::Updated;
+
+    async fn tag(&self, wanted: &BTreeMap<String, String>) -> Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        self.send(Method::POST, &self.tags_path(), Some(&json!({ "Tags": wanted }))).await
     }
-    Ok(action)
+
+    async fn untag(&self, gone: &[&str]) -> Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<String> = gone.iter().map(|key| format!("tagKeys={}", segment(key))).collect();
+        self.send(Method::DELETE, &format!("{}?{}", self.tags_path(), keys.join("&")), None).await
+    }
+
+    async fn configure(&self, settings: Map<String, Value>) -> Result<()> {
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let path = function_path(&self.plan.name, "/configuration");
+        self.send(Method::PUT, &path, Some(&Value::Object(settings))).await
+    }
+
+    async fn code(&self, changed: bool) -> Result<()> {
+        if !changed {
+            return Ok(());
+        }
+        let body = json!({ "ZipFile": base64(&self.plan.package.zip) });
+        self.send(Method::PUT, &function_path(&self.plan.name, "/code"), Some(&body)).await
+    }
+
+    fn tags_path(&self) -> String {
+        format!("/2017-03-31/tags/{}", segment(self.arn))
+    }
 }
 
 /// Members of UpdateFunctionConfiguration that differ from what the server has.
@@ -224,29 +276,38 @@ fn default_contract(family: Family) -> Contract {
     if family == Family::Wasm { Contract::Wasi } else { Contract::Lambda }
 }
 
-/// Sets tags that differ and takes away those that no longer hold. Whether anything changed.
-async fn retag(client: &Client, plan: &Plan, args: &Args, existing: &Value) -> Result<bool> {
-    let mut wanted = tags(plan, args);
-    let now = &existing["Tags"];
-    let mut gone = Vec::new();
-    let has = |key: &str| now[key].is_string();
-    if has("virga:contract") && !wanted.contains_key("virga:contract") {
-        gone.push("virga:contract");
+/// Tags to set, and tags to take away first.
+#[derive(Debug, PartialEq, Eq)]
+struct TagChange {
+    wanted: BTreeMap<String, String>,
+    gone: Vec<&'static str>,
+}
+
+impl TagChange {
+    fn between(now: &Value, handler: &str, plan: &Plan, args: &Args) -> Self {
+        let mut wanted = tags(plan, args);
+        let mut gone = Vec::new();
+        let has = |key: &str| now[key].is_string();
+        let was_http = now["virga:contract"] == "http";
+        if was_http && handler != plan.detected.handler {
+            // It comes back once the code holds the new file.
+            gone.push("virga:contract");
+        } else {
+            wanted.retain(|key, value| key != "virga:contract" || now[key.as_str()] != value.as_str());
+            if has("virga:contract") && plan.detected.contract == default_contract(plan.detected.family) {
+                gone.push("virga:contract");
+            }
+        }
+        if args.memory.is_some() && has("virga:memory") && !wanted.contains_key("virga:memory") {
+            gone.push("virga:memory");
+        }
+        wanted.retain(|key, value| gone.contains(&key.as_str()) || now[key.as_str()] != value.as_str());
+        Self { wanted, gone }
     }
-    if args.memory.is_some() && has("virga:memory") && !wanted.contains_key("virga:memory") {
-        gone.push("virga:memory");
+
+    fn is_empty(&self) -> bool {
+        self.wanted.is_empty() && self.gone.is_empty()
     }
-    wanted.retain(|key, value| now[key.as_str()].as_str() != Some(value.as_str()));
-    let path = format!("/2017-03-31/tags/{}", segment(text(&existing["Configuration"], "FunctionArn")));
-    if !gone.is_empty() {
-        let keys: Vec<String> = gone.iter().map(|key| format!("tagKeys={}", segment(key))).collect();
-        client.lambda(Method::DELETE, &format!("{path}?{}", keys.join("&")), None).await?;
-        settle(client, &plan.name).await?;
-    }
-    if !wanted.is_empty() {
-        client.lambda(Method::POST, &path, Some(&json!({ "Tags": wanted }))).await?;
-    }
-    Ok(!gone.is_empty() || !wanted.is_empty())
 }
 
 /// The runtime's full name: what was said, what the function has already, the newest found here.
@@ -426,6 +487,24 @@ mod tests {
         ] {
             assert_eq!(Value::Object(changes(&plan, &args(line), &now).await.unwrap()), expect, "{line}");
         }
+    }
+
+    #[test]
+    fn tags_come_and_go() {
+        let check = |now: Value, handler: &str, contract, wanted: &[(&str, &str)], gone: &[&str]| {
+            let plan = plan(Family::Node, contract);
+            let found = TagChange::between(&now, handler, &plan, &args("x --memory 256"));
+            let wanted = wanted.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            assert_eq!((found.wanted, &found.gone[..]), (wanted, gone), "{now}");
+        };
+        let http = || json!({ "virga:contract": "http", "team": "a" });
+        let contract = ("virga:contract", "http");
+        check(json!({}), "app.handler", Contract::Lambda, &[], &[]);
+        check(json!({}), "app.handler", Contract::Http, &[contract], &[]);
+        check(http(), "app.handler", Contract::Http, &[], &[]);
+        check(http(), "old.js", Contract::Http, &[contract], &["virga:contract"]);
+        check(http(), "app.handler", Contract::Lambda, &[], &["virga:contract"]);
+        check(json!({ "virga:memory": "64" }), "app.handler", Contract::Lambda, &[], &["virga:memory"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use store::{Error, Store};
 use crate::transactions::{TABLE, insert, names, open};
 
 const CHILD: &str = "STORE_TEST_CHILD_DIR";
+const LIMITED_CHILD: &str = "STORE_TEST_LIMITED_CHILD_DIR";
 
 #[tokio::test]
 async fn a_reopened_store_has_everything() {
@@ -97,4 +98,46 @@ async fn what_was_answered_survives_kill_9() {
     for name in answered {
         assert!(kept.binary_search(&name).is_ok(), "{name} was answered and is gone");
     }
+}
+
+/// Not a test of its own: what the child of the next one does. Its files cannot grow beyond a limit, so that
+/// the write before some commit's fsync fails with an error that is not a full disk.
+#[test]
+fn child_whose_commits_fail() {
+    let Some(dir) = std::env::var_os(LIMITED_CHILD) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let store = open(Path::new(&dir));
+        let mut kept = Vec::new();
+        let error = loop {
+            let name = format!("{:04}", kept.len());
+            let row = name.clone();
+            let written: Result<_, Error> = store.write(move |tx| insert(tx, &row, 1)).await;
+            match written {
+                Ok(_) => kept.push(name),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Stopped(_)), "{error:?}");
+        let again: Result<_, Error> = store.write(|tx| insert(tx, "again", 1)).await;
+        assert!(matches!(again, Err(Error::Stopped(_))), "{again:?}");
+        assert_eq!(names(&store).await, kept, "what was answered can still be read");
+    });
+    println!("stopped as it should");
+}
+
+#[tokio::test]
+async fn a_failed_commit_stops_the_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let run =
+        "trap '' XFSZ; ulimit -f 400; exec \"$0\" --exact durability::child_whose_commits_fail --nocapture";
+    let output = Command::new("sh")
+        .args(["-c", run])
+        .arg(std::env::current_exe().unwrap())
+        .env(LIMITED_CHILD, dir.path())
+        .output()
+        .unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("stopped as it should"), "{said}");
 }

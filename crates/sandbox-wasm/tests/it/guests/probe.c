@@ -84,7 +84,7 @@ void handle(handle_t request, handle_t outparam) {
         file(outparam);
     } else if (is(path, "/eat")) {
         for (;;) {
-            char *more = malloc(1 << 20);
+            char *volatile more = malloc(1 << 20);  // volatile, or the compiler takes all of it away
             if (more == NULL) __builtin_trap();
             memset(more, 1, 1 << 20);
         }

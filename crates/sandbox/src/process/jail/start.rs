@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::connection::{Connection, Peak, received, send_when_ready};
 use super::{Jail, Job, Shared};
+use super::sys;
 use super::wire::{self, Cause, Ending, Failure, FromJail, Program, Received, Request, ToJail, ToLauncher};
 use crate::{Egress, Error, Exit, StartError};
 
@@ -81,7 +82,7 @@ pub(super) async fn spawn(shared: &Arc<Shared>, job: Job) -> Result<Jail, StartE
     let Plan { channel, init, output, output_end, peak, .. } = plan;
     // Or we would never see the end of either.
     drop((init, output_end));
-    let channel = AsyncFd::new(channel).map_err(Error::host("registering a jail's channel"))?;
+    let channel = sys::register(channel).map_err(Error::host("registering a jail's channel"))?;
     let up = tokio::time::timeout(START_TIMEOUT, come_up(&channel)).await.unwrap_or_else(|_| {
         let source = io::Error::from(ErrorKind::TimedOut);
         Err(Error::Host { context: "the host takes too long to start a jail".to_owned(), source }.into())

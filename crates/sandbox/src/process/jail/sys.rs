@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
-use seccompiler::BpfProgram;
+use tokio::io::unix::AsyncFd;
 
 /// Proof that the process has one thread, so that a child made by copying it may run ordinary code.
 #[derive(Debug, Clone, Copy)]
@@ -227,9 +227,14 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) } as c_int)
 }
 
-/// Puts a filter on the thread, with `no_new_privs`. What is filtered once stays so.
-pub(super) fn filter_system_calls(program: &BpfProgram) -> io::Result<()> {
-    seccompiler::apply_filter(program).map_err(io::Error::other)
+/// Puts a filter on the thread, for good. Wants `no_new_privs` set.
+pub(super) fn filter_system_calls(program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = program.len().try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel reads `len` instructions from `filter`, which outlives the call, and writes nothing.
+    check(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) as c_int
+    })
 }
 
 /// Blocks the signals and returns a descriptor that delivers them.
@@ -303,6 +308,12 @@ pub(super) fn mount_new(kind: &CStr, target: &CStr, flags: libc::c_ulong, data: 
     check(unsafe {
         libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast::<c_void>())
     })
+}
+
+/// Registers a descriptor with the current runtime.
+pub(super) fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, and closed by nobody else, for as long as the registration owns it.
+    unsafe { AsyncFd::register(descriptor) }.map_err(Into::into)
 }
 
 fn check(result: c_int) -> io::Result<()> {

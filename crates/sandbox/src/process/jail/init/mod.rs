@@ -185,10 +185,7 @@ fn lock(program: &Program, watch_memory: Option<u64>, filters: &Filters) -> Resu
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::drop_capabilities().doing("dropping capabilities")?;
     rustix::thread::set_no_new_privs(true).doing("setting no_new_privs")?;
-    for filter in filters.for_jail(watch_memory.is_some()) {
-        sys::filter_system_calls(filter).doing("filtering system calls")?;
-    }
-    Ok(())
+    sys::filter_system_calls(filters.for_jail(watch_memory.is_some())).doing("filtering system calls")
 }
 
 /// Sets both limits, to less where the host's own hard limit is lower.

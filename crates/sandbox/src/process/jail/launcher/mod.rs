@@ -64,7 +64,11 @@ pub(super) fn start(data_dir: &Path) -> Result<(Process, Ready), Error> {
     match sys::fork(proof).map_err(Error::host("forking the launcher"))? {
         Fork::Child => {
             // A panic must not unwind into the server's own code.
-            let run = std::panic::AssertUnwindSafe(|| run(launcher, &data_dir, proof));
+            let run = std::panic::AssertUnwindSafe(|| {
+                // The server's end too, or its end would never be seen here.
+                let launcher = sys::close_all_but(launcher).unwrap_or_else(|_| sys::exit(1));
+                run(launcher, &data_dir, proof)
+            });
             let _ = std::panic::catch_unwind(run);
             sys::exit(1)
         }
@@ -145,7 +149,7 @@ struct Workshop {
 /// The launcher's whole life.
 fn run(socket: OwnedFd, data_dir: &Path, proof: SingleThreaded) -> ! {
     let mut report = HostReport::default();
-    let workshop = set_up(&socket, data_dir, proof, &mut report);
+    let workshop = set_up(data_dir, proof, &mut report);
     let failure = workshop.as_ref().err().map(Failure::text);
     if let Some(failure) = &failure {
         report.add("isolation", Status::Missing, failure.clone());
@@ -158,13 +162,8 @@ fn run(socket: OwnedFd, data_dir: &Path, proof: SingleThreaded) -> ! {
     }
 }
 
-fn set_up(
-    socket: &OwnedFd,
-    data_dir: &Path,
-    proof: SingleThreaded,
-    report: &mut HostReport,
-) -> Result<Workshop, Failure> {
-    let server = become_launcher(socket, proof)?;
+fn set_up(data_dir: &Path, proof: SingleThreaded, report: &mut HostReport) -> Result<Workshop, Failure> {
+    let server = become_launcher(proof)?;
     // As root of the host this is refused or lacks a capability in some containers, and then tried below.
     let root = rustix::process::geteuid().is_root();
     let cgroups = Cgroups::find(&server_name(data_dir), &[std::process::id(), server]);
@@ -181,9 +180,7 @@ fn set_up(
         (Status::Ok, "all instances run as the server's user, apart by their namespaces")
     };
     report.add("users", whose.0, whose.1);
-    let filters = Filters::compile()
-        .map_err(|error| io::Error::other(error.to_string()))
-        .doing("compiling the system call filter")?;
+    let filters = Filters::compile();
     cgroups.report(report);
     if users.are_separate() {
         // Without root this would also forbid the launcher to write its children's user maps.
@@ -194,7 +191,7 @@ fn set_up(
 }
 
 /// Leaves the server's terminal, environment and limits behind. Returns the server's pid.
-fn become_launcher(socket: &OwnedFd, proof: SingleThreaded) -> Result<u32, Failure> {
+fn become_launcher(proof: SingleThreaded) -> Result<u32, Failure> {
     let server = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
     // Ctrl-C reaches the terminal's foreground group: the server drains first, then ends us.
     rustix::process::setsid().doing("leaving the terminal")?;
@@ -210,7 +207,6 @@ fn become_launcher(socket: &OwnedFd, proof: SingleThreaded) -> Result<u32, Failu
     let files = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum })
         .doing("raising the limit of open files")?;
-    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC).doing("keeping the socket")?;
     Ok(server)
 }
 

@@ -1,119 +1,14 @@
-//! Which system calls a program may make.
+//! The lists: which system calls are known, by name.
 //!
-//! Two filters. The *allow list* answers everything it does not know with `ENOSYS`, as a kernel without the
-//! call would, so that programs fall back. The *refusals* answer what is known and dangerous, or dangerous
-//! with certain arguments, with `EPERM`. Where both object the refusals win: of equal actions the kernel
-//! takes the value of the filter installed last.
-//!
-//! What the list keeps out: anything that makes or enters namespaces or mounts, looks into other processes,
-//! loads code into the kernel, and the parts of the kernel with the worst record (bpf, perf, io_uring,
-//! userfaultfd, keyrings). `clone3` is unknown because a filter cannot see its flags; C libraries then use
-//! `clone`, whose flags are checked.
-
-use std::collections::BTreeMap;
+//! A call that is in neither list does not exist for programs in a jail.
 
 use libc::c_long;
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
-};
-
-/// The filters of a jail, in the order in which to install them.
-#[derive(Debug)]
-pub(super) struct Filters {
-    allow: BpfProgram,
-    /// The allow list without memory that no mapping shows: for hosts where only a watch on resident size
-    /// bounds memory.
-    allow_watched: BpfProgram,
-    refuse: BpfProgram,
-}
-
-impl Filters {
-    /// Compiles them.
-    pub(super) fn compile() -> Result<Self, BackendError> {
-        let allow = |hidden_memory| {
-            let calls = ALLOWED.iter().chain(ALLOWED_HERE);
-            let calls = calls.filter(|call| hidden_memory || !HIDDEN_MEMORY.contains(call));
-            filter(calls.map(|&call| (call, Vec::new())).collect(), SeccompAction::Allow, SeccompAction::Errno(ENOSYS))
-        };
-        let refuse = filter(refusals()?, SeccompAction::Errno(EPERM), SeccompAction::Allow)?;
-        Ok(Self { allow: allow(true)?, allow_watched: allow(false)?, refuse })
-    }
-
-    /// Those to install.
-    pub(super) fn for_jail(&self, memory_is_watched: bool) -> [&BpfProgram; 2] {
-        [if memory_is_watched { &self.allow_watched } else { &self.allow }, &self.refuse]
-    }
-}
-
-const ENOSYS: u32 = libc::ENOSYS as u32;
-const EPERM: u32 = libc::EPERM as u32;
-
-type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
-
-fn filter(rules: Rules, listed: SeccompAction, others: SeccompAction) -> Result<BpfProgram, BackendError> {
-    let machine = std::env::consts::ARCH.try_into()?;
-    SeccompFilter::new(rules.into_iter().collect(), others, listed, machine)?.try_into()
-}
-
-/// What is refused whatever the list says.
-fn refusals() -> Result<Rules, BackendError> {
-    use SeccompCmpOp::{Eq, MaskedEq, Ne};
-    let mut rules: Rules = REFUSED.iter().map(|&call| (call, Vec::new())).collect();
-    let mut refuse = |call: c_long, alternatives: Vec<Vec<SeccompCondition>>| {
-        let alternatives: Result<_, _> = alternatives.into_iter().map(SeccompRule::new).collect();
-        alternatives.map(|alternatives| rules.insert(call, alternatives))
-    };
-    let namespaces = NAMESPACES.map(|flag| Ok(vec![word(0, MaskedEq(flag), flag)?]));
-    refuse(libc::SYS_clone, namespaces.into_iter().collect::<Result<_, BackendError>>()?)?;
-    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-    let other_families = families.map(|family| word(0, Ne, family as u64)).into_iter().collect::<Result<_, _>>()?;
-    let other_netlinks = vec![word(0, Eq, libc::AF_NETLINK as u64)?, word(2, Ne, libc::NETLINK_ROUTE as u64)?];
-    refuse(libc::SYS_socket, vec![other_families, other_netlinks])?;
-    // Typing into a terminal.
-    refuse(libc::SYS_ioctl, vec![vec![word(1, Eq, TIOCSTI)?], vec![word(1, Eq, TIOCLINUX)?]])?;
-    // Execution domains other than Linux (and the query).
-    let domains = [0, 0x0008, 0x0002_0000, 0x0002_0008, 0xffff_ffff];
-    refuse(libc::SYS_personality, vec![domains.map(|domain| word(0, Ne, domain)).into_iter().collect::<Result<_, _>>()?])?;
-    // Pid 1 has the same user: its limits and its priority are not the program's to change.
-    refuse(libc::SYS_prlimit64, vec![vec![word(0, Ne, 0)?, long(2, Ne, 0)?]])?;
-    refuse(libc::SYS_setpriority, vec![vec![word(1, Ne, 0)?], vec![word(0, Ne, libc::PRIO_PROCESS as u64)?]])?;
-    for call in [libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr] {
-        refuse(call, vec![vec![word(0, Ne, 0)?]])?;
-    }
-    Ok(rules)
-}
-
-/// A condition on the lower 32 bits of an argument, all that the kernel reads of an `int`.
-fn word(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
-}
-
-/// A condition on a whole argument.
-fn long(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, value)
-}
-
-const TIOCSTI: u64 = 0x5412;
-const TIOCLINUX: u64 = 0x541c;
-
-/// `CLONE_NEW*`, time namespaces included.
-const NAMESPACES: [u64; 8] = [
-    libc::CLONE_NEWNS as u64,
-    libc::CLONE_NEWCGROUP as u64,
-    libc::CLONE_NEWUTS as u64,
-    libc::CLONE_NEWIPC as u64,
-    libc::CLONE_NEWUSER as u64,
-    libc::CLONE_NEWPID as u64,
-    libc::CLONE_NEWNET as u64,
-    0x80,
-];
 
 /// Memory held through descriptors and keys, which no process's resident size shows.
-const HIDDEN_MEMORY: &[c_long] = &[libc::SYS_memfd_create, libc::SYS_memfd_secret, libc::SYS_shmget];
+pub(super) const HIDDEN_MEMORY: &[c_long] = &[libc::SYS_memfd_create, libc::SYS_memfd_secret, libc::SYS_shmget];
 
 /// Known and never allowed.
-const REFUSED: &[c_long] = &[
+pub(super) const REFUSED: &[c_long] = &[
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_adjtimex,
@@ -171,7 +66,7 @@ const REFUSED: &[c_long] = &[
 ];
 
 /// Allowed on every machine.
-const ALLOWED: &[c_long] = &[
+pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -437,7 +332,7 @@ const MSEAL: c_long = 462;
 
 /// Allowed where the machine has them: older forms of the calls above.
 #[cfg(target_arch = "x86_64")]
-const ALLOWED_HERE: &[c_long] = &[
+pub(super) const ALLOWED_HERE: &[c_long] = &[
     libc::SYS_access,
     libc::SYS_alarm,
     libc::SYS_arch_prctl,
@@ -482,24 +377,4 @@ const ALLOWED_HERE: &[c_long] = &[
 
 /// Allowed where the machine has them: older forms of the calls above.
 #[cfg(not(target_arch = "x86_64"))]
-const ALLOWED_HERE: &[c_long] = &[];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters_compile_and_fit() {
-        let filters = Filters::compile().unwrap();
-        for program in filters.for_jail(false).into_iter().chain(filters.for_jail(true)) {
-            assert!(!program.is_empty() && program.len() <= 4096, "{}", program.len());
-        }
-    }
-
-    #[test]
-    fn nothing_is_both_allowed_and_refused() {
-        for call in REFUSED {
-            assert!(!ALLOWED.contains(call) && !ALLOWED_HERE.contains(call), "{call}");
-        }
-    }
-}
+pub(super) const ALLOWED_HERE: &[c_long] = &[];

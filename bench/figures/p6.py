@@ -1,0 +1,55 @@
+"""P6: a web-server function, warm, Node hello, all of it on the server's core."""
+
+import contextlib
+import pathlib
+import tempfile
+
+from measure import Contest, load, request_bytes, with_cpu, wrk
+from peers import NGINX, nginx, node_server
+from report import Row
+from support import kinds
+from virga import address, virga
+
+SECONDS, CONNECTIONS, RATE = 4, 32, 1000
+HELLO = ("import http from 'node:http';\n"
+         "const server = http.createServer((request, response) => response.end('hello'));\n"
+         "server.keepAliveTimeout = 60000;\nserver.listen(process.env.PORT, '127.0.0.1');\n")  # fmt: skip
+
+
+def run():
+    """The same Node server behind nginx and as a function."""
+    rate, delay = Contest(), Contest()
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        script = pathlib.Path(folder, "hello.mjs")
+        script.write_text(HELLO)
+        _, direct = stack.enter_context(node_server(script))
+        server, functions = stack.enter_context(virga())
+        name = functions.deploy({"hello.mjs": HELLO}, kinds.node(), "hello.mjs", tags=kinds.WEB, url=True)
+        ours = request_bytes("GET", address(server), f"/_fn/{name}/")
+        rate.add("virga", lambda: with_cpu(server.process.pid, lambda: wrk(functions.path(name), SECONDS, CONNECTIONS)))
+        delay.add("virga", lambda: load(address(server), ours, SECONDS, 8, RATE))
+        rate.add("direct", lambda: wrk(f"http://{direct}/", SECONDS, CONNECTIONS))
+        delay.add("direct", lambda: load(direct, request_bytes("GET", direct, "/"), SECONDS, 8, RATE))
+        if NGINX.exists():
+            _, proxy = stack.enter_context(nginx(direct))
+            rate.add("nginx", lambda: wrk(f"http://{proxy}/", SECONDS, CONNECTIONS))
+            delay.add("nginx", lambda: load(proxy, request_bytes("GET", proxy, "/"), SECONDS, 8, RATE))
+        rate.run()
+        delay.run()
+    return _rows(rate, delay)
+
+
+def _rows(rate, delay):
+    there = "nginx" in rate.seen
+    bare = delay.median("direct", "p50")
+    note = (f"{rate.median('virga', 'cpu'):.0f} µs of CPU a request with Node's; Node alone {rate.median('direct', 'rate'):,.0f}/s; "
+            f"{CONNECTIONS} connections")  # fmt: skip
+    added = delay.median("virga", "p50") - bare
+    theirs = delay.median("nginx", "p50") - bare if there else None
+    return [
+        Row("P6", "web function, Node hello", "nginx in front of the same Node", rate.median("nginx", "rate") if there else None,
+            rate.median("virga", "rate"), "req/s", 0.9, note=note),
+        Row("P6", "web function, p50 added", "nginx in front of the same Node", theirs, added, "µs", 1.0, "ratio", "less",
+            f"at {RATE}/s; Node alone {bare:.0f} µs"),
+    ]  # fmt: skip

@@ -1,0 +1,218 @@
+//! A back end without sandboxes. A function's handler is its script; tests open gates and wait for counts, so that no
+//! test sleeps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use sandbox::*;
+use tokio::sync::{Semaphore, watch};
+
+/// What every instance and test shares.
+pub struct Stage {
+    /// Calls with the handler `gate` pass one permit each.
+    pub gate: Semaphore,
+    /// Starts with the handler `start-gate` pass one permit each.
+    pub start_gate: Semaphore,
+    /// Prepares with the handler `slow-prepare` pass one permit each.
+    pub prepare_gate: Semaphore,
+    /// Instances started so far, in order.
+    pub started: watch::Sender<Vec<Arc<Spec>>>,
+    /// Instances not stopped.
+    pub live: watch::Sender<i64>,
+    /// Calls begun so far, by event.
+    pub begun: watch::Sender<Vec<String>>,
+    /// Prepares so far.
+    pub prepared: AtomicU64,
+    /// Starts that failed on purpose, or were asked to.
+    pub attempts: watch::Sender<u64>,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self {
+            gate: Semaphore::new(0),
+            start_gate: Semaphore::new(0),
+            prepare_gate: Semaphore::new(0),
+            started: watch::Sender::default(),
+            live: watch::Sender::default(),
+            begun: watch::Sender::default(),
+            prepared: AtomicU64::new(0),
+            attempts: watch::Sender::default(),
+        }
+    }
+}
+
+pub struct Fake {
+    pub isolation: Isolation,
+    pub stage: Arc<Stage>,
+}
+
+async fn pass(gate: &Semaphore) {
+    gate.acquire().await.expect("gates are not closed").forget();
+}
+
+impl Backend for Fake {
+    fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    fn prepare<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Result<Prepared, Error>> {
+        Box::pin(async move {
+            self.stage.prepared.fetch_add(1, Ordering::SeqCst);
+            assert!(artifact.dir.is_dir(), "prepare sees the unpacked package");
+            match artifact.handler.as_str() {
+                "no-runtime" => return Err(Error::Invalid("python3.99 is not on this host".into())),
+                "slow-prepare" => pass(&self.stage.prepare_gate).await,
+                _ => {}
+            }
+            let events = artifact.contract == Contract::Lambda || artifact.handler == "command";
+            let speaks = if events { Speaks::Events } else { Speaks::Http };
+            Ok(Prepared { speaks, one_at_a_time: artifact.contract == Contract::Lambda })
+        })
+    }
+
+    fn start(&self, spec: Arc<Spec>) -> BoxFuture<'_, Result<Arc<dyn Instance>, StartError>> {
+        Box::pin(async move {
+            self.stage.attempts.send_modify(|count| *count += 1);
+            match spec.artifact.handler.as_str() {
+                "init-error" => {
+                    spec.output.write(b"Traceback\n");
+                    let json = Bytes::from_static(br#"{"errorType":"Runtime.ImportModuleError","errorMessage":"no module"}"#);
+                    return Err(StartError::Init { json, error_type: None });
+                }
+                "init-exit" => return Err(StartError::Exited(Exit::Code(3))),
+                "init-timeout" => return Err(StartError::TimedOut),
+                "no-entry" => return Err(StartError::Entrypoint("bootstrap is not executable".into())),
+                "host-fails" => return Err(StartError::Sandbox(Error::Unavailable("no namespaces".into()))),
+                "start-gate" => pass(&self.stage.start_gate).await,
+                _ => {}
+            }
+            self.stage.live.send_modify(|count| *count += 1);
+            self.stage.started.send_modify(|all| all.push(Arc::clone(&spec)));
+            Ok(Arc::new(FakeInstance { spec, stage: Arc::clone(&self.stage), exit: watch::Sender::new(None) })
+                as Arc<dyn Instance>)
+        })
+    }
+}
+
+struct FakeInstance {
+    spec: Arc<Spec>,
+    stage: Arc<Stage>,
+    exit: watch::Sender<Option<Exit>>,
+}
+
+impl FakeInstance {
+    fn end(&self, exit: Exit) {
+        let first = self.exit.send_if_modified(|ended| ended.is_none() && ended.replace(exit).is_none());
+        if first {
+            self.stage.live.send_modify(|count| *count -= 1);
+        }
+    }
+
+    async fn run(&self, call: Call) -> Result<Output, Fault> {
+        let (event, http) = match call.payload {
+            Payload::Event(event) => (event.json, None),
+            Payload::Http(request) => {
+                let (head, body) = request.into_parts();
+                let body = http_body_util::BodyExt::collect(body).await.expect("test bodies do not fail");
+                (body.to_bytes(), Some(head))
+            }
+        };
+        let text = String::from_utf8_lossy(&event).into_owned();
+        self.stage.begun.send_modify(|all| all.push(text.clone()));
+        self.spec.output.write(format!("saw {text}\n").as_bytes());
+        let handler = self.spec.artifact.handler.as_str();
+        let handler = text.trim_matches('"').strip_prefix("do ").unwrap_or(handler);
+        let fault = |exit| {
+            self.end(exit);
+            Err(Fault::Exited(exit))
+        };
+        match handler {
+            "gate" => pass(&self.stage.gate).await,
+            "hang" => std::future::pending().await,
+            "exit-1" => return fault(Exit::Code(1)),
+            "exit-0" => return fault(Exit::Code(0)),
+            "segfault" => return fault(Exit::Signal(11)),
+            "oom" => return fault(Exit::OutOfMemory),
+            "large" => return Err(Fault::AnswerTooLarge { size: 6_291_557, limit: 6_291_556 }),
+            "trap" => return Err(Fault::Trap("unreachable executed".into())),
+            "reset" => return Err(Fault::BadAnswer("connection reset".into())),
+            "error" => {
+                let json = Bytes::from_static(br#"{"errorType":"ValueError","errorMessage":"no"}"#);
+                return Ok(Output::FunctionError(FunctionError { json, error_type: None }));
+            }
+            _ => {}
+        }
+        let Some(head) = http else { return Ok(Output::Event(event)) };
+        Ok(Output::Http(respond(&head, event)))
+    }
+}
+
+/// What the fake web server answers by path.
+fn respond(head: &http::request::Parts, body: Bytes) -> http::Response<Body> {
+    match head.uri.path() {
+        "/stream" => http::Response::new(Body::boxed(Endless)),
+        "/upgrade" => {
+            http::Response::builder().status(101).body(Body::empty()).expect("the parts are valid")
+        }
+        "/chunks" => {
+            let body = http_body_util::Full::new(Bytes::from_static(b"chunk"));
+            http::Response::new(Body::boxed(body))
+        }
+        "/events" if body == "\"fail\"" => {
+            http::Response::builder().status(500).body(Body::from("broken")).expect("the parts are valid")
+        }
+        _ => http::Response::new(Body::from(body)),
+    }
+}
+
+/// A body that never ends and never has anything.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+impl Instance for FakeInstance {
+    fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Output, Fault>> {
+        Box::pin(async move {
+            let mut exit = self.exit.subscribe();
+            tokio::select! {
+                output = self.run(call) => output,
+                Ok(exit) = exit.wait_for(Option::is_some) => Err(Fault::Exited(exit.unwrap_or(Exit::Stopped))),
+            }
+        })
+    }
+
+    fn exited(&self) -> BoxFuture<'_, Exit> {
+        let mut exit = self.exit.subscribe();
+        Box::pin(async move {
+            exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit).unwrap_or(Exit::Stopped)
+        })
+    }
+
+    fn peak_memory(&self) -> u64 {
+        30 << 20
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        self.end(Exit::Stopped);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl Drop for FakeInstance {
+    fn drop(&mut self) {
+        self.end(Exit::Stopped);
+    }
+}

@@ -1,0 +1,131 @@
+//! Functions that speak HTTP.
+
+use base::RequestId;
+use functions::model::UrlAuth;
+use functions::{Error, InFlight, Route};
+use http_body_util::BodyExt;
+use sandbox::Body;
+use serde_json::json;
+
+use crate::world::{World, error_payload, until};
+
+async fn web(world: &World, name: &str, timeout_s: u32) -> Route {
+    let mut args = World::args(name, "serve");
+    args.timeout_s = timeout_s;
+    world.create_with(args, &[("virga:contract", "http")]).await;
+    world.functions.create_url(&world.caller, &world.named(name), UrlAuth::None, None).await.unwrap();
+    world.functions.route_by_name(name).unwrap()
+}
+
+async fn get(world: &World, route: &Route, path: &str, body: &str) -> Result<http::Response<Body>, Error> {
+    let request = http::Request::get(path).body(Body::from(body.to_owned())).unwrap();
+    world.functions.serve_http(route, RequestId::random(), request).await
+}
+
+fn running(world: &World) -> f64 {
+    let text = world.metrics.encode();
+    let line = text.lines().find(|line| line.contains("running") || line.contains("concurrency"));
+    let line = text.lines().find(|line| !line.starts_with('#') && line.contains("running")).or(line);
+    line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).unwrap_or(-1.0)
+}
+
+#[tokio::test]
+async fn requests_pass_through_without_report_lines() {
+    let world = World::new().await;
+    let route = web(&world, "f", 3).await;
+    assert_eq!(route.speaks, sandbox::Speaks::Http);
+    for path in ["/", "/chunks"] {
+        let response = get(&world, &route, path, "chunk").await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "chunk");
+    }
+    let query = observe::Query { limit: 100, ..observe::Query::default() };
+    let page = world.logs.filter(&world.caller.account, "/aws/lambda/f", &query).unwrap();
+    assert!(page.events.iter().all(|event| !event.message.starts_with("START")));
+    assert_eq!(world.metric("invocations"), Some(2.0));
+}
+
+#[tokio::test]
+async fn a_streaming_answer_holds_its_place_until_it_is_dropped() {
+    let world = World::new().await;
+    let route = web(&world, "f", 30).await;
+    let response = get(&world, &route, "/stream", "").await.unwrap();
+    assert_eq!(running(&world), 1.0);
+    drop(response);
+    assert_eq!(running(&world), 0.0);
+    assert_eq!(world.started(), 1);
+}
+
+#[tokio::test]
+async fn the_timeout_covers_head_and_body() {
+    let world = World::new().await;
+    let route = web(&world, "f", 1).await;
+    let late = get(&world, &route, "/", "do hang").await.err().unwrap();
+    assert!(matches!(&late, Error::TimedOut(text) if text.ends_with("Task timed out after 1.00 seconds")), "{late}");
+    world.live(0).await;
+    let response = get(&world, &route, "/stream", "").await.unwrap();
+    let error = response.into_body().collect().await.err().unwrap();
+    assert!(error.to_string().contains("timed out after 1.00 seconds"), "{error}");
+    world.live(0).await;
+    assert_eq!(world.started(), 2);
+    assert_eq!(world.metric("timeouts"), Some(2.0));
+}
+
+#[tokio::test]
+async fn a_timed_out_instance_ends_after_its_other_calls() {
+    let world = World::new().await;
+    let route = web(&world, "f", 1).await;
+    let other = get(&world, &route, "/stream", "").await.unwrap();
+    let late = get(&world, &route, "/", "do hang").await.err().unwrap();
+    assert!(matches!(late, Error::TimedOut(_)));
+    assert_eq!(*world.stage.live.borrow(), 1, "the other call still runs");
+    get(&world, &route, "/", "").await.unwrap();
+    assert_eq!(world.started(), 2, "no new call gets there");
+    drop(other);
+    world.live(1).await;
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_counts_until_its_guard_is_dropped_or_its_time_is_up() {
+    let world = World::new().await;
+    let route = web(&world, "f", 1).await;
+    let mut response = get(&world, &route, "/upgrade", "").await.unwrap();
+    let guard = response.extensions_mut().remove::<InFlight>().unwrap();
+    assert_eq!(running(&world), 1.0);
+    let clone = guard.clone();
+    drop(guard);
+    assert_eq!(running(&world), 1.0);
+    drop(clone);
+    assert_eq!(running(&world), 0.0);
+    let mut response = get(&world, &route, "/upgrade", "").await.unwrap();
+    let _guard = response.extensions_mut().remove::<InFlight>().unwrap();
+    world.live(0).await;
+    until("counted", || (world.metric("timeouts") == Some(1.0)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn faults_are_failures_and_the_next_request_is_clean() {
+    let world = World::new().await;
+    let route = web(&world, "f", 3).await;
+    for (script, kind) in [("do exit-1", "Runtime.ExitError"), ("do oom", "Runtime.OutOfMemory"), ("do reset", "Runtime.BadAnswer")] {
+        let error = get(&world, &route, "/", script).await.err().unwrap();
+        assert!(matches!(&error, Error::Failed { error_type, .. } if error_type == kind), "{error:?}");
+        assert_eq!(get(&world, &route, "/", "").await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn an_invoke_posts_the_event() {
+    let world = World::new().await;
+    web(&world, "f", 3).await;
+    assert_eq!(world.invoke("f", "{\"a\":1}").await.unwrap().result.unwrap(), "{\"a\":1}");
+    let failed = world.invoke("f", "\"fail\"").await.unwrap();
+    assert_eq!(
+        error_payload(&failed),
+        json!({
+            "errorType": "Http.Status",
+            "errorMessage": "Error: The web server answered with status 500",
+            "statusCode": 500,
+            "body": "broken",
+        })
+    );
+}

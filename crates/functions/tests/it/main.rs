@@ -1,0 +1,11 @@
+//! The service on a real store, with a back end that does what its handlers' names say.
+
+mod calls;
+mod fake;
+mod http_calls;
+mod lifecycle;
+mod packages;
+mod queues;
+mod versions;
+mod world;
+mod zips;

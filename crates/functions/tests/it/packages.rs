@@ -1,0 +1,129 @@
+//! Packages that must not be unpacked, and what unpacking makes of those that may.
+
+use std::os::unix::fs::PermissionsExt;
+
+use functions::Error;
+
+use crate::world::World;
+use crate::zips::{Entry, crc32, file, link, with_mode, zip};
+
+async fn refused(world: &World, what: &str, package: Vec<u8>) -> Error {
+    let mut args = World::args("bad", "echo");
+    args.code = package.into();
+    let error = world.functions.create(&world.caller, args).await.expect_err(what);
+    assert_eq!(world.folders(), (vec![], vec![]), "{what} leaves nothing");
+    assert_eq!(world.blobs.list().await.unwrap(), Vec::<String>::new(), "{what}");
+    let outside = std::fs::read_dir(world.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(outside.into_iter().all(|name| name != "evil"), "{what}");
+    error
+}
+
+/// Zeros, deflated about a thousand to one.
+fn bomb(declared: Option<u32>) -> Entry {
+    let zeros = vec![0; 8 << 20];
+    let mut writer = ::zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    writer.start_file("x", ::zip::write::SimpleFileOptions::default()).unwrap();
+    std::io::Write::write_all(&mut writer, &zeros).unwrap();
+    let bytes = writer.finish().unwrap().into_inner();
+    let archive = ::zip::ZipArchive::new(std::io::Cursor::new(&bytes)).unwrap();
+    let entry = archive.by_index_data(0).unwrap();
+    let (start, size) = (30 + 1 + entry_extra(&bytes), entry.compressed_size() as usize);
+    Entry {
+        name: b"bomb".to_vec(),
+        mode: 0o100_644,
+        data: bytes[start..start + size].to_vec(),
+        method: 8,
+        declared: declared.unwrap_or(zeros.len() as u32),
+        crc: crc32(&zeros),
+        offset: None,
+    }
+}
+
+fn entry_extra(bytes: &[u8]) -> usize {
+    usize::from(u16::from_le_bytes([bytes[28], bytes[29]]))
+}
+
+#[tokio::test]
+async fn hostile_packages_are_refused_and_leave_nothing() {
+    let world = World::new().await;
+    let good = file("index.py", b"x");
+    let many_links: Vec<Entry> = vec![link("x/d", "../x/.."), link("x/e", "d/.."), file("x/f", b"")];
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("not a zip", b"this is text".to_vec()),
+        ("truncated", zip(&[good.clone()])[..60].to_vec()),
+        ("traversal", zip(&[file("../evil", b"x")])),
+        ("deep traversal", zip(&[file("a/../../evil", b"x")])),
+        ("absolute", zip(&[file("/tmp/evil", b"x")])),
+        ("backslash", zip(&[file("..\\evil", b"x")])),
+        ("drive", zip(&[file("C:evil", b"x")])),
+        ("NUL", zip(&[file("a\0b", b"x")])),
+        ("link out", zip(&[link("evil", "/etc/passwd")])),
+        ("relative link out", zip(&[link("a/evil", "../../x")])),
+        ("links out together", zip(&many_links)),
+        ("write through a link", zip(&[link("a", "."), file("a/b", b"x")])),
+        ("device", zip(&[with_mode(file("dev", b""), 0o020_666)])),
+        ("duplicate", zip(&[good.clone(), good.clone()])),
+        ("duplicate by another spelling", zip(&[good.clone(), file("./index.py", b"y")])),
+        ("file and folder", zip(&[good.clone(), file("index.py/x", b"y")])),
+        ("shared bytes", zip(&[file("a", b"x"), Entry { offset: Some(0), ..file("b", b"x") }])),
+        ("size too small", zip(&[Entry { declared: 1, ..file("a", b"xyz") }])),
+        ("size too large", zip(&[Entry { declared: 9, ..file("a", b"xyz") }])),
+        ("wrong checksum", zip(&[Entry { crc: 1, ..file("a", b"xyz") }])),
+        ("bomb with a small size", zip(&[bomb(Some(1000))])),
+        ("bomb with no size", zip(&[bomb(Some(0))])),
+    ];
+    for (what, package) in cases {
+        let error = refused(&world, what, package).await;
+        assert!(matches!(error, Error::InvalidPackage(_)), "{what}: {error}");
+    }
+    let empty = refused(&world, "empty", vec![]).await;
+    assert_eq!(empty.to_string(), "Uploaded file must be a non-empty zip");
+    let text = refused(&world, "text", b"text".to_vec()).await.to_string();
+    assert_eq!(text, "Could not unzip uploaded file. Please check your file, then try to upload again.");
+}
+
+#[tokio::test]
+async fn what_is_too_much_is_said_with_the_limit() {
+    let world = World::new().await;
+    let one = bomb(None);
+    let entries: Vec<Entry> =
+        (0..32).map(|n| Entry { name: format!("z{n}").into_bytes(), ..one.clone() }).collect();
+    let package = zip(&entries);
+    assert!(package.len() < 1 << 20);
+    let error = refused(&world, "256 MB of zeros", package).await;
+    assert!(matches!(&error, Error::CodeTooLarge(text) if text == "Unzipped size must be smaller than 262144000 bytes"));
+    let error = refused(&world, "a large zip", vec![0; (50 << 20) + 1]).await;
+    assert!(matches!(error, Error::CodeTooLarge(_)));
+}
+
+#[tokio::test]
+async fn modes_are_what_other_users_need_and_no_more() {
+    let world = World::new().await;
+    let mut args = World::args("good", "echo");
+    args.code = zip(&[
+        with_mode(file("bin/run", b"#!"), 0o106_711),
+        with_mode(file("secret", b"s"), 0o100_600),
+        with_mode(file("empty/", b""), 0o040_700),
+        link("bin/alias", "run"),
+    ])
+    .into();
+    world.create_with(args, &[]).await;
+    let (folders, staging) = world.folders();
+    assert!(staging.is_empty());
+    let root = world.code_dir().join(&folders[0]);
+    let mode = |path: &str| std::fs::symlink_metadata(root.join(path)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!([mode(""), mode("bin"), mode("empty"), mode("bin/run"), mode("secret")], [0o755, 0o755, 0o755, 0o755, 0o644]);
+    assert_eq!(std::fs::read(root.join("bin/alias")).unwrap(), b"#!");
+}
+
+#[tokio::test]
+async fn the_same_package_is_kept_once_and_as_long_as_somebody_needs_it() {
+    let world = World::new().await;
+    world.create("a", "echo").await;
+    world.create("b", "echo").await;
+    assert_eq!((world.folders().0.len(), world.blobs.list().await.unwrap().len()), (1, 1));
+    world.functions.delete(&world.caller, &world.named("a")).await.unwrap();
+    assert_eq!(world.invoke("b", "1").await.unwrap().result.unwrap(), "1");
+    world.functions.delete(&world.caller, &world.named("b")).await.unwrap();
+    crate::world::until("collected", || world.folders().0.is_empty().then_some(())).await;
+}

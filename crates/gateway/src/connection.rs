@@ -1,0 +1,100 @@
+//! One connection: hyper's HTTP/1 with bounds, until it ends, is upgraded, or the server does.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sandbox::Body;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::gateway::Inner;
+use crate::http::framing;
+use crate::http::headers::Origin;
+use crate::http::stream::{Linger, Stream};
+use crate::phase::{Phase, reached};
+use crate::{limits, refusal, router};
+
+/// What its requests have in common.
+pub(crate) struct Connection {
+    pub(crate) gateway: Arc<Inner>,
+    /// The client's address.
+    pub(crate) peer: IpAddr,
+    /// The same as headers say it.
+    pub(crate) origin: Origin,
+    /// Whether URLs by path exist here.
+    pub(crate) paths: bool,
+    linger: Linger,
+}
+
+/// Serves until the connection ends.
+pub(crate) async fn serve(gateway: Arc<Inner>, socket: TcpStream, permit: OwnedSemaphorePermit, paths: bool) {
+    // Small answers must not wait for the client's acknowledgement of earlier ones.
+    let _ = socket.set_nodelay(true);
+    let linger = Linger::new(AtomicBool::new(false));
+    let local = socket.local_addr().map_or(0, |local| local.port());
+    let peer = socket.peer_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer: SocketAddr| peer.ip().to_canonical());
+    let stream = Stream::new(socket, permit, Arc::clone(&linger));
+    let mut phases = gateway.phases.watch();
+    let builder = builder(&gateway);
+    let connection = Arc::new(Connection { gateway, peer, origin: origin(peer, local), paths, linger });
+    let shared = Arc::clone(&connection);
+    let service = service_fn(move |request| handle(Arc::clone(&shared), request));
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let outcome = tokio::select! {
+        biased;
+        outcome = served.as_mut() => outcome,
+        () = reached(&mut phases, Phase::Draining) => {
+            served.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                outcome = served.as_mut() => outcome,
+                () = reached(&mut phases, Phase::Closed) => return,
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        // Malformed heads have been answered with 400 or 431 by now, and the rest of them is unread.
+        connection.linger.store(true, Ordering::Relaxed);
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+fn builder(gateway: &Inner) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(gateway.settings.header_timeout)
+        .max_header_size(limits::HEAD)
+        .max_buf_size(limits::BUFFER);
+    builder
+}
+
+fn origin(peer: IpAddr, port: u16) -> Origin {
+    Origin {
+        // An address's text is always a legal value.
+        address: HeaderValue::try_from(peer.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+        port: HeaderValue::from(port),
+    }
+}
+
+async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if !request.body().is_end_stream() {
+        connection.linger.store(true, Ordering::Relaxed);
+    }
+    if connection.gateway.phases.is_draining() {
+        return Ok(refusal::last_message(StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."));
+    }
+    let objection = framing::objection(request.method(), request.uri(), request.version(), request.headers());
+    if let Some(objection) = objection {
+        return Ok(refusal::last_message(StatusCode::BAD_REQUEST, objection));
+    }
+    Ok(router::answer(&connection, request).await)
+}

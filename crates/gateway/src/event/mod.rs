@@ -1,0 +1,4 @@
+//! HTTP to events and back, in Lambda's payload format 2.0: pure functions.
+
+pub(crate) mod answer;
+pub(crate) mod request;

@@ -1,0 +1,85 @@
+//! A function URL whose function takes events.
+
+use api_aws::body::{self, ReadError};
+use base::RequestId;
+use functions::Route;
+use http::header::{HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use sandbox::Body;
+
+use crate::connection::Connection;
+use crate::event::{answer as from_event, request as to_event};
+use crate::{limits, refusal, router};
+
+/// Request to event, event to answer, answer to response.
+pub(crate) async fn answer(
+    connection: &Connection,
+    route: &Route,
+    path: Option<String>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let id = RequestId::random();
+    let mut response = match event(connection, route, path, request, id).await {
+        Ok(event) => call(connection, route, id, event).await,
+        Err(refused) => refused,
+    };
+    set_request_id(&mut response, id);
+    response
+}
+
+/// Names the call, for logs and for whoever asks about it.
+pub(crate) fn set_request_id(response: &mut Response<Body>, id: RequestId) {
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        response.headers_mut().insert(HeaderName::from_static("x-amzn-requestid"), id);
+    }
+}
+
+async fn event(
+    connection: &Connection,
+    route: &Route,
+    path: Option<String>,
+    mut request: Request<Incoming>,
+    id: RequestId,
+) -> Result<bytes::Bytes, Response<Body>> {
+    let gateway = &connection.gateway;
+    crate::http::headers::add_forwarded(request.headers_mut(), &connection.origin);
+    let domain = match router::host(&request).rsplit_once(':') {
+        Some((domain, port)) if port.bytes().all(|b| b.is_ascii_digit()) => domain.to_owned(),
+        _ => router::host(&request).to_owned(),
+    };
+    let (head, incoming) = request.into_parts();
+    let body = body::read(Body::Incoming(incoming), limits::EVENT_BODY, gateway.settings.patience);
+    let body = body.await.map_err(unread)?;
+    let circumstances = to_event::Circumstances {
+        url_id: &route.url.id,
+        domain: &domain,
+        path: path.as_deref().unwrap_or_else(|| head.uri.path()),
+        source_ip: &connection.peer.to_string(),
+        id,
+        time: gateway.clock.now(),
+    };
+    Ok(to_event::event(&head, &body, &circumstances))
+}
+
+fn unread(error: ReadError) -> Response<Body> {
+    match error {
+        ReadError::TooLarge(_) => refusal::last_message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"),
+        ReadError::TimedOut => refusal::last_message(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
+        ReadError::Broken => refusal::last_message(StatusCode::BAD_REQUEST, "Bad Request"),
+    }
+}
+
+async fn call(connection: &Connection, route: &Route, id: RequestId, event: bytes::Bytes) -> Response<Body> {
+    let outcome = match connection.gateway.functions.serve_event(route, id, event).await {
+        Ok(outcome) => outcome,
+        Err(error) => return refusal::of(&error),
+    };
+    match outcome.result {
+        Err(error) => from_event::failed(&error),
+        Ok(answer) => from_event::response(&answer).unwrap_or_else(|reason| {
+            tracing::info!(function = %route.function, request_id = %id, reason, "an answer is no response");
+            refusal::function_failed()
+        }),
+    }
+}

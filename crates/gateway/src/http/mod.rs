@@ -1,0 +1,5 @@
+//! HTTP as a proxy sees it: headers, framing, sockets.
+
+pub(crate) mod framing;
+pub(crate) mod headers;
+pub(crate) mod stream;

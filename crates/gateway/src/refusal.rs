@@ -1,0 +1,93 @@
+//! What a function URL answers when the function did not (Lambda: function URLs, HTTP status codes).
+
+use functions::Error;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use sandbox::Body;
+
+/// A JSON message with this status.
+pub(crate) fn message(status: StatusCode, text: &str) -> Response<Body> {
+    let body = serde_json::json!({ "message": text }).to_string();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The same, and the connection ends with it.
+pub(crate) fn last_message(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = message(status, text);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// There is no such function URL.
+pub(crate) fn nobody() -> Response<Body> {
+    message(StatusCode::NOT_FOUND, "Not Found")
+}
+
+/// The function failed: its error is in its log, not in a stranger's browser.
+pub(crate) fn function_failed() -> Response<Body> {
+    message(StatusCode::BAD_GATEWAY, "Internal Server Error")
+}
+
+/// The function's `Timeout` was over.
+pub(crate) fn timed_out() -> Response<Body> {
+    message(StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out")
+}
+
+/// The table from a failure to an answer.
+pub(crate) fn of(error: &Error) -> Response<Body> {
+    match error {
+        Error::FunctionNotFound(_) | Error::NotFound(_) => nobody(),
+        Error::Denied(_) => message(StatusCode::FORBIDDEN, "Forbidden"),
+        Error::PayloadTooLarge(_) => last_message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"),
+        Error::Throttled { retry_after_ms, .. } => throttled(*retry_after_ms),
+        Error::TimedOut(_) => timed_out(),
+        Error::Failed { .. } => function_failed(),
+        Error::NotReady(_) | Error::Conflict(_) | Error::Unavailable(_) => {
+            message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
+        }
+        Error::Internal(source) => {
+            tracing::error!(%source, "a public request failed inside");
+            function_failed()
+        }
+        // The rest are an API's refusals, which a public request cannot cause.
+        _ => message(StatusCode::BAD_REQUEST, "Bad Request"),
+    }
+}
+
+/// RFC 9110 §10.2.3 has whole seconds only, rounded up; the exact time is beside it.
+fn throttled(retry_after_ms: u64) -> Response<Body> {
+    let mut response = message(StatusCode::TOO_MANY_REQUESTS, "Rate Exceeded.");
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1000).max(1)));
+    headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(retry_after_ms));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_its_status() {
+        let throttled =
+            Error::Throttled { code: "ConcurrentInvocationLimitExceeded", reason: String::new(), retry_after_ms: 2_001 };
+        for (error, status) in [
+            (Error::FunctionNotFound("arn".into()), 404),
+            (Error::PayloadTooLarge(String::new()), 413),
+            (Error::TimedOut(String::new()), 504),
+            (Error::Failed { error_type: "Runtime.ExitError".into(), message: "secret".into() }, 502),
+            (Error::NotReady(String::new()), 503),
+            (Error::Unavailable(String::new()), 503),
+            (Error::Internal("x".into()), 502),
+        ] {
+            assert_eq!(of(&error).status(), status, "{error:?}");
+        }
+        let response = of(&throttled);
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()["retry-after"], "3");
+        assert_eq!(response.headers()["retry-after-ms"], "2001");
+    }
+}

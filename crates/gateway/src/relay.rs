@@ -1,0 +1,110 @@
+//! A function URL whose function speaks HTTP: the request is passed through as it is.
+//!
+//! This is the hot path. A body is never touched, headers are changed in place, and nothing is formatted but
+//! the request's id.
+
+use base::RequestId;
+use functions::{InFlight, Route};
+use http::header::{HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use sandbox::Body;
+
+use crate::connection::Connection;
+use crate::http::headers::{add_forwarded, asks_for_upgrade, strip_hop_by_hop};
+use crate::{refusal, tunnel};
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// Passes the request on and the response back.
+pub(crate) async fn answer(
+    connection: &Connection,
+    route: &Route,
+    path: Option<String>,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
+    let id = RequestId::random();
+    let upgrade = asks_for_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+    let Some(target) = origin_form(request.uri(), path) else {
+        return refusal::last_message(StatusCode::BAD_REQUEST, "Bad Request");
+    };
+    *request.uri_mut() = target;
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    strip_hop_by_hop(headers, upgrade.is_some());
+    add_forwarded(headers, &connection.origin);
+    let id_value = HeaderValue::try_from(id.to_string()).ok();
+    if let Some(id) = &id_value {
+        headers.insert(REQUEST_ID.clone(), id.clone());
+    }
+    let served = connection.gateway.functions.serve_http(route, id, request.map(Body::Incoming)).await;
+    let mut response = match served {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            upgraded(connection, upgrade, response)
+        }
+        Ok(mut response) => {
+            strip_hop_by_hop(response.headers_mut(), false);
+            *response.version_mut() = Version::HTTP_11;
+            response
+        }
+        Err(error) => refusal::of(&error),
+    };
+    if let Some(id) = id_value {
+        response.headers_mut().insert(REQUEST_ID.clone(), id);
+    }
+    response
+}
+
+/// The target as a server behind a proxy gets it: path and query only (RFC 9112 §3.2.1).
+fn origin_form(uri: &Uri, path: Option<String>) -> Option<Uri> {
+    let Some(path) = path else {
+        return match (uri.authority(), uri.path_and_query()) {
+            (None, Some(_)) => Some(uri.clone()),
+            (Some(_), Some(target)) => Some(target.clone().into()),
+            (_, None) => Some(Uri::from_static("/")),
+        };
+    };
+    let target = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    PathAndQuery::try_from(target).ok().map(Uri::from)
+}
+
+/// Joins both sides once both have left HTTP.
+fn upgraded(connection: &Connection, client: Option<OnUpgrade>, mut response: Response<Body>) -> Response<Body> {
+    let instance = response.extensions_mut().remove::<OnUpgrade>();
+    let in_flight = response.extensions_mut().remove::<InFlight>();
+    let (Some(client), Some(instance)) = (client, instance) else {
+        // Nobody asked for it, or there is nothing behind it.
+        return refusal::function_failed();
+    };
+    strip_hop_by_hop(response.headers_mut(), true);
+    tokio::spawn(tunnel::join(client, instance, in_flight, connection.gateway.phases.watch()));
+    response.map(|_| Body::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_in_origin_form() {
+        for (uri, path, expect) in [
+            ("/a/b?c=d", None, "/a/b?c=d"),
+            ("http://host:1/a?b", None, "/a?b"),
+            ("http://host:1", None, "/"),
+            ("*", None, "*"),
+            ("/_fn/x/a%20b?c=d", Some("/a%20b"), "/a%20b?c=d"),
+            ("/_fn/x", Some("/"), "/"),
+            ("/_fn/x//y", Some("//y"), "//y"),
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            let found = origin_form(&uri, path.map(str::to_owned)).unwrap();
+            assert_eq!(found.path_and_query().unwrap().as_str(), expect, "{uri}");
+            assert!(found.authority().is_none());
+        }
+    }
+}

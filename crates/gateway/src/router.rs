@@ -1,0 +1,83 @@
+//! From a request to who answers it.
+
+use std::net::IpAddr;
+
+use api_aws::Context;
+use functions::Route;
+use http::header::HOST;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use sandbox::{Body, Speaks};
+
+use crate::connection::Connection;
+use crate::destination::{Destination, destination};
+use crate::{cors, function, refusal, relay};
+
+/// A function to call, and the path that it sees, where that is not the request's own.
+struct Call {
+    route: Route,
+    path: Option<String>,
+}
+
+/// Finds who answers, and answers.
+pub(crate) async fn answer(connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+    let found = {
+        let host = host(&request);
+        let region = connection.gateway.settings.region.as_str();
+        let functions = &connection.gateway.functions;
+        match destination(host, request.uri().path(), region, connection.paths) {
+            Destination::Api => None,
+            Destination::Nobody => Some(None),
+            Destination::UrlId(id) => Some(functions.route_by_id(&id).map(|route| Call { route, path: None })),
+            Destination::UrlPath { name, rest } => Some(
+                functions.route_by_name(name).map(|route| Call { route, path: Some(rest.to_owned()) }),
+            ),
+        }
+    };
+    match found {
+        None => api(connection, request).await,
+        Some(None) => refusal::nobody(),
+        Some(Some(call)) => call_function(connection, call, request).await,
+    }
+}
+
+/// The authority that the client asked: the target's own goes before the header (RFC 9112 §3.2.2).
+pub(crate) fn host<B>(request: &Request<B>) -> &str {
+    match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    }
+}
+
+async fn api(connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+    let base_url = match host(&request) {
+        "" => {
+            let host = match connection.peer {
+                IpAddr::V4(_) => "127.0.0.1",
+                IpAddr::V6(_) => "[::1]",
+            };
+            format!("http://{host}:{}", connection.origin.port.to_str().unwrap_or_default())
+        }
+        host => format!("http://{host}"),
+    };
+    let (head, body) = request.into_parts();
+    connection.gateway.api.handle(head, Body::Incoming(body), Context { base_url }).await
+}
+
+async fn call_function(connection: &Connection, call: Call, request: Request<Incoming>) -> Response<Body> {
+    let Call { route, path } = call;
+    let policy = cors::Policy::of(route.url.cors.as_ref(), request.headers());
+    if let Some(policy) = &policy
+        && let Some(response) = policy.preflight(request.method(), request.headers())
+    {
+        return response;
+    }
+    let mut response = match route.speaks {
+        Speaks::Http => relay::answer(connection, &route, path, request).await,
+        Speaks::Events => function::answer(connection, &route, path, request).await,
+    };
+    if let Some(policy) = policy {
+        policy.apply(response.headers_mut());
+    }
+    response
+}

@@ -1,0 +1,167 @@
+//! Which system calls a program may make.
+//!
+//! What is not known is answered with `ENOSYS`, as a kernel without the call would, so that programs fall
+//! back. What is known and dangerous, or dangerous with certain arguments, is answered with `EPERM`.
+//!
+//! Kept out: anything that makes or enters namespaces or mounts, looks into other processes, loads code into
+//! the kernel, and the parts of the kernel with the worst record (bpf, perf, io_uring, userfaultfd,
+//! keyrings). `clone3` is unknown because a filter cannot see its flags; C libraries then use `clone`, whose
+//! flags are checked.
+//!
+//! Compiled once, installed by every pid 1 on itself before it starts the program.
+
+mod bpf;
+mod calls;
+
+use std::collections::BTreeMap;
+
+use libc::{c_long, sock_filter};
+
+use bpf::{Condition, Verdict};
+use calls::{ALLOWED, ALLOWED_HERE, HIDDEN_MEMORY, REFUSED};
+
+/// The filters of a jail.
+#[derive(Debug)]
+pub(super) struct Filters {
+    ordinary: Vec<sock_filter>,
+    /// Without memory that no mapping shows: for hosts where only a watch on resident size bounds memory.
+    watched: Vec<sock_filter>,
+}
+
+impl Filters {
+    /// Compiles them.
+    pub(super) fn compile() -> Self {
+        Self { ordinary: bpf::compile(&policy(true)), watched: bpf::compile(&policy(false)) }
+    }
+
+    /// The one to install.
+    pub(super) fn for_jail(&self, memory_is_watched: bool) -> &[sock_filter] {
+        if memory_is_watched { &self.watched } else { &self.ordinary }
+    }
+}
+
+/// What every known call is answered with.
+fn policy(hidden_memory: bool) -> BTreeMap<u32, Verdict> {
+    let mut policy = BTreeMap::new();
+    let mut put = |call: c_long, verdict| {
+        // Numbers are small and positive on every machine.
+        policy.insert(u32::try_from(call).unwrap_or(u32::MAX), verdict);
+    };
+    for &call in ALLOWED.iter().chain(ALLOWED_HERE) {
+        put(call, Verdict::Allow);
+    }
+    for &call in REFUSED {
+        put(call, Verdict::Refuse);
+    }
+    for (call, alternatives) in dangerous_arguments() {
+        put(call, Verdict::RefuseWhen(alternatives));
+    }
+    for &call in HIDDEN_MEMORY.iter().filter(|_| !hidden_memory) {
+        policy.remove(&u32::try_from(call).unwrap_or(u32::MAX));
+    }
+    policy
+}
+
+/// Calls that are refused when all conditions of one of the alternatives hold.
+fn dangerous_arguments() -> Vec<(c_long, Vec<Vec<Condition>>)> {
+    use Condition::{AnyBit, Is, IsNot, NotZero};
+    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+    let other_families = families.map(|family| IsNot(0, family as u32)).to_vec();
+    let other_netlinks = vec![Is(0, libc::AF_NETLINK as u32), IsNot(2, libc::NETLINK_ROUTE as u32)];
+    // Execution domains that change how programs are run, but for Linux's own and the query.
+    let domains = [0, 0x0008, 0x0002_0000, 0x0002_0008, 0xffff_ffff].map(|domain| IsNot(0, domain)).to_vec();
+    let others_process = vec![vec![IsNot(0, 0)]];
+    vec![
+        (libc::SYS_clone, vec![vec![AnyBit(0, NAMESPACES)]]),
+        (libc::SYS_socket, vec![other_families, other_netlinks]),
+        // Typing into a terminal.
+        (libc::SYS_ioctl, vec![vec![Is(1, TIOCSTI)], vec![Is(1, TIOCLINUX)]]),
+        (libc::SYS_personality, vec![domains]),
+        // Pid 1 has the same user: its limits and its priority are not the program's to change.
+        (libc::SYS_prlimit64, vec![vec![IsNot(0, 0), NotZero(2)]]),
+        (libc::SYS_setpriority, vec![vec![IsNot(1, 0)], vec![IsNot(0, libc::PRIO_PROCESS)]]),
+        (libc::SYS_sched_setscheduler, others_process.clone()),
+        (libc::SYS_sched_setparam, others_process.clone()),
+        (libc::SYS_sched_setattr, others_process),
+    ]
+}
+
+const TIOCSTI: u32 = 0x5412;
+const TIOCLINUX: u32 = 0x541c;
+
+/// `CLONE_NEW*`, without `CLONE_NEWTIME`, whose bit `clone` reads as part of the signal.
+const NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+
+    fn answer(call: c_long, arguments: [u64; 6]) -> u32 {
+        bpf::run(&bpf::compile(&policy(true)), bpf::MACHINE, call as u32, arguments)
+    }
+
+    #[test]
+    fn every_number_gets_its_verdict() {
+        let filter = bpf::compile(&policy(true));
+        let policy = policy(true);
+        for number in 0..1024 {
+            let expect = match policy.get(&number) {
+                None => ENOSYS,
+                Some(Verdict::Refuse) => EPERM,
+                Some(Verdict::Allow) => ALLOW,
+                // Zeros: a personality query of none, a socket of no family.
+                Some(Verdict::RefuseWhen(_)) if i64::from(number) == libc::SYS_socket => EPERM,
+                Some(Verdict::RefuseWhen(_)) => ALLOW,
+            };
+            assert_eq!(bpf::run(&filter, bpf::MACHINE, number, [0; 6]), expect, "{number}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_looked_at() {
+        let signal = libc::SIGCHLD as u64;
+        assert_eq!(answer(libc::SYS_clone, [signal, 0, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(answer(libc::SYS_clone, [signal | libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]), EPERM);
+        assert_eq!(answer(libc::SYS_clone3, [0; 6]), ENOSYS);
+        for (family, protocol, expect) in
+            [(1, 0, ALLOW), (2, 0, ALLOW), (10, 6, ALLOW), (16, 0, ALLOW), (16, 9, EPERM), (17, 0, EPERM), (40, 0, EPERM)]
+        {
+            assert_eq!(answer(libc::SYS_socket, [family, 1, protocol, 0, 0, 0]), expect, "{family} {protocol}");
+        }
+        assert_eq!(answer(libc::SYS_prlimit64, [1, 7, 0, 0x7000_0000_0000, 0, 0]), ALLOW);
+        assert_eq!(answer(libc::SYS_prlimit64, [1, 7, 0x7fff_0000_0000, 0, 0, 0]), EPERM);
+        assert_eq!(answer(libc::SYS_prlimit64, [0, 7, 0x7fff_0000_0000, 0, 0, 0]), ALLOW);
+        assert_eq!(answer(libc::SYS_setpriority, [0, 1, 19, 0, 0, 0]), EPERM);
+        assert_eq!(answer(libc::SYS_ioctl, [0, u64::from(TIOCSTI), 0, 0, 0, 0]), EPERM);
+    }
+
+    #[test]
+    fn another_machines_calls_are_the_end() {
+        let filter = bpf::compile(&policy(true));
+        assert_eq!(bpf::run(&filter, bpf::MACHINE ^ 1, 0, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
+    }
+
+    #[test]
+    fn it_is_small() {
+        // The kernel runs the program for each of its calls when it is installed: size is latency.
+        let length = Filters::compile().for_jail(false).len();
+        assert!(length < 700, "{length}");
+    }
+
+    #[test]
+    fn nothing_is_both_allowed_and_refused() {
+        for call in REFUSED {
+            assert!(!ALLOWED.contains(call) && !ALLOWED_HERE.contains(call), "{call}");
+        }
+    }
+}
