@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from support import clients
+from support import clients, shapes
 from support.server import Server
 
 
@@ -51,6 +51,14 @@ def new_server(workspace):
     for each in made:
         if each.process and each.process.poll() is None:
             each.kill()
+
+
+@pytest.fixture(autouse=True)
+def shapes_are_clean():
+    """Every answer that boto3 got during a test fits the service's model."""
+    yield
+    found, shapes.FOUND[:] = sorted(set(shapes.FOUND)), []
+    assert not found, "answers that do not fit the model:\n" + "\n".join(found)
 
 
 @pytest.fixture

@@ -50,7 +50,8 @@ fn homes(rules: &Rules, package: &Package, problems: &mut Vec<String>) {
         if let Some(homes) = rules.only.get(&dependency.name)
             && !homes.contains(&package.name)
         {
-            let homes = if homes.is_empty() { "nobody".to_owned() } else { format!("only {}", homes.join(", ")) };
+            let homes =
+                if homes.is_empty() { "nobody".to_owned() } else { format!("only {}", homes.join(", ")) };
             problems.push(format!("{} may not depend on {}: {homes} may", package.name, dependency.name));
         }
     }

@@ -125,7 +125,8 @@ fn parse(body: &[u8]) -> Result<Value> {
 /// Reads an error in the forms of the REST-JSON and JSON 1.1 protocols.
 fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |names: [&str; 2]| names.into_iter().find_map(|name| body[name].as_str()).unwrap_or("").to_owned();
+    let text =
+        |names: [&str; 2]| names.into_iter().find_map(|name| body[name].as_str()).unwrap_or("").to_owned();
     let header = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
     let code = header.map_or_else(|| text(["__type", "code"]), str::to_owned);
     let code = code.split(':').next().unwrap_or("").rsplit('#').next().unwrap_or("").to_owned();
@@ -146,7 +147,11 @@ mod tests {
             }
             assert_eq!(refused(StatusCode::NOT_FOUND, &headers, body.as_bytes()).to_string(), expect);
         };
-        check(Some("ResourceNotFoundException"), r#"{"Message": "gone"}"#, "gone (ResourceNotFoundException)");
+        check(
+            Some("ResourceNotFoundException"),
+            r#"{"Message": "gone"}"#,
+            "gone (ResourceNotFoundException)",
+        );
         check(Some("X:http://y"), r#"{"message": "m"}"#, "m (X)");
         check(None, r#"{"__type": "com.amazonaws#Gone", "message": "m"}"#, "m (Gone)");
         check(None, "<html>", "HTTP 404");

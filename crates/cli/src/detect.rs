@@ -112,7 +112,8 @@ pub(crate) fn detect(path: &Path, known: &Known) -> Result<Detected> {
 
 /// A single file.
 fn file(path: &Path, known: &Known) -> Result<Detected> {
-    let name = path.file_name().and_then(|name| name.to_str()).context("the file's name is not UTF-8")?.to_owned();
+    let name =
+        path.file_name().and_then(|name| name.to_str()).context("the file's name is not UTF-8")?.to_owned();
     let alone = |name: String, executable| Files::One { path: path.to_owned(), name, executable };
     let family = known.family.or_else(|| family_of_name(&name));
     match family {
@@ -146,7 +147,8 @@ fn archive(path: &Path, known: &Known) -> Result<Detected> {
 fn folder(path: &Path, known: &Known) -> Result<Detected> {
     let names = names(path)?;
     let has = |name: &str| names.iter().any(|found| found == name);
-    let ending = |endings: &[&str]| names.iter().any(|name| endings.iter().any(|ending| name.ends_with(ending)));
+    let ending =
+        |endings: &[&str]| names.iter().any(|name| endings.iter().any(|ending| name.ends_with(ending)));
     let family = known.family.or_else(|| {
         let candidates = [
             (has("bootstrap"), Family::Provided),
@@ -183,10 +185,15 @@ fn entry_of(path: &Path, names: &[String], known: &Known, found: Option<String>)
         let endings = ["", ".py", ".mjs", ".js", ".cjs"];
         let files = endings.iter().map(|ending| format!("{module}{ending}"));
         let named = std::iter::once(handler.clone()).chain(files).find(|name| path.join(name).is_file());
-        return named.with_context(|| format!("--handler {handler}: there is no such file in {}", path.display()));
+        return named
+            .with_context(|| format!("--handler {handler}: there is no such file in {}", path.display()));
     }
     found.with_context(|| {
-        format!("cannot tell which of {} to start in {}: say so with --handler", names.join(", "), path.display())
+        format!(
+            "cannot tell which of {} to start in {}: say so with --handler",
+            names.join(", "),
+            path.display()
+        )
     })
 }
 
@@ -216,12 +223,14 @@ fn node_entry(path: &Path, names: &[String]) -> Option<String> {
 /// Python: a web framework makes a web server, a function called handler or lambda_handler an event handler.
 fn python(path: &Path, name: &str, files: Files, known: &Known) -> Result<Detected> {
     let text = read(path)?;
-    let serves = ["Flask(", "FastAPI(", "HTTPServer(", "uvicorn.run(", "waitress", "make_server(", "web.run_app("];
+    let serves =
+        ["Flask(", "FastAPI(", "HTTPServer(", "uvicorn.run(", "waitress", "make_server(", "web.run_app("];
     let function = ["lambda_handler", "handler"].into_iter().find(|function| {
         [format!("def {function}("), format!("{function} =")].iter().any(|start| begins_a_line(&text, start))
     });
     let module = name.trim_end_matches(".py").replace('/', ".");
-    let (handler, contract) = entry(&text, &serves, known, name, function.map(|function| format!("{module}.{function}")))?;
+    let (handler, contract) =
+        entry(&text, &serves, known, name, function.map(|function| format!("{module}.{function}")))?;
     let hints = python_hints(&files);
     Ok(Detected { family: Family::Python, handler, contract, files, hints })
 }
@@ -242,7 +251,8 @@ fn node(path: &Path, name: &str, files: Files, known: &Known) -> Result<Detected
     ];
     let exported = exports.iter().any(|export| text.contains(export));
     let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
-    let (handler, contract) = entry(&text, &serves, known, name, exported.then(|| format!("{module}.handler")))?;
+    let (handler, contract) =
+        entry(&text, &serves, known, name, exported.then(|| format!("{module}.handler")))?;
     let hints = node_hints(&files);
     Ok(Detected { family: Family::Node, handler, contract, files, hints })
 }
@@ -306,7 +316,10 @@ fn node_hints(files: &Files) -> Vec<String> {
     if !wanted || root.join("node_modules").is_dir() {
         return Vec::new();
     }
-    vec![format!("the packages that package.json asks for are not here: npm --prefix {} install", root.display())]
+    vec![format!(
+        "the packages that package.json asks for are not here: npm --prefix {} install",
+        root.display()
+    )]
 }
 
 fn family_of_name(name: &str) -> Option<Family> {
@@ -356,7 +369,8 @@ fn only(names: &[String], endings: &[&str]) -> Option<String> {
 
 /// A function's name from its path: what Lambda allows of the file's or folder's name.
 pub(crate) fn name_of(path: &Path) -> Result<String> {
-    let absolute: PathBuf = fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let absolute: PathBuf =
+        fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?;
     let base = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
     let base = base.and_then(|name| name.to_str()).unwrap_or("");
     let legal = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
@@ -383,7 +397,11 @@ mod tests {
 
     fn check(files: &[(&str, &str)], family: Family, contract: Contract, handler: &str) {
         let found = folder(files).unwrap();
-        assert_eq!((found.family, found.contract, found.handler.as_str()), (family, contract, handler), "{files:?}");
+        assert_eq!(
+            (found.family, found.contract, found.handler.as_str()),
+            (family, contract, handler),
+            "{files:?}"
+        );
     }
 
     #[test]
@@ -398,7 +416,12 @@ mod tests {
         check(&[("server.js", "http.createServer(f).listen(process.env.PORT)")], Node, Http, "server.js");
         let package = ("package.json", r#"{"scripts": {"start": "node ./src.js"}, "main": "other.js"}"#);
         check(&[package, ("src.js", "app.listen(1)"), ("other.js", "")], Node, Http, "src.js");
-        check(&[("package.json", r#"{"main": "f.js"}"#), ("f.js", "exports.handler = 1")], Node, Lambda, "f.handler");
+        check(
+            &[("package.json", r#"{"main": "f.js"}"#), ("f.js", "exports.handler = 1")],
+            Node,
+            Lambda,
+            "f.handler",
+        );
         check(&[("bootstrap", "#!/bin/sh"), ("x.py", "")], Provided, Lambda, "bootstrap");
         check(&[("hello.wasm", "\0asm")], Wasm, Wasi, "hello.wasm");
     }
@@ -444,7 +467,10 @@ mod tests {
 
     #[test]
     fn missing_packages_are_hinted_at() {
-        let found = folder(&[("package.json", r#"{"dependencies": {"x": "1"}}"#), ("index.js", "exports.handler = 1")]);
+        let found = folder(&[
+            ("package.json", r#"{"dependencies": {"x": "1"}}"#),
+            ("index.js", "exports.handler = 1"),
+        ]);
         assert!(found.unwrap().hints[0].contains("npm --prefix"));
         let found = folder(&[("requirements.txt", "flask\n"), ("app.py", "Flask(")]).unwrap();
         assert!(found.hints[0].contains("pip install -t"));

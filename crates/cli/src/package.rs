@@ -14,8 +14,18 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 /// Folders that no function needs: version control, caches, what `virga` itself keeps.
-const LEFT_OUT: [&str; 10] =
-    [".git", ".hg", ".svn", ".virga", ".venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".DS_Store", ".cache"];
+const LEFT_OUT: [&str; 10] = [
+    ".git",
+    ".hg",
+    ".svn",
+    ".virga",
+    ".venv",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".DS_Store",
+    ".cache",
+];
 
 /// Bytes of files, unpacked: Lambda's own limit on a package (Lambda quotas: 250 MB).
 const MAX_UNPACKED_BYTES: u64 = 250 << 20;
@@ -148,7 +158,10 @@ fn collect(root: &Path, folder: &Path, entries: &mut Vec<Entry>) -> Result<()> {
             continue;
         }
         let relative = path.strip_prefix(root).unwrap_or(&path);
-        let name = relative.to_str().with_context(|| format!("{}: the name is not UTF-8", path.display()))?.to_owned();
+        let name = relative
+            .to_str()
+            .with_context(|| format!("{}: the name is not UTF-8", path.display()))?
+            .to_owned();
         let kind = item.file_type()?;
         if kind.is_dir() {
             collect(root, &path, entries)?;

@@ -14,10 +14,22 @@ pub(crate) struct Flags {
     #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
     pub(crate) endpoint: Option<String>,
     /// Access key id
-    #[arg(long, global = true, value_name = "ID", requires = "secret_access_key", help_heading = "Connection")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ID",
+        requires = "secret_access_key",
+        help_heading = "Connection"
+    )]
     pub(crate) access_key_id: Option<String>,
     /// Secret access key (other users of this machine can see it: prefer AWS_SECRET_ACCESS_KEY)
-    #[arg(long, global = true, value_name = "SECRET", requires = "access_key_id", help_heading = "Connection")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECRET",
+        requires = "access_key_id",
+        help_heading = "Connection"
+    )]
     pub(crate) secret_access_key: Option<String>,
     /// Region
     #[arg(long, global = true, value_name = "NAME", help_heading = "Connection")]
@@ -51,12 +63,20 @@ impl Connection {
     /// Reads flags, environment and file.
     pub(crate) fn resolve(flags: &Flags) -> Result<Self> {
         let file = std::fs::read_to_string(flags.data.join("credentials")).ok();
-        Self::from_parts(flags, |name| std::env::var(name).ok().filter(|value| !value.is_empty()), file.as_deref())
+        Self::from_parts(
+            flags,
+            |name| std::env::var(name).ok().filter(|value| !value.is_empty()),
+            file.as_deref(),
+        )
     }
 
     fn from_parts(flags: &Flags, env: impl Fn(&str) -> Option<String>, file: Option<&str>) -> Result<Self> {
         let file = |key: &str| file.and_then(|text| ini_value(text, key));
-        let said = flags.endpoint.clone().or_else(|| env("AWS_ENDPOINT_URL_LAMBDA")).or_else(|| env("AWS_ENDPOINT_URL"));
+        let said = flags
+            .endpoint
+            .clone()
+            .or_else(|| env("AWS_ENDPOINT_URL_LAMBDA"))
+            .or_else(|| env("AWS_ENDPOINT_URL"));
         let env = |name: &str| said.as_ref().and_then(|_| env(name));
         let (id, secret, session_token) = if let (Some(id), Some(secret)) =
             (flags.access_key_id.clone(), flags.secret_access_key.clone())
@@ -69,7 +89,10 @@ impl Connection {
         } else {
             bail!(no_keys(&flags.data));
         };
-        let endpoint = said.clone().or_else(|| file("endpoint_url")).unwrap_or_else(|| "http://127.0.0.1:9080".to_owned());
+        let endpoint = said
+            .clone()
+            .or_else(|| file("endpoint_url"))
+            .unwrap_or_else(|| "http://127.0.0.1:9080".to_owned());
         let region = flags.region.clone().or_else(|| env("AWS_REGION")).or_else(|| env("AWS_DEFAULT_REGION"));
         let region = region.or_else(|| file("region")).unwrap_or_else(|| DEFAULT_REGION.to_owned());
         Ok(Self {
@@ -149,7 +172,8 @@ mod tests {
 
     #[test]
     fn variables_come_before_the_file_when_an_endpoint_is_said() {
-        let keys = [("AWS_ACCESS_KEY_ID", "AKIAENV"), ("AWS_SECRET_ACCESS_KEY", "x"), ("AWS_REGION", "us-west-2")];
+        let keys =
+            [("AWS_ACCESS_KEY_ID", "AKIAENV"), ("AWS_SECRET_ACCESS_KEY", "x"), ("AWS_REGION", "us-west-2")];
         let found = resolve(&Flags::default(), &keys, Some(FILE)).unwrap();
         assert_eq!((found.access_key_id.as_str(), found.region.as_str()), ("AKIAFILE", "eu-west-3"));
         let with_endpoint = [&keys[..], &[("AWS_ENDPOINT_URL", "http://far:1/")]].concat();
@@ -167,9 +191,16 @@ mod tests {
             secret_access_key: Some("y".to_owned()),
             ..Flags::default()
         };
-        let env = [("AWS_ENDPOINT_URL", "http://far:1"), ("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "x")];
+        let env = [
+            ("AWS_ENDPOINT_URL", "http://far:1"),
+            ("AWS_ACCESS_KEY_ID", "A"),
+            ("AWS_SECRET_ACCESS_KEY", "x"),
+        ];
         let found = resolve(&flags, &env, Some(FILE)).unwrap();
-        assert_eq!((found.endpoint.as_str(), found.access_key_id.as_str()), ("http://localhost:1", "AKIAFLAG"));
+        assert_eq!(
+            (found.endpoint.as_str(), found.access_key_id.as_str()),
+            ("http://localhost:1", "AKIAFLAG")
+        );
         assert!(found.is_local());
     }
 

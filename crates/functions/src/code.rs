@@ -84,7 +84,7 @@ impl CodeStore {
     /// Checks a package without keeping anything of it.
     pub(crate) async fn check(&self, zip: Bytes) -> Result<CodeRef, Error> {
         let (code, staged) = self.unpack(zip).await?;
-        drop(staged);
+        staged.discard().await;
         Ok(code)
     }
 
@@ -108,6 +108,7 @@ impl CodeStore {
         self.blobs.put(zip).await?;
         let folder = self.folder(digest);
         if folder.exists() {
+            staged.discard().await;
             return Ok(());
         }
         staged.rename_to(&folder)
@@ -174,6 +175,7 @@ impl CodeStore {
         // The folder's guard goes with the work: a caller that gives up does not pull it from under it.
         tokio::task::spawn_blocking(move || {
             package::unpack(&zip, &staged.path)?;
+            staged.sync()?;
             let digest = hex::encode(Sha256::digest(&zip));
             Ok((CodeRef { digest, size: zip.len() as u64 }, staged))
         })
@@ -213,6 +215,19 @@ impl Staged {
         let staged = Self { path };
         fs::set_permissions(&staged.path, fs::Permissions::from_mode(0o755)).map_err(Error::internal)?;
         Ok(staged)
+    }
+
+    /// A folder that has its final name is whole even after a crash of the host. One call for all of its files,
+    /// of which a package may have tens of thousands.
+    fn sync(&self) -> Result<(), Error> {
+        let folder = fs::File::open(&self.path).map_err(Error::internal)?;
+        rustix::fs::syncfs(&folder).map_err(Error::internal)
+    }
+
+    /// Removes the folder off the async threads.
+    async fn discard(self) {
+        // It fails only where the runtime is going down, and then the next start cleans up.
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
     }
 
     fn rename_to(self, folder: &Path) -> Result<(), Error> {

@@ -87,10 +87,6 @@ pub(crate) fn of_instance(
     credentials: Credentials,
 ) -> Vec<(String, String)> {
     let memory = configuration.settings.memory_mb.unwrap_or(configuration.memory_mb);
-    let execution = match runtime {
-        Runtime::Python { .. } | Runtime::Node { .. } => format!("AWS_Lambda_{runtime}"),
-        Runtime::Provided { .. } | Runtime::Wasm => format!("Virga_{runtime}"),
-    };
     let mut all: Vec<(String, String)> =
         configuration.environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     let has = |key: &str| configuration.environment.contains_key(key);
@@ -99,7 +95,10 @@ pub(crate) fn of_instance(
     set("_HANDLER", configuration.handler.clone());
     set("LAMBDA_TASK_ROOT", "/var/task".into());
     set("LAMBDA_RUNTIME_DIR", "/var/runtime".into());
-    set("AWS_EXECUTION_ENV", execution);
+    // Lambda sets it for managed runtimes only.
+    if matches!(runtime, Runtime::Python { .. } | Runtime::Node { .. }) {
+        set("AWS_EXECUTION_ENV", format!("AWS_Lambda_{runtime}"));
+    }
     set("AWS_LAMBDA_FUNCTION_NAME", arn.name.clone());
     set("AWS_LAMBDA_FUNCTION_VERSION", configuration.version.clone());
     set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory.to_string());

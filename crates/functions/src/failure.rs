@@ -33,11 +33,15 @@ impl Failure {
     pub(crate) fn exited(id: RequestId, exit: Exit) -> Self {
         let (error_type, how) = match exit {
             Exit::Code(0) => ("Runtime.ExitError", "Runtime exited without providing a reason".to_owned()),
-            Exit::Code(code) => ("Runtime.ExitError", format!("Runtime exited with error: exit status {code}")),
+            Exit::Code(code) => {
+                ("Runtime.ExitError", format!("Runtime exited with error: exit status {code}"))
+            }
             Exit::Signal(signal) => {
                 ("Runtime.ExitError", format!("Runtime exited with error: signal: {}", signal_name(signal)))
             }
-            Exit::OutOfMemory => ("Runtime.OutOfMemory", "Runtime exited with error: signal: killed".to_owned()),
+            Exit::OutOfMemory => {
+                ("Runtime.OutOfMemory", "Runtime exited with error: signal: killed".to_owned())
+            }
             Exit::Stopped => ("Sandbox.Stopped", "The instance was stopped".to_owned()),
         };
         Self::new(error_type, format!("RequestId: {id} Error: {how}"))
@@ -49,7 +53,9 @@ impl Failure {
             Fault::Exited(exit) => Self::exited(id, *exit),
             Fault::AnswerTooLarge { limit, .. } => Self::too_large(*limit),
             Fault::Trap(text) => Self::new("Runtime.Trap", format!("RequestId: {id} Error: {text}")),
-            Fault::BadAnswer(text) => Self::new("Runtime.BadAnswer", format!("RequestId: {id} Error: {text}")),
+            Fault::BadAnswer(text) => {
+                Self::new("Runtime.BadAnswer", format!("RequestId: {id} Error: {text}"))
+            }
         }
     }
 
@@ -102,7 +108,8 @@ impl Failure {
 
     /// The payload of an Invoke's answer.
     pub(crate) fn into_function_error(self) -> FunctionError {
-        let made = || json!({ "errorType": self.error_type, "errorMessage": self.message }).to_string().into();
+        let made =
+            || json!({ "errorType": self.error_type, "errorMessage": self.message }).to_string().into();
         FunctionError { json: self.reported.clone().unwrap_or_else(made), error_type: Some(self.error_type) }
     }
 }
@@ -142,10 +149,22 @@ mod tests {
     #[test]
     fn exits_have_lambdas_words() {
         for (exit, expect) in [
-            (Exit::Code(1), r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: exit status 1"}"#),
-            (Exit::Code(0), r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited without providing a reason"}"#),
-            (Exit::Signal(9), r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: signal: killed"}"#),
-            (Exit::OutOfMemory, r#"{"errorType":"Runtime.OutOfMemory","errorMessage":"RequestId: ID Error: Runtime exited with error: signal: killed"}"#),
+            (
+                Exit::Code(1),
+                r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: exit status 1"}"#,
+            ),
+            (
+                Exit::Code(0),
+                r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited without providing a reason"}"#,
+            ),
+            (
+                Exit::Signal(9),
+                r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: signal: killed"}"#,
+            ),
+            (
+                Exit::OutOfMemory,
+                r#"{"errorType":"Runtime.OutOfMemory","errorMessage":"RequestId: ID Error: Runtime exited with error: signal: killed"}"#,
+            ),
         ] {
             assert_eq!(payload(|id| Failure::exited(id, exit)), expect);
         }
@@ -157,10 +176,15 @@ mod tests {
 
     #[test]
     fn init_reports_pass_through() {
-        let json = Bytes::from_static(br#"{"errorType":"Runtime.ImportModuleError","errorMessage":"no x","stackTrace":[]}"#);
+        let json = Bytes::from_static(
+            br#"{"errorType":"Runtime.ImportModuleError","errorMessage":"no x","stackTrace":[]}"#,
+        );
         let error = StartError::Init { json: json.clone(), error_type: None };
         let failure = Failure::start(RequestId::random(), &error, 10.0).unwrap();
-        assert_eq!((failure.error_type.as_str(), failure.message.as_str()), ("Runtime.ImportModuleError", "no x"));
+        assert_eq!(
+            (failure.error_type.as_str(), failure.message.as_str()),
+            ("Runtime.ImportModuleError", "no x")
+        );
         assert_eq!(failure.into_function_error().json, json);
     }
 }

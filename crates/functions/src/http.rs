@@ -20,7 +20,7 @@ use sandbox::{Body, BoxError, Call, Exit, Fault, Isolation, Output, Payload};
 use crate::Error;
 use crate::failure::Failure;
 use crate::invoke::{Admission, admit};
-use crate::pool::{FailedStart, Host, Lease, Target};
+use crate::pool::{FailedStart, Host, Lease, Stream, Target};
 use crate::report;
 use crate::service::Inner;
 
@@ -138,36 +138,106 @@ fn pass_on(
         return response;
     }
     let host = Arc::clone(host);
-    response.map(|body| Body::boxed(Watched { body, under_way: Some(under_way), timer: None, host }))
+    response.map(|body| Body::boxed(Watched { body, place: Place::Own(under_way), timer: None, host }))
+}
+
+/// A request under way that more than one party may end.
+struct Shared {
+    under_way: Mutex<Option<UnderWay>>,
+    host: Arc<Host>,
+}
+
+impl Stream for Shared {
+    fn is_under_way(&self, now: Instant) -> bool {
+        let mut held = self.under_way.lock();
+        let over = held.as_ref().is_some_and(|under_way| now >= under_way.deadline);
+        let ended = if over { held.take() } else { None };
+        let left = held.is_some();
+        drop(held);
+        if let Some(mut under_way) = ended {
+            under_way.time_out(self.host.clock.now());
+        }
+        left
+    }
+}
+
+/// Who holds a streaming answer's place on its instance.
+enum Place {
+    /// The body alone: most end with their first frame.
+    Own(UnderWay),
+    /// The body and the reaper.
+    Shared(Arc<Shared>),
+    /// Nobody any more.
+    Ended,
 }
 
 /// A response's body that holds its call's place until it has ended.
 struct Watched {
     body: Body,
-    under_way: Option<UnderWay>,
+    place: Place,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     host: Arc<Host>,
 }
 
 impl Watched {
     fn ended(&mut self, ending: Ending) {
-        if let Some(mut under_way) = self.under_way.take() {
+        if let Some(mut under_way) = self.take() {
             under_way.count(ending);
         }
     }
 
+    fn take(&mut self) -> Option<UnderWay> {
+        match std::mem::replace(&mut self.place, Place::Ended) {
+            Place::Own(under_way) => Some(under_way),
+            Place::Shared(shared) => shared.under_way.lock().take(),
+            Place::Ended => None,
+        }
+    }
+
+    /// From its first frame on, a body that has more may be left unread for ever.
+    fn share(&mut self) {
+        if !matches!(self.place, Place::Own(_)) {
+            return;
+        }
+        if let Some(under_way) = self.take() {
+            let pool = Arc::clone(under_way.lease.pool());
+            let shared =
+                Arc::new(Shared { under_way: Mutex::new(Some(under_way)), host: Arc::clone(&self.host) });
+            let weak = Arc::downgrade(&shared);
+            pool.look_after(weak);
+            self.place = Place::Shared(shared);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.place {
+            Place::Own(under_way) => Some(under_way.deadline),
+            Place::Shared(shared) => shared.under_way.lock().as_ref().map(|under_way| under_way.deadline),
+            Place::Ended => None,
+        }
+    }
+
+    /// Whether the reaper ended the request.
+    fn is_lost(&self) -> bool {
+        matches!(&self.place, Place::Shared(shared) if shared.under_way.lock().is_none())
+    }
+
     /// Whether the time is up. The timer is made by the first poll that has to wait: most bodies never do.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
-        let Some(under_way) = &mut self.under_way else { return Poll::Pending };
-        let deadline = under_way.deadline.into();
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let Some(deadline) = self.deadline() else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         std::task::ready!(timer.as_mut().poll(cx));
-        under_way.time_out(self.host.clock.now());
-        let message = Failure::timed_out(under_way.id, under_way.timeout_s).message;
-        self.under_way = None;
+        if let Some(mut under_way) = self.take() {
+            under_way.time_out(self.host.clock.now());
+        }
+        Poll::Ready(self.broken())
+    }
+
+    fn broken(&mut self) -> BoxError {
         // The instance's side must not wait for a reader that is not coming back.
         self.body = Body::empty();
-        Poll::Ready(message.into())
+        self.place = Place::Ended;
+        "the function's time-out was over before the answer".into()
     }
 }
 
@@ -180,10 +250,15 @@ impl HttpBody for Watched {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        if this.is_lost() {
+            return Poll::Ready(Some(Err(this.broken())));
+        }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if this.body.is_end_stream() {
                     this.ended(Ending::Success);
+                } else {
+                    this.share();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -215,28 +290,26 @@ pub struct InFlight {
 }
 
 struct Held {
-    under_way: Arc<Mutex<Option<UnderWay>>>,
+    shared: Arc<Shared>,
     timer: tokio::task::AbortHandle,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         self.timer.abort();
-        self.under_way.lock().take();
+        let under_way = self.shared.under_way.lock().take();
+        drop(under_way);
     }
 }
 
 /// Upgraded connections are few and long: each may have a task that ends it when its time is up.
 fn upgraded(host: &Arc<Host>, under_way: UnderWay) -> InFlight {
     let deadline = under_way.deadline;
-    let shared = Arc::new(Mutex::new(Some(under_way)));
-    let (host, timed) = (Arc::clone(host), Arc::clone(&shared));
+    let shared = Arc::new(Shared { under_way: Mutex::new(Some(under_way)), host: Arc::clone(host) });
+    let timed = Arc::clone(&shared);
     let timer = tokio::spawn(async move {
         tokio::time::sleep_until(deadline.into()).await;
-        let under_way = timed.lock().take();
-        if let Some(mut under_way) = under_way {
-            under_way.time_out(host.clock.now());
-        }
+        timed.is_under_way(Instant::now());
     });
-    InFlight { _held: Arc::new(Held { under_way: shared, timer: timer.abort_handle() }) }
+    InFlight { _held: Arc::new(Held { shared, timer: timer.abort_handle() }) }
 }

@@ -44,7 +44,9 @@ pub(crate) async fn admit(
     for _ in 0..FOLLOWED {
         match target.pool(host).acquire().await {
             Ok(lease) => return Ok(Admission::Leased(lease)),
-            Err(Refusal::Failed(failure)) => return Ok(Admission::Failed(failure, Arc::clone(target.plan()))),
+            Err(Refusal::Failed(failure)) => {
+                return Ok(Admission::Failed(failure, Arc::clone(target.plan())));
+            }
             Err(Refusal::Error(error)) => return Err(error),
             Err(Refusal::Retired) => target = find()?,
         }
@@ -211,7 +213,8 @@ impl Run {
             End::Failed(failure) => Status::Error(&failure.error_type),
             End::TimedOut(_) => Status::Timeout,
         };
-        Report { id: self.request.id, duration, init, configuration: &plan.configuration, peak_bytes, status }.line()
+        Report { id: self.request.id, duration, init, configuration: &plan.configuration, peak_bytes, status }
+            .line()
     }
 
     fn count(&self, end: &End, duration: Duration) {
@@ -248,7 +251,9 @@ async fn collect(id: RequestId, response: ::http::Response<Body>) -> End {
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             End::Failed(Failure::too_large(limits::PAYLOAD_BYTES))
         }
-        Err(error) => End::Failed(Failure::fault(id, &Fault::BadAnswer(format!("the answer broke off: {error}")))),
+        Err(error) => {
+            End::Failed(Failure::fault(id, &Fault::BadAnswer(format!("the answer broke off: {error}"))))
+        }
     }
 }
 

@@ -67,10 +67,14 @@ impl Inner {
     }
 
     /// Does the back end's once-a-version work.
-    pub(crate) async fn prepare(&self, configuration: &Configuration) -> Result<(Prepared, Artifact), sandbox::Error> {
+    pub(crate) async fn prepare(
+        &self,
+        configuration: &Configuration,
+    ) -> Result<(Prepared, Artifact), sandbox::Error> {
         let invalid = |error: Error| sandbox::Error::Invalid(error.to_string());
         let isolation = configuration.settings.isolation;
-        let artifact = version::artifact(configuration, self.code.folder(&configuration.code.digest)).map_err(invalid)?;
+        let artifact = version::artifact(configuration, self.code.folder(&configuration.code.digest))
+            .map_err(invalid)?;
         let backend = self.host.backend(isolation).ok_or_else(|| {
             sandbox::Error::Unavailable(format!("This server has no isolation {}.", name(isolation)))
         })?;

@@ -148,22 +148,11 @@ impl Functions {
     /// `Active` or `Failed`), and removes unpacked code that nothing refers to. Background tasks run on
     /// the current tokio runtime until `shutdown`.
     pub async fn open(deps: Deps) -> Result<Self, Error> {
-        let code = Arc::new(CodeStore::open(deps.code_dir, deps.blobs)?);
-        let registry = Registry::new(deps.iam.first_account().clone());
-        let host = Host::new(
-            deps.backends,
-            deps.logs,
-            deps.metrics,
-            deps.iam,
-            deps.clock,
-            deps.region,
-            deps.bounds,
-        );
         let inner = Arc::new(Inner {
-            store: deps.store,
-            code,
-            registry,
-            host,
+            store: deps.store.clone(),
+            code: Arc::new(CodeStore::open(deps.code_dir.clone(), deps.blobs.clone())?),
+            registry: Registry::new(deps.iam.first_account().clone()),
+            host: Host::new(deps),
             queue: Arc::default(),
             locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
             hasher: RandomState::new(),

@@ -117,7 +117,9 @@ fn check_combination(runtime: &Runtime, contract: Contract, isolation: Isolation
         }
         (Contract::Lambda | Contract::Http, Isolation::Process, _) => return Ok(()),
     };
-    Err(Error::Invalid(format!("This combination of runtime, virga:contract and virga:isolation cannot run: {problem}.")))
+    Err(Error::Invalid(format!(
+        "This combination of runtime, virga:contract and virga:isolation cannot run: {problem}."
+    )))
 }
 
 /// The settings as far as tags name them.
@@ -184,10 +186,15 @@ impl Given {
             (Some(soft), None) => (soft, hard.max(soft)),
             (None, Some(hard)) => (soft.min(hard), hard),
             (Some(soft), Some(hard)) if soft <= hard => (soft, hard),
-            (Some(_), Some(_)) => return Err(bad("virga:soft-concurrency", "it must not be above virga:hard-concurrency")),
+            (Some(_), Some(_)) => {
+                return Err(bad("virga:soft-concurrency", "it must not be above virga:hard-concurrency"));
+            }
         };
         if contract == Contract::Lambda && hard != 1 {
-            return Err(bad("virga:hard-concurrency", "an instance with the contract lambda takes one call at a time"));
+            return Err(bad(
+                "virga:hard-concurrency",
+                "an instance with the contract lambda takes one call at a time",
+            ));
         }
         Ok((soft, hard))
     }
@@ -204,7 +211,8 @@ fn egress(key: &str, value: &str, bounds: &Bounds) -> Result<Egress, Error> {
 
 /// All of the host's cores, or six: as much as Lambda's largest memory size brings.
 fn most_cpu() -> u32 {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cores =
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     cores.saturating_mul(100).max(600)
 }
 
@@ -264,9 +272,11 @@ mod tests {
 
     #[test]
     fn one_concurrency_follows_the_other() {
-        let hard = check("nodejs20.x", &[("virga:contract", "http"), ("virga:hard-concurrency", "5")]).unwrap();
+        let hard =
+            check("nodejs20.x", &[("virga:contract", "http"), ("virga:hard-concurrency", "5")]).unwrap();
         assert_eq!((hard.soft_concurrency, hard.hard_concurrency), (5, 5));
-        let soft = check("nodejs20.x", &[("virga:contract", "http"), ("virga:soft-concurrency", "500")]).unwrap();
+        let soft =
+            check("nodejs20.x", &[("virga:contract", "http"), ("virga:soft-concurrency", "500")]).unwrap();
         assert_eq!((soft.soft_concurrency, soft.hard_concurrency), (500, 500));
     }
 
@@ -286,7 +296,15 @@ mod tests {
             ("python3.11", &[("virga:egress", "host")], "does not allow"),
             ("python3.11", &[("virga:port", "80")], "from 1024 to 65535"),
             ("python3.11", &[("virga:idle-timeout", "86401")], "from 1 to 86400"),
-            ("nodejs20.x", &[("virga:contract", "http"), ("virga:soft-concurrency", "9"), ("virga:hard-concurrency", "8")], "must not be above"),
+            (
+                "nodejs20.x",
+                &[
+                    ("virga:contract", "http"),
+                    ("virga:soft-concurrency", "9"),
+                    ("virga:hard-concurrency", "8"),
+                ],
+                "must not be above",
+            ),
         ] {
             let error = check(runtime, pairs).unwrap_err();
             assert!(error.contains(said), "{pairs:?}: {error}");

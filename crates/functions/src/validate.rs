@@ -10,7 +10,11 @@ pub(crate) fn name(name: &str) -> Result<(), Error> {
     let legal = (1..=limits::NAME_CHARS).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     legal.then_some(()).ok_or_else(|| {
-        constraint("functionName", name, "Member must have 1 to 64 characters and satisfy regular expression pattern: [a-zA-Z0-9-_]+")
+        constraint(
+            "functionName",
+            name,
+            "Member must have 1 to 64 characters and satisfy regular expression pattern: [a-zA-Z0-9-_]+",
+        )
     })
 }
 
@@ -80,9 +84,18 @@ mod tests {
             assert!(name(bad).is_err(), "{bad}");
         }
         assert!(role("arn:aws:iam::123456789012:role/service-role/x").is_ok());
-        for bad in ["", "role", "arn:aws:iam::1:role/x", "arn:aws:iam::123456789012:role/", "arn:aws:iam::123456789012:user/x"] {
+        for bad in [
+            "",
+            "role",
+            "arn:aws:iam::1:role/x",
+            "arn:aws:iam::123456789012:role/",
+            "arn:aws:iam::123456789012:user/x",
+        ] {
             assert!(role(bad).is_err(), "{bad}");
         }
-        assert!(range("timeout", 0, limits::TIMEOUT_S).is_err() && range("timeout", 901, limits::TIMEOUT_S).is_err());
+        assert!(
+            range("timeout", 0, limits::TIMEOUT_S).is_err()
+                && range("timeout", 901, limits::TIMEOUT_S).is_err()
+        );
     }
 }

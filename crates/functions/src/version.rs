@@ -12,11 +12,11 @@ use base::FunctionArn;
 use sandbox::{Artifact, Isolation, Prepared, Speaks};
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::model::{Configuration, FunctionView, LATEST, Reason, State, UpdateStatus, UrlConfig};
 use crate::pool::{Plan, Target};
 use crate::settings::{self, Tags};
 use crate::tables::Change;
-use crate::Error;
 
 /// A function.
 #[derive(Clone)]
@@ -122,7 +122,8 @@ impl Version {
 
     /// Whether the reconciler has work with it.
     pub(crate) fn unsettled(&self) -> bool {
-        self.configuration.state == State::Pending || self.configuration.update_status == UpdateStatus::InProgress
+        self.configuration.state == State::Pending
+            || self.configuration.update_status == UpdateStatus::InProgress
     }
 
     /// The version once preparing it has come to an end.
@@ -234,11 +235,8 @@ impl Function {
 
     /// What the database must change so that `new` follows `old`.
     pub(crate) fn change(old: Option<&Self>, new: &Self) -> Result<Change, Error> {
-        let mut change = Change {
-            account: new.arn.account.to_string(),
-            name: new.arn.name.clone(),
-            ..Change::default()
-        };
+        let mut change =
+            Change { account: new.arn.account.to_string(), name: new.arn.name.clone(), ..Change::default() };
         if old.is_none_or(|old| old.tags != new.tags || old.next_version != new.next_version) {
             let document = FunctionDocument { tags: new.tags.clone(), next_version: new.next_version };
             change.function = Some(serde_json::to_string(&document).map_err(Error::internal)?);
@@ -250,7 +248,10 @@ impl Function {
                 change.versions.push((number.clone(), version.to_document()?));
             }
         }
-        let gone = old.into_iter().flat_map(|old| old.published.keys()).filter(|number| !new.published.contains_key(number));
+        let gone = old
+            .into_iter()
+            .flat_map(|old| old.published.keys())
+            .filter(|number| !new.published.contains_key(number));
         change.removed_versions = gone.map(u64::to_string).collect();
         let before = old.and_then(|old| old.url.as_deref());
         if before != new.url.as_deref() {
@@ -269,7 +270,8 @@ impl Function {
         url: Option<&str>,
         folder: Folder<'_>,
     ) -> Result<Self, Error> {
-        let FunctionDocument { tags, next_version } = serde_json::from_str(function).map_err(Error::internal)?;
+        let FunctionDocument { tags, next_version } =
+            serde_json::from_str(function).map_err(Error::internal)?;
         let url = url.map(serde_json::from_str).transpose().map_err(Error::internal)?.map(Arc::new);
         let (mut latest, mut published) = (None, BTreeMap::new());
         for (number, document) in versions {

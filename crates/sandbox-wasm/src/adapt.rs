@@ -39,7 +39,13 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>, Error> {
         )));
     }
     encode(module, if command { COMMAND } else { REACTOR })
-        .map_err(|error| Error::Invalid(format!("the module cannot be made a component: {error:#}")))
+        .map_err(|error| Error::Invalid(format!("the module cannot be made a component: {}", chain(error.as_ref()))))
+}
+
+/// An error with what it was caused by.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn encode(module: &[u8], adapter: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {

@@ -3,7 +3,7 @@
 //! Guest and body are polled by whoever reads, so no task is spawned and dropping the body ends the guest.
 //! A guest that has finished its body is not waited for.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -14,7 +14,10 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
 use sandbox::{Body, BoxError, Fault};
+use tokio::task::coop::unconstrained;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+const UNFINISHED: &str = "the guest did not finish its body";
 
 /// A guest at work, to its end.
 pub(crate) type Running = BoxFuture<'static, Result<(), Fault>>;
@@ -102,10 +105,19 @@ impl HttpBody for Streaming {
 
 /// The body of a guest that has ended well: what it wrote is all there, mostly in one piece.
 pub(crate) fn whole(mut body: HyperOutgoingBody, cx: &mut Context<'_>) -> Body {
+    // The body is a tokio channel, which feigns to be empty when the task has used up its budget.
+    let mut gathering = pin!(unconstrained(std::future::poll_fn(|cx| Poll::Ready(gather(&mut body, cx)))));
+    match gathering.as_mut().poll(cx) {
+        Poll::Ready(body) => body,
+        Poll::Pending => broken(Bytes::new(), BytesMut::new(), UNFINISHED.into()),
+    }
+}
+
+fn gather(body: &mut HyperOutgoingBody, cx: &mut Context<'_>) -> Body {
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     loop {
-        match Pin::new(&mut body).poll_frame(cx) {
+        match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Ready(None) => return joined(first, more, None),
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) if first.is_empty() => first = data,
@@ -113,7 +125,7 @@ pub(crate) fn whole(mut body: HyperOutgoingBody, cx: &mut Context<'_>) -> Body {
                 Err(frame) => return joined(first, more, frame.into_trailers().ok()),
             },
             Poll::Ready(Some(Err(error))) => return broken(first, more, error.to_string()),
-            Poll::Pending => return broken(first, more, "the guest did not finish its body".into()),
+            Poll::Pending => return broken(first, more, UNFINISHED.into()),
         }
     }
 }

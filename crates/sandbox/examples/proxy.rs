@@ -76,8 +76,7 @@ async fn answer(server: &port::WebServer, request: http::Request<Body>) -> http:
 
 async fn load(address: &str, connections: usize, seconds: u64) -> Result<(), BoxError> {
     let end = Instant::now() + Duration::from_secs(seconds);
-    let tasks: Vec<_> =
-        (0..connections).map(|_| tokio::spawn(connection(address.to_owned(), end))).collect();
+    let tasks: Vec<_> = (0..connections).map(|_| tokio::spawn(connection(address.to_owned(), end))).collect();
     let mut latencies = Vec::new();
     for task in tasks {
         latencies.extend(task.await??);
@@ -92,7 +91,8 @@ async fn load(address: &str, connections: usize, seconds: u64) -> Result<(), Box
 async fn connection(address: String, end: Instant) -> Result<Vec<Duration>, BoxError> {
     let mut stream = TcpStream::connect(&address).await?;
     stream.set_nodelay(true)?;
-    let request = format!("GET /hello?name=x HTTP/1.1\r\nHost: {address}\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n");
+    let request =
+        format!("GET /hello?name=x HTTP/1.1\r\nHost: {address}\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n");
     let (mut latencies, mut buffer) = (Vec::new(), Vec::with_capacity(16 * 1024));
     loop {
         let begun = Instant::now();

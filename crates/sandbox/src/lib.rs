@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 pub use body::{Body, BoxError};
 pub use call::{Call, Event, Exit, Fault, FunctionError, Output, Payload};
 pub use error::{Error, StartError};
-pub use spec::{Artifact, Contract, Egress, Isolation, Limits, LogSink, Prepared, Runtime, Spec, Speaks};
+pub use spec::{Artifact, Contract, Egress, Isolation, Limits, LogSink, Prepared, Runtime, Speaks, Spec};
 
 /// One way of isolating user code.
 pub trait Backend: Send + Sync + 'static {

@@ -185,7 +185,17 @@ mod tests {
         for name in ["python3.11", "nodejs20.x", "provided", "provided.al2", "provided.al2023", "wasm"] {
             assert_eq!(Runtime::parse(name).map(|r| r.to_string()).as_deref(), Some(name));
         }
-        for bad in ["", "python", "python3", "python3.", "python3.011", "python2.7", "nodejs20", "nodejs+1.x", "go1.x"] {
+        for bad in [
+            "",
+            "python",
+            "python3",
+            "python3.",
+            "python3.011",
+            "python2.7",
+            "nodejs20",
+            "nodejs+1.x",
+            "go1.x",
+        ] {
             assert_eq!(Runtime::parse(bad), None, "{bad}");
         }
     }

@@ -44,7 +44,8 @@ pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
         };
         let admin = Arc::clone(&admin);
         tokio::spawn(async move {
-            let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&admin, &request))));
+            let service =
+                service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&admin, &request))));
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(16 << 10);
             if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
@@ -62,14 +63,20 @@ fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
             (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", (admin.metrics)())
         }
         (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
-        (&Method::GET | &Method::HEAD, "/readyz") if ready => (StatusCode::OK, "text/plain", "ready\n".to_owned()),
+        (&Method::GET | &Method::HEAD, "/readyz") if ready => {
+            (StatusCode::OK, "text/plain", "ready\n".to_owned())
+        }
         (&Method::GET | &Method::HEAD, "/readyz") => {
             (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".to_owned())
         }
         (_, "/metrics" | "/healthz" | "/readyz") => {
             (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned())
         }
-        _ => (StatusCode::NOT_FOUND, "text/plain", "there are /metrics, /healthz and /readyz here\n".to_owned()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "there are /metrics, /healthz and /readyz here\n".to_owned(),
+        ),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;

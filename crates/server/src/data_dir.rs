@@ -11,9 +11,9 @@
 //!
 //! Everything but `virga.db`, `seal.key`, `blobs/`, `logs/` and `credentials` can be made again.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -30,6 +30,7 @@ impl DataDir {
     pub(crate) fn open(root: &Path) -> Result<Self> {
         make_folder(root)?;
         let root = fs::canonicalize(root).with_context(|| format!("cannot open {}", root.display()))?;
+        close_to_others(&root)?;
         let lock = take_lock(&root)?;
         let tmp = root.join("tmp");
         if tmp.exists() {
@@ -53,7 +54,12 @@ impl DataDir {
     }
 
     /// Writes the credentials file with mode 0600: whole or not at all.
-    pub(crate) fn write_credentials(&self, credentials: &iam::Credentials, region: &str, endpoint: &str) -> Result<()> {
+    pub(crate) fn write_credentials(
+        &self,
+        credentials: &iam::Credentials,
+        region: &str,
+        endpoint: &str,
+    ) -> Result<()> {
         let text = format!(
             "# The first keys of this server. Use them with: \
              AWS_SHARED_CREDENTIALS_FILE={path} AWS_CONFIG_FILE={path}\n\
@@ -79,6 +85,17 @@ fn make_folder(path: &Path) -> Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// A folder that was there before may have been open to others.
+fn close_to_others(root: &Path) -> Result<()> {
+    let cannot = || format!("cannot make {} private", root.display());
+    let mode = fs::metadata(root).with_context(cannot)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(folder = %root.display(), "the data directory was open to other users; its mode is 0700 now");
+        fs::set_permissions(root, Permissions::from_mode(0o700)).with_context(cannot)?;
+    }
+    Ok(())
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -116,8 +133,6 @@ fn take_lock(root: &Path) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -145,12 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_names_its_holder_and_tmp_is_emptied() {
+    fn an_existing_folder_is_closed_and_its_tmp_emptied() {
         let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(root.path().join("tmp")).unwrap();
         fs::write(root.path().join("tmp/left"), "x").unwrap();
         let data_dir = DataDir::open(root.path()).unwrap();
         assert!(!data_dir.path("tmp/left").exists());
+        assert_eq!(mode(root.path()), 0o700);
         let holder = fs::read_to_string(root.path().join("lock")).unwrap();
         assert_eq!(holder.trim(), std::process::id().to_string());
     }

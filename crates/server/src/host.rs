@@ -61,7 +61,10 @@ pub async fn runtimes() -> Vec<String> {
 /// must have one thread.
 pub fn examine() -> Result<Vec<Finding>> {
     let place = std::env::temp_dir().join(format!("virga-doctor-{}", std::process::id()));
-    DirBuilder::new().mode(0o700).create(&place).with_context(|| format!("cannot make {}", place.display()))?;
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&place)
+        .with_context(|| format!("cannot make {}", place.display()))?;
     let launcher = Launcher::start(&place, MissingLimits::Degrade);
     let mut findings: Vec<Finding> = match &launcher {
         Ok(launcher) => launcher.report().checks.into_iter().map(Finding::from).collect(),
@@ -92,11 +95,18 @@ async fn interpreters() -> Vec<Finding> {
             .iter()
             .filter(|interpreter| interpreter.runtime.to_string().starts_with(prefix))
             .map(|interpreter| {
-                format!("{} ({} at {})", interpreter.runtime, interpreter.version, interpreter.executable.display())
+                format!(
+                    "{} ({} at {})",
+                    interpreter.runtime,
+                    interpreter.version,
+                    interpreter.executable.display()
+                )
             })
             .collect();
         let (verdict, detail) = match of[..] {
-            [] => (Verdict::Degraded, format!("none found: functions with a {prefix} runtime cannot be made")),
+            [] => {
+                (Verdict::Degraded, format!("none found: functions with a {prefix} runtime cannot be made"))
+            }
             _ => (Verdict::Good, of.join(", ")),
         };
         Finding { name: name.to_owned(), verdict, detail }

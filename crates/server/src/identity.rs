@@ -25,7 +25,10 @@ pub(crate) async fn open(
     clock: Arc<dyn Clock>,
 ) -> Result<Identity> {
     let account = match &said.account_id {
-        Some(text) => Some(AccountId::parse(text).with_context(|| format!("VIRGA_ACCOUNT_ID={text} is not twelve digits"))?),
+        Some(text) => Some(
+            AccountId::parse(text)
+                .with_context(|| format!("VIRGA_ACCOUNT_ID={text} is not twelve digits"))?,
+        ),
         None => None,
     };
     let region = region(store, said.region.as_deref()).await?;
@@ -34,14 +37,17 @@ pub(crate) async fn open(
         secret_access_key: said.secret_access_key.clone(),
         account,
     };
-    let iam = Iam::open(store.clone(), &data_dir.path("seal.key"), bootstrap, clock).await.context("cannot read the keys")?;
+    let iam = Iam::open(store.clone(), &data_dir.path("seal.key"), bootstrap, clock)
+        .await
+        .context("cannot read the keys")?;
     Ok(Identity { iam: iam.with_region(region.clone()), region })
 }
 
 async fn region(store: &Store, said: Option<&str>) -> Result<Region> {
     let wanted = match said {
-        Some(text) => Region::parse(text)
-            .with_context(|| format!("VIRGA_REGION={text} is not a region's name: lower-case letters, digits and dashes"))?,
+        Some(text) => Region::parse(text).with_context(|| {
+            format!("VIRGA_REGION={text} is not a region's name: lower-case letters, digits and dashes")
+        })?,
         None => Region::default(),
     };
     let offered = wanted.clone();
@@ -55,7 +61,10 @@ async fn region(store: &Store, said: Option<&str>) -> Result<Region> {
         })
         .await?;
     if said.is_some() && kept != wanted.as_str() {
-        tracing::warn!(region = kept, "VIRGA_REGION counts at the first start only; this server keeps its region");
+        tracing::warn!(
+            region = kept,
+            "VIRGA_REGION counts at the first start only; this server keeps its region"
+        );
     }
     Region::parse(&kept).context("the database holds a region that cannot be read")
 }

@@ -185,14 +185,18 @@ fn announce(url: &str) -> Result<()> {
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: say where else with {flag}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: say where else with {flag}"))
 }
 
 /// The address as a client on this machine reaches it.
 fn reachable(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], v4.port())),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], v6.port())),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], v6.port()))
+        }
         other => other,
     }
 }
@@ -203,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_client_reaches_a_wildcard_by_loopback() {
-        let check = |address: &str, expect: &str| assert_eq!(reachable(address.parse().unwrap()).to_string(), expect);
+        let check =
+            |address: &str, expect: &str| assert_eq!(reachable(address.parse().unwrap()).to_string(), expect);
         check("0.0.0.0:80", "127.0.0.1:80");
         check("[::]:80", "[::1]:80");
         check("192.0.2.1:80", "192.0.2.1:80");

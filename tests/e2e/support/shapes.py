@@ -1,10 +1,13 @@
 """Holds every answer against the service's own model, the one inside botocore.
 
 An answer is shape-clean when it has every required member, none that the model does not know, each of its
-type, and enumerations within their values. Registered on a client it looks at each call of the suite.
+type, and enumerations within their values. Registered on a client it looks at each call of the suite; what it
+finds is collected in FOUND, so that a test's own outcome and the shapes of its answers are two things.
 """
 
 import json
+
+FOUND = []
 
 _TYPES = {
     "string": str, "blob": str, "boolean": bool, "integer": int, "long": int, "float": (int, float),
@@ -48,6 +51,13 @@ def _elsewhere(member):
 
 def check_answer(http_response, parsed, model, **_):
     """botocore's `after-call` hook."""
+    try:
+        _check(http_response, model)
+    except AssertionError as fault:
+        FOUND.append(str(fault))
+
+
+def _check(http_response, model):
     status = http_response.status_code
     where = f"{model.name} answered {status}"
     if status >= 300:

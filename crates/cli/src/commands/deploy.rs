@@ -160,7 +160,13 @@ async fn creation(plan: &Plan, args: &Args) -> Result<Value> {
 /// Tags, configuration and code are three operations, and each leaves something that can run. A web server's
 /// handler must name a file of its package, so the contract `http` is the last to come and the first to go;
 /// otherwise settings come first, and new code starts with them.
-async fn update(client: &Client, plan: &Plan, args: &Args, existing: &Value, progress: &Progress) -> Result<Action> {
+async fn update(
+    client: &Client,
+    plan: &Plan,
+    args: &Args,
+    existing: &Value,
+    progress: &Progress,
+) -> Result<Action> {
     let now = &existing["Configuration"];
     let failed = text(now, "State") == "Failed" || text(now, "LastUpdateStatus") == "Failed";
     let new_code = failed || text(now, "CodeSha256") != plan.package.sha256();
@@ -330,7 +336,9 @@ async fn runtime(plan: &Plan, args: &Args, now: Option<&str>) -> Result<String> 
 }
 
 fn no_interpreter(what: &str, example: &str) -> String {
-    format!("no {what} was found on this machine: install it, or name the server's with --runtime, as in {example}")
+    format!(
+        "no {what} was found on this machine: install it, or name the server's with --runtime, as in {example}"
+    )
 }
 
 /// Waits until no change is under way, whatever came of it: the next change may mend it.
@@ -343,7 +351,9 @@ async fn settle(client: &Client, name: &str) -> Result<Value> {
             return Ok(now);
         }
         if started.elapsed() > PATIENCE {
-            return Err(Failure::Function(format!("{name} is not ready after {} s", PATIENCE.as_secs())).into());
+            return Err(
+                Failure::Function(format!("{name} is not ready after {} s", PATIENCE.as_secs())).into()
+            );
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(500));

@@ -18,12 +18,16 @@ pub(crate) fn run(as_json: bool) -> Result<()> {
     } else {
         output::raw(output::table(&findings.iter().map(row).collect::<Vec<_>>()).as_bytes())?;
     }
-    let failed: Vec<&str> =
-        findings.iter().filter(|finding| finding.verdict == Verdict::Missing).map(|finding| finding.name.as_str()).collect();
+    let failed: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Missing)
+        .map(|finding| finding.name.as_str())
+        .collect();
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Failure::Function(format!("this host cannot run every kind of function: {}", failed.join(", "))).into())
+    Err(Failure::Function(format!("this host cannot run every kind of function: {}", failed.join(", ")))
+        .into())
 }
 
 fn row(finding: &Finding) -> Vec<String> {

@@ -58,14 +58,19 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
 
 fn event(args: &Args) -> Result<Bytes> {
     let file = |path: &PathBuf| {
-        std::fs::read(path).map(Bytes::from).with_context(|| format!("cannot read the event from {}", path.display()))
+        std::fs::read(path)
+            .map(Bytes::from)
+            .with_context(|| format!("cannot read the event from {}", path.display()))
     };
     match (&args.event_file, args.event.as_deref()) {
         (Some(path), _) => file(path),
         (None, None) => Ok(Bytes::from_static(b"{}")),
         (None, Some("-")) => {
             let mut event = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut event).context("cannot read the event from standard input")?;
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut event)
+                .context("cannot read the event from standard input")?;
             Ok(event.into())
         }
         (None, Some(text)) => match text.strip_prefix('@') {

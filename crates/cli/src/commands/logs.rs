@@ -87,7 +87,11 @@ impl Printer {
             return Ok(());
         }
         self.newest = self.newest.max(time);
-        if self.as_json { output::line(event.to_string()) } else { output::line(text(event, "message").trim_end()) }
+        if self.as_json {
+            output::line(event.to_string())
+        } else {
+            output::line(text(event, "message").trim_end())
+        }
     }
 
     /// Drops what no later poll can bring again.

@@ -56,5 +56,9 @@ impl Functions {
 }
 
 fn behind(route: &Route) -> FunctionRef {
-    FunctionRef { account: route.function.account.clone(), name: route.function.name.clone(), qualifier: None }
+    FunctionRef {
+        account: route.function.account.clone(),
+        name: route.function.name.clone(),
+        qualifier: None,
+    }
 }

@@ -63,7 +63,12 @@ impl Inner {
     }
 
     /// Checks the permission for a change of a function as a whole and answers its unqualified reference.
-    fn permit_change(&self, caller: &Caller, action: &str, function: &FunctionRef) -> Result<FunctionRef, Error> {
+    fn permit_change(
+        &self,
+        caller: &Caller,
+        action: &str,
+        function: &FunctionRef,
+    ) -> Result<FunctionRef, Error> {
         permit(caller, action, &self.arn(function).to_string())?;
         match function.qualifier.as_deref() {
             None | Some(LATEST) => Ok(FunctionRef { qualifier: None, ..function.clone() }),

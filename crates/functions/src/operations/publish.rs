@@ -28,7 +28,11 @@ impl Functions {
 }
 
 impl Inner {
-    async fn publish(self: &Arc<Self>, function: &FunctionRef, args: PublishVersion) -> Result<FunctionView, Error> {
+    async fn publish(
+        self: &Arc<Self>,
+        function: &FunctionRef,
+        args: PublishVersion,
+    ) -> Result<FunctionView, Error> {
         let key = key(function);
         let _lock = self.lock(&key).await;
         let old = self.function(function)?;

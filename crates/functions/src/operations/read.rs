@@ -95,9 +95,10 @@ fn page_size(max_items: usize) -> usize {
 fn cut(mut found: Vec<(Cursor, FunctionView)>, limit: usize) -> Page<FunctionView> {
     let more = found.len() > limit;
     found.truncate(limit);
-    let next_marker = found.last().filter(|_| more).map(|((name, number), _)| {
-        URL_SAFE_NO_PAD.encode(format!("{number}/{name}"))
-    });
+    let next_marker = found
+        .last()
+        .filter(|_| more)
+        .map(|((name, number), _)| URL_SAFE_NO_PAD.encode(format!("{number}/{name}")));
     Page { items: found.into_iter().map(|(_, view)| view).collect(), next_marker }
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use iam::Caller;
 
 use super::{check_changeable, key, permit};
+use crate::Error;
 use crate::model::FunctionRef;
 use crate::service::{Functions, Inner};
 use crate::settings::{self, Tags};
-use crate::Error;
 
 impl Functions {
     /// Lambda API: TagResource.
@@ -69,7 +69,10 @@ impl Inner {
         change(&mut new.tags);
         settings::check_tags(&new.tags)?;
         let of_virga = |tags: &Tags| -> Tags {
-            tags.iter().filter(|(key, _)| settings::is_setting(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
+            tags.iter()
+                .filter(|(key, _)| settings::is_setting(key))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect()
         };
         let changes_latest = of_virga(&old.tags) != of_virga(&new.tags);
         if changes_latest {

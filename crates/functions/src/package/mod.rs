@@ -15,7 +15,9 @@ use crate::Error;
 
 /// What Lambda says about a zip that it cannot read.
 fn unreadable() -> Error {
-    Error::InvalidPackage("Could not unzip uploaded file. Please check your file, then try to upload again.".into())
+    Error::InvalidPackage(
+        "Could not unzip uploaded file. Please check your file, then try to upload again.".into(),
+    )
 }
 
 /// What Lambda says about a package that unpacks to too much.

@@ -73,7 +73,9 @@ pub(super) fn parse_path(name: &str) -> Result<Path, Error> {
         match part {
             "" | "." => {}
             ".." => return Err(hostile(name, "its path leads out of the package")),
-            part if part.len() > limits::NAME_BYTES => return Err(hostile(name, "a name in its path is too long")),
+            part if part.len() > limits::NAME_BYTES => {
+                return Err(hostile(name, "a name in its path is too long"));
+            }
             part => path.push(part.to_owned()),
         }
     }
@@ -172,7 +174,8 @@ mod tests {
 
     fn plan(entries: &[(&str, Node)]) -> Result<Plan, String> {
         let mut plan = Plan::default();
-        let built = entries.iter().try_for_each(|(name, node)| plan.add(name, parse_path(name)?, node.clone()));
+        let built =
+            entries.iter().try_for_each(|(name, node)| plan.add(name, parse_path(name)?, node.clone()));
         built.and_then(|()| plan.check_links()).map_err(|error| error.to_string())?;
         Ok(plan)
     }
@@ -202,7 +205,12 @@ mod tests {
         assert!(plan(&[("lib/a.so", link("a.so.1")), ("lib/a.so.1", FILE)]).is_ok());
         assert!(plan(&[("x/y", link("../z")), ("z", FILE)]).is_ok());
         assert!(plan(&[("gone", link("nowhere"))]).is_ok());
-        for bad in [&[("a", link("/etc"))][..], &[("a", link("../x"))], &[("x/a", link("../../y"))], &[("a", link(""))]] {
+        for bad in [
+            &[("a", link("/etc"))][..],
+            &[("a", link("../x"))],
+            &[("x/a", link("../../y"))],
+            &[("a", link(""))],
+        ] {
             assert!(plan(bad).is_err(), "{bad:?}");
         }
         // Each looks harmless by its text; together they lead out.

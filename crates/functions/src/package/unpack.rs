@@ -80,9 +80,7 @@ fn read_plan(archive: &mut Archive<'_>) -> Result<Plan, Error> {
         let (mode, size) = (entry.unix_mode(), entry.size());
         let node = match kind(&name, mode)? {
             EntryKind::Folder => Node::Folder,
-            EntryKind::File => {
-                Node::File { index, executable: mode.is_some_and(|mode| mode & 0o111 != 0) }
-            }
+            EntryKind::File => Node::File { index, executable: mode.is_some_and(|mode| mode & 0o111 != 0) },
             EntryKind::Link => Node::Link { target: read_target(archive, index, &name, size)? },
         };
         plan.add(&name, parse_path(&name)?, node)?;
@@ -136,7 +134,8 @@ fn write_file(
 ) -> Result<(), Error> {
     let mut entry = archive.by_index(index).map_err(|_| unreadable())?;
     let declared = entry.size();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(at).map_err(Error::internal)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(at).map_err(Error::internal)?;
     let mut written = 0_u64;
     let mut chunk = vec![0; 64 << 10];
     loop {

@@ -21,7 +21,12 @@ pub(crate) struct Room {
 
 impl Caps {
     pub(crate) fn new(max_instances: usize, max_memory: u64) -> Arc<Self> {
-        Arc::new(Self { instances: AtomicUsize::new(0), memory: AtomicU64::new(0), max_instances, max_memory })
+        Arc::new(Self {
+            instances: AtomicUsize::new(0),
+            memory: AtomicU64::new(0),
+            max_instances,
+            max_memory,
+        })
     }
 
     /// Whether an instance of this size could ever have room.

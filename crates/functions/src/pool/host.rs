@@ -15,7 +15,7 @@ use super::Pool;
 use super::caps::Caps;
 use super::lease::Slot;
 use crate::limits;
-use crate::service::Bounds;
+use crate::service::{Bounds, Deps};
 
 /// Shared by every pool.
 pub(crate) struct Host {
@@ -39,16 +39,9 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    #[allow(clippy::too_many_arguments, reason = "called once, with the service's parts by name")]
-    pub(crate) fn new(
-        backends: Vec<Arc<dyn Backend>>,
-        logs: Logs,
-        metrics: Arc<FunctionMetrics>,
-        iam: iam::Iam,
-        clock: Arc<dyn Clock>,
-        region: Region,
-        bounds: Bounds,
-    ) -> Arc<Self> {
+    /// Takes what pools need of the service's parts.
+    pub(crate) fn new(deps: Deps) -> Arc<Self> {
+        let Deps { backends, logs, metrics, iam, clock, region, bounds, .. } = deps;
         let caps = Caps::new(bounds.max_instances, bounds.max_memory_bytes);
         Arc::new(Self {
             backends,

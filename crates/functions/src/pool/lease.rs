@@ -65,7 +65,7 @@ impl Lease {
     }
 
     /// The pool it is in.
-    pub(crate) fn pool(&self) -> &Pool {
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 

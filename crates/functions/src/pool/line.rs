@@ -57,7 +57,8 @@ impl Line {
     pub(super) fn take_place(&mut self, shape: Shape) -> Option<Arc<Slot>> {
         let busy = |slot: &Arc<Slot>| slot.in_flight.load(Ordering::Relaxed);
         let below_soft = self.ready.iter().rposition(|slot| busy(slot) < shape.soft);
-        let index = below_soft.or_else(|| (0..self.ready.len()).min_by_key(|index| busy(&self.ready[*index])))?;
+        let index =
+            below_soft.or_else(|| (0..self.ready.len()).min_by_key(|index| busy(&self.ready[*index])))?;
         let slot = Arc::clone(&self.ready[index]);
         if slot.in_flight.fetch_add(1, Ordering::Relaxed) + 1 >= shape.hard {
             self.ready.remove(index);

@@ -20,4 +20,4 @@ mod version;
 pub(crate) use host::{Host, reaper};
 pub(crate) use lease::Lease;
 pub(crate) use start::FailedStart;
-pub(crate) use version::{Plan, Pool, Refusal, Target};
+pub(crate) use version::{Plan, Pool, Refusal, Stream, Target};

@@ -36,7 +36,9 @@ pub(super) async fn bring_up(pool: Arc<Pool>) {
     let host = Arc::clone(pool.host());
     if !host.caps.possible(memory) {
         guard.pool = None;
-        pool.cannot_start("The function's memory limit is above what this server has for all instances together.");
+        pool.cannot_start(
+            "The function's memory limit is above what this server has for all instances together.",
+        );
         return;
     }
     let room = loop {

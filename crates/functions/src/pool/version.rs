@@ -85,7 +85,15 @@ pub(crate) struct Pool {
     meter: FunctionMeter,
     shape: Shape,
     line: Mutex<Line>,
+    streams: Mutex<Vec<Weak<dyn Stream>>>,
     emptied: Notify,
+}
+
+/// An answer that is being streamed. Its own timer ends it on time while somebody reads; the reaper ends it where
+/// nobody does.
+pub(crate) trait Stream: Send + Sync {
+    /// Ends it if its time is up; whether it is still under way.
+    fn is_under_way(&self, now: Instant) -> bool;
 }
 
 /// Leaves the line when the caller does.
@@ -109,10 +117,8 @@ enum Attempt {
 
 impl Pool {
     fn new(host: Arc<Host>, plan: Arc<Plan>) -> Arc<Self> {
-        let labels = FunctionLabels {
-            function: plan.arn.name.clone(),
-            version: plan.configuration.version.clone(),
-        };
+        let labels =
+            FunctionLabels { function: plan.arn.name.clone(), version: plan.configuration.version.clone() };
         let meter = host.metrics.meter(&labels);
         let settings = &plan.configuration.settings;
         let most = if plan.prepared.one_at_a_time { 1 } else { settings.hard_concurrency };
@@ -124,6 +130,7 @@ impl Pool {
             meter,
             shape,
             line: Mutex::default(),
+            streams: Mutex::default(),
             emptied: Notify::new(),
         })
     }
@@ -138,6 +145,11 @@ impl Pool {
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// Has the reaper look after a stream.
+    pub(crate) fn look_after(&self, stream: Weak<dyn Stream>) {
+        self.streams.lock().push(stream);
     }
 
     /// A place on an instance: at once, or when it is this call's turn.
@@ -382,6 +394,7 @@ impl Pool {
     }
 
     pub(super) async fn stop_now(&self, slot: &Slot) {
+        self.meter.memory(slot.instance.peak_memory());
         slot.instance.stop().await;
         slot.log.flush();
         slot.room.lock().take();
@@ -405,17 +418,21 @@ impl Pool {
     }
 
     pub(super) fn reap(&self, now: Instant) {
-        let idle_timeout = std::time::Duration::from_secs(self.plan.configuration.settings.idle_timeout_s.into());
+        let idle_timeout =
+            std::time::Duration::from_secs(self.plan.configuration.settings.idle_timeout_s.into());
+        self.streams.lock().retain(|stream| stream.upgrade().is_some_and(|stream| stream.is_under_way(now)));
         let mut line = self.line.lock();
+        let for_long = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        for old in line.members.clone().iter().filter(|slot| for_long(slot.born, limits::INSTANCE_AGE)) {
+            line.retire(old);
+        }
         let over = |slot: &&Arc<Slot>| {
-            slot.idle_since().is_some_and(|since| {
-                now.saturating_duration_since(since) >= idle_timeout
-                    || now.saturating_duration_since(slot.born) >= limits::INSTANCE_AGE
-            })
+            let retired = slot.retired.load(Ordering::Relaxed);
+            slot.idle_since().is_some_and(|since| retired || for_long(since, idle_timeout))
         };
-        let over: Vec<Arc<Slot>> = line.ready.iter().filter(over).map(Arc::clone).collect();
+        let over: Vec<Arc<Slot>> = line.members.iter().filter(over).map(Arc::clone).collect();
         let removed: Vec<Arc<Slot>> = over.into_iter().filter(|slot| line.remove(slot)).collect();
-        drop(line);
+        self.pump(line);
         for slot in removed {
             self.stop(slot);
         }
@@ -436,7 +453,8 @@ impl Pool {
             return;
         }
         let waiters = std::mem::take(&mut line.waiters);
-        let idle: Vec<Arc<Slot>> = line.members.iter().filter(|slot| slot.idle_since().is_some()).map(Arc::clone).collect();
+        let idle: Vec<Arc<Slot>> =
+            line.members.iter().filter(|slot| slot.idle_since().is_some()).map(Arc::clone).collect();
         let removed: Vec<Arc<Slot>> = idle.into_iter().filter(|slot| line.remove(slot)).collect();
         drop(line);
         self.meter.queued(-i64::try_from(waiters.len()).unwrap_or(i64::MAX));

@@ -18,7 +18,11 @@ async fn the_log_tells_the_call() {
     assert!(start.starts_with("START RequestId: ") && start.ends_with(" Version: $LATEST"), "{start}");
     assert_eq!(saw, "saw 1");
     assert!(end.starts_with("END RequestId: "));
-    for part in ["\tDuration: ", " ms\tBilled Duration: ", "\tMemory Size: 128 MB\tMax Memory Used: 30 MB\tInit Duration: "] {
+    for part in [
+        "\tDuration: ",
+        " ms\tBilled Duration: ",
+        "\tMemory Size: 128 MB\tMax Memory Used: 30 MB\tInit Duration: ",
+    ] {
         assert!(report.contains(part), "{report}");
     }
     let second = crate::world::tail(&world.invoke("hello", "2").await.unwrap());
@@ -44,7 +48,12 @@ async fn every_bad_end_has_lambdas_words_and_the_next_call_is_clean() {
     for (index, (handler, kind, message, fresh)) in [
         ("exit-1", "Runtime.ExitError", "Error: Runtime exited with error: exit status 1", true),
         ("exit-0", "Runtime.ExitError", "Error: Runtime exited without providing a reason", true),
-        ("segfault", "Runtime.ExitError", "Error: Runtime exited with error: signal: segmentation fault", true),
+        (
+            "segfault",
+            "Runtime.ExitError",
+            "Error: Runtime exited with error: signal: segmentation fault",
+            true,
+        ),
         ("oom", "Runtime.OutOfMemory", "Error: Runtime exited with error: signal: killed", true),
         ("reset", "Runtime.BadAnswer", "Error: connection reset", true),
         ("trap", "Runtime.Trap", "Error: unreachable executed", false),

@@ -10,23 +10,23 @@ use sandbox::*;
 use tokio::sync::{Semaphore, watch};
 
 /// What every instance and test shares.
-pub struct Stage {
+pub(crate) struct Stage {
     /// Calls with the handler `gate` pass one permit each.
-    pub gate: Semaphore,
+    pub(crate) gate: Semaphore,
     /// Starts with the handler `start-gate` pass one permit each.
-    pub start_gate: Semaphore,
+    pub(crate) start_gate: Semaphore,
     /// Prepares with the handler `slow-prepare` pass one permit each.
-    pub prepare_gate: Semaphore,
+    pub(crate) prepare_gate: Semaphore,
     /// Instances started so far, in order.
-    pub started: watch::Sender<Vec<Arc<Spec>>>,
+    pub(crate) started: watch::Sender<Vec<Arc<Spec>>>,
     /// Instances not stopped.
-    pub live: watch::Sender<i64>,
+    pub(crate) live: watch::Sender<i64>,
     /// Calls begun so far, by event.
-    pub begun: watch::Sender<Vec<String>>,
+    pub(crate) begun: watch::Sender<Vec<String>>,
     /// Prepares so far.
-    pub prepared: AtomicU64,
+    pub(crate) prepared: AtomicU64,
     /// Starts that failed on purpose, or were asked to.
-    pub attempts: watch::Sender<u64>,
+    pub(crate) attempts: watch::Sender<u64>,
 }
 
 impl Default for Stage {
@@ -44,9 +44,9 @@ impl Default for Stage {
     }
 }
 
-pub struct Fake {
-    pub isolation: Isolation,
-    pub stage: Arc<Stage>,
+pub(crate) struct Fake {
+    pub(crate) isolation: Isolation,
+    pub(crate) stage: Arc<Stage>,
 }
 
 async fn pass(gate: &Semaphore) {
@@ -79,7 +79,9 @@ impl Backend for Fake {
             match spec.artifact.handler.as_str() {
                 "init-error" => {
                     spec.output.write(b"Traceback\n");
-                    let json = Bytes::from_static(br#"{"errorType":"Runtime.ImportModuleError","errorMessage":"no module"}"#);
+                    let json = Bytes::from_static(
+                        br#"{"errorType":"Runtime.ImportModuleError","errorMessage":"no module"}"#,
+                    );
                     return Err(StartError::Init { json, error_type: None });
                 }
                 "init-exit" => return Err(StartError::Exited(Exit::Code(3))),
@@ -91,13 +93,19 @@ impl Backend for Fake {
             }
             self.stage.live.send_modify(|count| *count += 1);
             self.stage.started.send_modify(|all| all.push(Arc::clone(&spec)));
-            Ok(Arc::new(FakeInstance { spec, stage: Arc::clone(&self.stage), exit: watch::Sender::new(None) })
-                as Arc<dyn Instance>)
+            Ok(Arc::new(FakeInstance {
+                busy: Default::default(),
+                spec,
+                stage: Arc::clone(&self.stage),
+                exit: watch::Sender::new(None),
+            }) as Arc<dyn Instance>)
         })
     }
 }
 
 struct FakeInstance {
+    /// Calls under way, to catch more than there may be.
+    busy: std::sync::atomic::AtomicU32,
     spec: Arc<Spec>,
     stage: Arc<Stage>,
     exit: watch::Sender<Option<Exit>>,
@@ -153,10 +161,9 @@ impl FakeInstance {
 /// What the fake web server answers by path.
 fn respond(head: &http::request::Parts, body: Bytes) -> http::Response<Body> {
     match head.uri.path() {
-        "/stream" => http::Response::new(Body::boxed(Endless)),
-        "/upgrade" => {
-            http::Response::builder().status(101).body(Body::empty()).expect("the parts are valid")
-        }
+        "/stream" => http::Response::new(Body::boxed(Endless { frames: 0 })),
+        "/drip" => http::Response::new(Body::boxed(Endless { frames: 1 })),
+        "/upgrade" => http::Response::builder().status(101).body(Body::empty()).expect("the parts are valid"),
         "/chunks" => {
             let body = http_body_util::Full::new(Bytes::from_static(b"chunk"));
             http::Response::new(Body::boxed(body))
@@ -168,24 +175,49 @@ fn respond(head: &http::request::Parts, body: Bytes) -> http::Response<Body> {
     }
 }
 
-/// A body that never ends and never has anything.
-struct Endless;
+/// A body that never ends and has few frames.
+struct Endless {
+    frames: u32,
+}
 
 impl http_body::Body for Endless {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
     fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
+        mut self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-        std::task::Poll::Pending
+        if self.frames == 0 {
+            return std::task::Poll::Pending;
+        }
+        self.frames -= 1;
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b"drop")))))
+    }
+}
+
+/// Counts a call while it runs.
+struct Busy<'a>(&'a std::sync::atomic::AtomicU32);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a std::sync::atomic::AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Instance for FakeInstance {
     fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Output, Fault>> {
         Box::pin(async move {
+            let busy = Busy::new(&self.busy);
+            let most = if self.spec.artifact.contract == Contract::Lambda { 1 } else { 1000 };
+            assert!(busy.0.load(Ordering::SeqCst) <= most, "more calls at once than the instance takes");
             let mut exit = self.exit.subscribe();
             tokio::select! {
                 output = self.run(call) => output,

@@ -23,10 +23,7 @@ async fn get(world: &World, route: &Route, path: &str, body: &str) -> Result<htt
 }
 
 fn running(world: &World) -> f64 {
-    let text = world.metrics.encode();
-    let line = text.lines().find(|line| line.contains("running") || line.contains("concurrency"));
-    let line = text.lines().find(|line| !line.starts_with('#') && line.contains("running")).or(line);
-    line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).unwrap_or(-1.0)
+    world.metric("running").unwrap()
 }
 
 #[tokio::test]
@@ -60,14 +57,28 @@ async fn the_timeout_covers_head_and_body() {
     let world = World::new().await;
     let route = web(&world, "f", 1).await;
     let late = get(&world, &route, "/", "do hang").await.err().unwrap();
-    assert!(matches!(&late, Error::TimedOut(text) if text.ends_with("Task timed out after 1.00 seconds")), "{late}");
+    assert!(
+        matches!(&late, Error::TimedOut(text) if text.ends_with("Task timed out after 1.00 seconds")),
+        "{late}"
+    );
     world.live(0).await;
     let response = get(&world, &route, "/stream", "").await.unwrap();
     let error = response.into_body().collect().await.err().unwrap();
-    assert!(error.to_string().contains("timed out after 1.00 seconds"), "{error}");
+    assert!(error.to_string().contains("time-out was over"), "{error}");
     world.live(0).await;
     assert_eq!(world.started(), 2);
     assert_eq!(world.metric("timeouts"), Some(2.0));
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_ended_too() {
+    let world = World::new().await;
+    let route = web(&world, "f", 1).await;
+    let mut body = get(&world, &route, "/drip", "").await.unwrap().into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    world.live(0).await;
+    assert!(body.frame().await.unwrap().is_err());
+    assert_eq!(running(&world), 0.0);
 }
 
 #[tokio::test]
@@ -106,7 +117,11 @@ async fn an_upgraded_connection_counts_until_its_guard_is_dropped_or_its_time_is
 async fn faults_are_failures_and_the_next_request_is_clean() {
     let world = World::new().await;
     let route = web(&world, "f", 3).await;
-    for (script, kind) in [("do exit-1", "Runtime.ExitError"), ("do oom", "Runtime.OutOfMemory"), ("do reset", "Runtime.BadAnswer")] {
+    for (script, kind) in [
+        ("do exit-1", "Runtime.ExitError"),
+        ("do oom", "Runtime.OutOfMemory"),
+        ("do reset", "Runtime.BadAnswer"),
+    ] {
         let error = get(&world, &route, "/", script).await.err().unwrap();
         assert!(matches!(&error, Error::Failed { error_type, .. } if error_type == kind), "{error:?}");
         assert_eq!(get(&world, &route, "/", "").await.unwrap().status(), 200);

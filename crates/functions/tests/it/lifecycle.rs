@@ -18,15 +18,17 @@ async fn a_function_lives_and_goes() {
     let outcome = world.invoke("hello", "{\"a\":1}").await.unwrap();
     assert_eq!(outcome.result.unwrap(), "{\"a\":1}");
     assert_eq!(outcome.executed_version, "$LATEST");
-    assert_eq!(world.functions.package(&world.caller, &world.named("hello")).await.unwrap(), zips::package("x"));
+    assert_eq!(
+        world.functions.package(&world.caller, &world.named("hello")).await.unwrap(),
+        zips::package("x")
+    );
 
     world.functions.delete(&world.caller, &world.named("hello")).await.unwrap();
     let error = world.invoke("hello", "{}").await.unwrap_err();
     let arn = format!("Function not found: arn:aws:lambda:us-east-1:{}:function:hello", world.caller.account);
     assert_eq!(error.to_string(), arn);
     world.live(0).await;
-    until("the code is gone", || world.folders().0.is_empty().then_some(())).await;
-    assert_eq!(world.blobs.list().await.unwrap(), Vec::<String>::new());
+    world.nothing_kept().await;
     until("the metrics are gone", || (!world.metrics.encode().contains("hello")).then_some(())).await;
 }
 
@@ -62,7 +64,10 @@ async fn a_stranger_is_refused_whatever_there_is() {
     let function = iam::Caller { principal: iam::Principal::Function { arn }, ..world.caller.clone() };
     for name in ["hello", "absent"] {
         let error = world.functions.get(&function, &world.named(name)).unwrap_err().to_string();
-        assert!(error.contains("is not authorized to perform: lambda:GetFunctionConfiguration on resource: arn:"), "{error}");
+        assert!(
+            error.contains("is not authorized to perform: lambda:GetFunctionConfiguration on resource: arn:"),
+            "{error}"
+        );
         let call = world.call(name, "{}");
         assert!(matches!(world.functions.invoke(&function, call).await, Err(Error::Denied(_))));
     }
@@ -87,7 +92,10 @@ async fn what_a_crash_interrupts_is_finished_by_the_next_start() {
     let world = world.crash().await;
     assert_eq!(world.folders().1, Vec::<String>::new());
     assert_eq!((world.folders().0.len(), world.blobs.list().await.unwrap().len()), (1, 1));
-    assert_eq!(world.functions.get(&world.caller, &world.named("slow")).unwrap().configuration.state, State::Pending);
+    assert_eq!(
+        world.functions.get(&world.caller, &world.named("slow")).unwrap().configuration.state,
+        State::Pending
+    );
     world.stage.prepare_gate.add_permits(1);
     assert_eq!(world.settled(&world.named("slow")).await.configuration.state, State::Active);
     assert_eq!(world.invoke("old", "1").await.unwrap().result.unwrap(), "1");
@@ -117,7 +125,8 @@ async fn a_failed_prepare_is_a_state_with_its_reason() {
     assert!(matches!(world.invoke("broken", "{}").await, Err(Error::NotReady(_))));
     // It can be mended.
     let update = UpdateConfiguration { handler: Some("command".into()), ..Default::default() };
-    let changed = world.functions.update_configuration(&world.caller, &world.named("broken"), update).await.unwrap();
+    let changed =
+        world.functions.update_configuration(&world.caller, &world.named("broken"), update).await.unwrap();
     assert_eq!(changed.configuration.state, State::Pending);
     assert_eq!(world.settled(&world.named("broken")).await.configuration.state, State::Active);
     assert_eq!(world.invoke("broken", "7").await.unwrap().result.unwrap(), "7");
@@ -131,12 +140,18 @@ async fn calls_get_the_old_version_until_the_new_one_is_prepared() {
     world.create_with(args, &[]).await;
     let function = world.named("app");
     let update = |handler: &str| UpdateConfiguration { handler: Some(handler.into()), ..Default::default() };
-    let changed = world.functions.update_configuration(&world.caller, &function, update("slow-prepare")).await.unwrap();
+    let changed =
+        world.functions.update_configuration(&world.caller, &function, update("slow-prepare")).await.unwrap();
     assert_eq!(changed.configuration.update_status, UpdateStatus::InProgress);
     assert_eq!(changed.configuration.state, State::Active);
     assert_eq!(world.invoke("app", "1").await.unwrap().result.unwrap(), "1");
-    let error = world.functions.update_configuration(&world.caller, &function, update("x")).await.unwrap_err();
-    assert!(error.to_string().starts_with("The operation cannot be performed at this time. An update is in progress"));
+    let error =
+        world.functions.update_configuration(&world.caller, &function, update("x")).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("The operation cannot be performed at this time. An update is in progress")
+    );
 
     // After a crash in the middle too.
     let world = world.crash().await;
@@ -172,12 +187,14 @@ async fn new_code_replaces_the_old_and_its_instances() {
     };
     let function = world.named("hello");
     let revision = created.revision_id;
-    let stale = world.functions.update_code(&world.caller, &function, update("stale", false)).await.unwrap_err();
+    let stale =
+        world.functions.update_code(&world.caller, &function, update("stale", false)).await.unwrap_err();
     assert!(matches!(stale, Error::PreconditionFailed(_)));
     let dry = world.functions.update_code(&world.caller, &function, update(&revision, true)).await.unwrap();
     assert_ne!(dry.configuration.code, created.code);
     assert_eq!(world.folders().0.len(), 1);
-    let updated = world.functions.update_code(&world.caller, &function, update(&revision, false)).await.unwrap();
+    let updated =
+        world.functions.update_code(&world.caller, &function, update(&revision, false)).await.unwrap();
     assert_eq!(updated.configuration.code, dry.configuration.code);
     assert_ne!(updated.configuration.revision_id, revision);
     world.settled(&function).await;
@@ -196,7 +213,8 @@ async fn settings_ride_on_tags_and_are_part_of_the_configuration() {
     let world = World::new().await;
     let created = world.create("app", "echo").await.configuration;
     let function = world.named("app");
-    let tags = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let tags =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     world.functions.tag(&world.caller, &function, tags(&[("team", "a")])).await.unwrap();
     let same = world.functions.get(&world.caller, &function).unwrap().configuration;
     assert_eq!(same.revision_id, created.revision_id);
@@ -204,7 +222,8 @@ async fn settings_ride_on_tags_and_are_part_of_the_configuration() {
     let changed = world.settled(&function).await.configuration;
     assert_ne!(changed.revision_id, created.revision_id);
     assert_eq!(changed.memory_bytes(), 64 << 20);
-    let error = world.functions.tag(&world.caller, &function, tags(&[("virga:memry", "64")])).await.unwrap_err();
+    let error =
+        world.functions.tag(&world.caller, &function, tags(&[("virga:memry", "64")])).await.unwrap_err();
     assert!(error.to_string().contains("'virga:memry' is unknown"));
     let world = world.crash().await;
     world.functions.untag(&world.caller, &function, &["virga:memory".into(), "team".into()]).await.unwrap();

@@ -60,7 +60,8 @@ async fn a_freed_instance_serves_the_one_who_caused_a_start() {
 
 #[tokio::test]
 async fn the_line_is_bounded_and_so_is_the_wait() {
-    let tight = Bounds { max_instances: 1, max_queue: 2, queue_timeout: Duration::from_millis(300), ..bounds() };
+    let tight =
+        Bounds { max_instances: 1, max_queue: 2, queue_timeout: Duration::from_millis(300), ..bounds() };
     let world = World::with(tight).await;
     let mut args = World::args("f", "gate");
     args.timeout_s = 30;
@@ -70,7 +71,10 @@ async fn the_line_is_bounded_and_so_is_the_wait() {
     let waiting = [world.spawn("f", "1"), world.spawn("f", "2")];
     until("in line", || (world.metric("queued") == Some(2.0)).then_some(())).await;
     let refused = world.invoke("f", "3").await.unwrap_err();
-    assert!(matches!(refused, Error::Throttled { code: "ConcurrentInvocationLimitExceeded", .. }), "{refused}");
+    assert!(
+        matches!(refused, Error::Throttled { code: "ConcurrentInvocationLimitExceeded", .. }),
+        "{refused}"
+    );
     for call in waiting {
         assert!(matches!(call.await.unwrap(), Err(Error::Throttled { .. })), "waited too long");
     }
@@ -170,6 +174,44 @@ async fn failing_starts_answer_one_call_each_and_do_not_spin() {
     assert!((1..=10).contains(&attempts), "{attempts} starts for 10 calls");
     // Room is given back: no instance counts any more.
     assert_eq!(*world.stage.live.borrow(), 0);
+}
+
+/// Many callers, little room, some hang up, some instances die: nobody is forgotten and nothing is left over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crowd_leaves_nothing_behind() {
+    let world = World::with(Bounds { max_instances: 3, max_queue: 1000, ..bounds() }).await;
+    for name in ["a", "b", "c", "d", "e"] {
+        world.create(name, "echo").await;
+    }
+    let mut calls = Vec::new();
+    for n in 0..600_usize {
+        let event = if n % 17 == 0 { "\"do exit-1\"" } else { "1" };
+        let call = world.spawn(["a", "b", "c", "d", "e"][n % 5], event);
+        if n % 7 == 0 {
+            tokio::task::yield_now().await;
+            call.abort();
+        }
+        calls.push(call);
+    }
+    for call in calls {
+        match tokio::time::timeout(crate::world::WAIT, call).await.expect("nobody waits for ever") {
+            Ok(outcome) => drop(outcome.expect("nobody is refused")),
+            Err(hung_up) => assert!(hung_up.is_cancelled(), "{hung_up}"),
+        }
+    }
+    until("all quiet", || (running(&world) == 0.0 && *world.stage.live.borrow() <= 3).then_some(())).await;
+    for name in ["a", "b", "c", "d", "e", "a", "b", "c", "d", "e"] {
+        assert_eq!(world.invoke(name, "1").await.unwrap().result.unwrap(), "1");
+    }
+    world.functions.shutdown(Duration::from_secs(20)).await;
+    assert_eq!(*world.stage.live.borrow(), 0);
+}
+
+/// Calls running, all functions together.
+fn running(world: &World) -> f64 {
+    let text = world.metrics.encode();
+    let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains("running"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 #[tokio::test]

@@ -30,7 +30,10 @@ async fn numbers_only_grow_and_unchanged_is_not_published_twice() {
     let world = world.crash().await;
     let third = world.functions.publish(&world.caller, &function, publish()).await.unwrap();
     assert_eq!(third.configuration.version, "3", "a deleted version's number is not used again");
-    assert!(matches!(world.functions.get(&world.caller, &world.version("app", "2")), Err(Error::FunctionNotFound(_))));
+    assert!(matches!(
+        world.functions.get(&world.caller, &world.version("app", "2")),
+        Err(Error::FunctionNotFound(_))
+    ));
 }
 
 #[tokio::test]
@@ -49,8 +52,14 @@ async fn a_version_is_frozen() {
     assert!(world.invoke("app", "5").await.unwrap().result.is_err());
     let frozen = world.version("app", "1");
     let change = UpdateConfiguration::default();
-    assert!(matches!(world.functions.update_configuration(&world.caller, &frozen, change).await, Err(Error::Invalid(_))));
-    assert!(matches!(world.functions.delete(&world.caller, &world.version("app", "$LATEST")).await, Err(Error::Invalid(_))));
+    assert!(matches!(
+        world.functions.update_configuration(&world.caller, &frozen, change).await,
+        Err(Error::Invalid(_))
+    ));
+    assert!(matches!(
+        world.functions.delete(&world.caller, &world.version("app", "$LATEST")).await,
+        Err(Error::Invalid(_))
+    ));
 }
 
 #[tokio::test]
@@ -91,7 +100,9 @@ async fn listings_are_paged_in_name_order() {
         loop {
             let page = world.functions.list(&world.caller, all, marker.as_deref(), size).unwrap();
             assert!(page.items.len() <= size);
-            found.extend(page.items.iter().map(|view| format!("{}:{}", view.arn.name, view.configuration.version)));
+            found.extend(
+                page.items.iter().map(|view| format!("{}:{}", view.arn.name, view.configuration.version)),
+            );
             marker = page.next_marker;
             if marker.is_none() {
                 return found;
@@ -103,7 +114,10 @@ async fn listings_are_paged_in_name_order() {
         assert_eq!(pages(true, size), ["a:$LATEST", "b:$LATEST", "b:1", "c:$LATEST"]);
     }
     let versions = world.functions.versions(&world.caller, &world.named("b"), None, 1).unwrap();
-    let rest = world.functions.versions(&world.caller, &world.named("b"), versions.next_marker.as_deref(), 1).unwrap();
+    let rest = world
+        .functions
+        .versions(&world.caller, &world.named("b"), versions.next_marker.as_deref(), 1)
+        .unwrap();
     assert_eq!((rest.items[0].configuration.version.as_str(), rest.next_marker), ("1", None));
     assert!(matches!(world.functions.list(&world.caller, false, Some("?"), 1), Err(Error::Invalid(_))));
 }
@@ -116,7 +130,9 @@ async fn urls_route_while_they_exist() {
     assert!(world.functions.route_by_name("app").is_none());
     assert!(matches!(world.functions.url(&world.caller, &function), Err(Error::NotFound(_))));
     let made = world.functions.create_url(&world.caller, &function, UrlAuth::None, None).await.unwrap();
-    assert!(made.url.id.len() == 32 && made.url.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+    assert!(
+        made.url.id.len() == 32 && made.url.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    );
     let twice = world.functions.create_url(&world.caller, &function, UrlAuth::None, None).await;
     assert!(matches!(twice, Err(Error::AlreadyExists(_))));
     let cors = Cors { allow_origins: vec!["*".into()], ..Cors::default() };
@@ -135,7 +151,9 @@ async fn urls_route_while_they_exist() {
     assert_eq!(world.stage.started.borrow().last().unwrap().limits.memory_bytes, 256 << 20);
 
     world.functions.delete_url(&world.caller, &function).await.unwrap();
-    assert!(world.functions.route_by_id(&made.url.id).is_none() && world.functions.route_by_name("app").is_none());
+    assert!(
+        world.functions.route_by_id(&made.url.id).is_none() && world.functions.route_by_name("app").is_none()
+    );
     world.functions.create_url(&world.caller, &function, UrlAuth::None, None).await.unwrap();
     world.functions.delete(&world.caller, &function).await.unwrap();
     assert!(world.functions.route_by_name("app").is_none());

@@ -14,20 +14,20 @@ use sandbox::{Backend, Isolation};
 use crate::fake::{Fake, Stage};
 use crate::zips;
 
-pub const WAIT: Duration = Duration::from_secs(20);
+pub(crate) const WAIT: Duration = Duration::from_secs(20);
 
-pub struct World {
-    pub dir: Arc<tempfile::TempDir>,
-    pub functions: Functions,
-    pub stage: Arc<Stage>,
-    pub caller: Caller,
-    pub logs: observe::Logs,
-    pub metrics: Arc<observe::FunctionMetrics>,
-    pub blobs: store::Blobs,
+pub(crate) struct World {
+    pub(crate) dir: Arc<tempfile::TempDir>,
+    pub(crate) functions: Functions,
+    pub(crate) stage: Arc<Stage>,
+    pub(crate) caller: Caller,
+    pub(crate) logs: observe::Logs,
+    pub(crate) metrics: Arc<observe::FunctionMetrics>,
+    pub(crate) blobs: store::Blobs,
     bounds: Bounds,
 }
 
-pub fn bounds() -> Bounds {
+pub(crate) fn bounds() -> Bounds {
     Bounds {
         max_instances: 100,
         max_memory_bytes: 100 << 30,
@@ -40,11 +40,11 @@ pub fn bounds() -> Bounds {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(bounds()).await
     }
 
-    pub async fn with(bounds: Bounds) -> Self {
+    pub(crate) async fn with(bounds: Bounds) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         Self::open(dir, bounds, Arc::default()).await
     }
@@ -80,18 +80,18 @@ impl World {
     }
 
     /// As after kill -9: nothing is told to end, and the directory is opened again.
-    pub async fn crash(self) -> Self {
+    pub(crate) async fn crash(self) -> Self {
         let Self { dir, bounds, functions, .. } = self;
         drop(functions);
         Self::open(dir, bounds, Arc::default()).await
     }
 
-    pub fn code_dir(&self) -> PathBuf {
+    pub(crate) fn code_dir(&self) -> PathBuf {
         self.dir.path().join("code")
     }
 
     /// Folders of unpacked packages, and what is in staging.
-    pub fn folders(&self) -> (Vec<String>, Vec<String>) {
+    pub(crate) fn folders(&self) -> (Vec<String>, Vec<String>) {
         let names = |dir: PathBuf| -> Vec<String> {
             let entries = std::fs::read_dir(dir).unwrap();
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -102,15 +102,22 @@ impl World {
         (folders, names(self.code_dir().join(".staging")))
     }
 
-    pub fn named(&self, name: &str) -> FunctionRef {
+    /// Waits until no package is kept, packed or unpacked.
+    pub(crate) async fn nothing_kept(&self) {
+        until("the folders are gone", || self.folders().0.is_empty().then_some(())).await;
+        let gone = async { while !self.blobs.list().await.unwrap().is_empty() {} };
+        tokio::time::timeout(WAIT, gone).await.expect("the blobs are gone in time");
+    }
+
+    pub(crate) fn named(&self, name: &str) -> FunctionRef {
         FunctionRef { account: self.caller.account.clone(), name: name.into(), qualifier: None }
     }
 
-    pub fn version(&self, name: &str, qualifier: &str) -> FunctionRef {
+    pub(crate) fn version(&self, name: &str, qualifier: &str) -> FunctionRef {
         FunctionRef { qualifier: Some(qualifier.into()), ..self.named(name) }
     }
 
-    pub fn args(name: &str, handler: &str) -> CreateFunction {
+    pub(crate) fn args(name: &str, handler: &str) -> CreateFunction {
         CreateFunction {
             name: name.into(),
             description: String::new(),
@@ -127,12 +134,12 @@ impl World {
         }
     }
 
-    pub async fn create(&self, name: &str, handler: &str) -> FunctionView {
+    pub(crate) async fn create(&self, name: &str, handler: &str) -> FunctionView {
         self.create_with(Self::args(name, handler), &[]).await
     }
 
     /// Creates and waits until it can be called.
-    pub async fn create_with(&self, mut args: CreateFunction, tags: &[(&str, &str)]) -> FunctionView {
+    pub(crate) async fn create_with(&self, mut args: CreateFunction, tags: &[(&str, &str)]) -> FunctionView {
         args.tags.extend(tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let name = args.name.clone();
         let created = self.functions.create(&self.caller, args).await.unwrap();
@@ -142,18 +149,18 @@ impl World {
     }
 
     /// Waits until nothing is being prepared, and answers what there is then.
-    pub async fn settled(&self, function: &FunctionRef) -> FunctionView {
+    pub(crate) async fn settled(&self, function: &FunctionRef) -> FunctionView {
         until("settled", || {
             let view = self.functions.get(&self.caller, function).unwrap();
             let configuration = &view.configuration;
-            let waits =
-                configuration.state == State::Pending || configuration.update_status == UpdateStatus::InProgress;
+            let waits = configuration.state == State::Pending
+                || configuration.update_status == UpdateStatus::InProgress;
             (!waits).then_some(view)
         })
         .await
     }
 
-    pub fn call(&self, name: &str, event: &str) -> Invoke {
+    pub(crate) fn call(&self, name: &str, event: &str) -> Invoke {
         Invoke {
             id: RequestId::random(),
             function: self.named(name),
@@ -164,49 +171,55 @@ impl World {
         }
     }
 
-    pub async fn invoke(&self, name: &str, event: &str) -> Result<Outcome, Error> {
+    pub(crate) async fn invoke(&self, name: &str, event: &str) -> Result<Outcome, Error> {
         self.functions.invoke(&self.caller, self.call(name, event)).await
     }
 
     /// Invokes in a task.
-    pub fn spawn(&self, name: &str, event: &str) -> tokio::task::JoinHandle<Result<Outcome, Error>> {
+    pub(crate) fn spawn(&self, name: &str, event: &str) -> tokio::task::JoinHandle<Result<Outcome, Error>> {
         let (functions, caller, call) = (self.functions.clone(), self.caller.clone(), self.call(name, event));
         tokio::spawn(async move { functions.invoke(&caller, call).await })
     }
 
     /// Waits until so many calls have begun on instances.
-    pub async fn begun(&self, count: usize) -> Vec<String> {
+    pub(crate) async fn begun(&self, count: usize) -> Vec<String> {
         let mut begun = self.stage.begun.subscribe();
         let all = tokio::time::timeout(WAIT, begun.wait_for(|all| all.len() >= count)).await;
         all.expect("calls begin in time").unwrap().clone()
     }
 
     /// Waits until so many instances are up.
-    pub async fn live(&self, count: i64) {
+    pub(crate) async fn live(&self, count: i64) {
         let mut live = self.stage.live.subscribe();
-        tokio::time::timeout(WAIT, live.wait_for(|live| *live == count)).await.expect("instances in time").unwrap();
+        tokio::time::timeout(WAIT, live.wait_for(|live| *live == count))
+            .await
+            .expect("instances in time")
+            .unwrap();
     }
 
     /// Waits until so many starts were asked for.
-    pub async fn attempts(&self, count: u64) {
+    pub(crate) async fn attempts(&self, count: u64) {
         let mut attempts = self.stage.attempts.subscribe();
-        tokio::time::timeout(WAIT, attempts.wait_for(|all| *all >= count)).await.expect("starts in time").unwrap();
+        tokio::time::timeout(WAIT, attempts.wait_for(|all| *all >= count))
+            .await
+            .expect("starts in time")
+            .unwrap();
     }
 
     /// A metric's value, by a part of its line.
-    pub fn metric(&self, part: &str) -> Option<f64> {
+    pub(crate) fn metric(&self, part: &str) -> Option<f64> {
         let text = self.metrics.encode();
         let line = text.lines().find(|line| line.contains(part) && !line.starts_with('#'))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    pub fn started(&self) -> usize {
+    pub(crate) fn started(&self) -> usize {
         self.stage.started.borrow().len()
     }
 }
 
 /// Tries until there is something; gives other tasks their turn in between.
-pub async fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
             if let Some(value) = found() {
@@ -219,7 +232,7 @@ pub async fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The payload of a function error, with the request's id taken out.
-pub fn error_payload(outcome: &Outcome) -> serde_json::Value {
+pub(crate) fn error_payload(outcome: &Outcome) -> serde_json::Value {
     let error = outcome.result.as_ref().expect_err("the function failed");
     let mut value: serde_json::Value = serde_json::from_slice(&error.json).unwrap();
     if let Some(message) = value["errorMessage"].as_str() {
@@ -232,6 +245,6 @@ pub fn error_payload(outcome: &Outcome) -> serde_json::Value {
     value
 }
 
-pub fn tail(outcome: &Outcome) -> String {
+pub(crate) fn tail(outcome: &Outcome) -> String {
     String::from_utf8(outcome.log_tail.clone().unwrap().to_vec()).unwrap()
 }

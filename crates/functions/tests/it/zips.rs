@@ -2,21 +2,21 @@
 
 /// One entry of an archive.
 #[derive(Clone)]
-pub struct Entry {
-    pub name: Vec<u8>,
-    pub mode: u32,
-    pub data: Vec<u8>,
+pub(crate) struct Entry {
+    pub(crate) name: Vec<u8>,
+    pub(crate) mode: u32,
+    pub(crate) data: Vec<u8>,
     /// 0 stored, 8 deflated (`data` is then the deflated bytes).
-    pub method: u16,
+    pub(crate) method: u16,
     /// Uncompressed size in the headers.
-    pub declared: u32,
-    pub crc: u32,
+    pub(crate) declared: u32,
+    pub(crate) crc: u32,
     /// Where the directory says the local header is, if not where it is.
-    pub offset: Option<u32>,
+    pub(crate) offset: Option<u32>,
 }
 
 /// A plain file.
-pub fn file(name: &str, data: &[u8]) -> Entry {
+pub(crate) fn file(name: &str, data: &[u8]) -> Entry {
     Entry {
         name: name.into(),
         mode: 0o100_644,
@@ -29,17 +29,17 @@ pub fn file(name: &str, data: &[u8]) -> Entry {
 }
 
 /// An entry with another mode.
-pub fn with_mode(entry: Entry, mode: u32) -> Entry {
+pub(crate) fn with_mode(entry: Entry, mode: u32) -> Entry {
     Entry { mode, ..entry }
 }
 
 /// A symbolic link.
-pub fn link(name: &str, target: &str) -> Entry {
+pub(crate) fn link(name: &str, target: &str) -> Entry {
     with_mode(file(name, target.as_bytes()), 0o120_777)
 }
 
 /// The archive.
-pub fn zip(entries: &[Entry]) -> Vec<u8> {
+pub(crate) fn zip(entries: &[Entry]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut directory = Vec::new();
     for entry in entries {
@@ -78,11 +78,11 @@ pub fn zip(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// A package that is fine, different for each text.
-pub fn package(text: &str) -> bytes::Bytes {
+pub(crate) fn package(text: &str) -> bytes::Bytes {
     zip(&[file("index.py", text.as_bytes())]).into()
 }
 
-pub fn crc32(data: &[u8]) -> u32 {
+pub(crate) fn crc32(data: &[u8]) -> u32 {
     !data.iter().fold(!0_u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
     })

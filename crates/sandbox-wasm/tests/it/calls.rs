@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use sandbox::{Body, BoxError, Exit, Fault};
+use sandbox::{Body, BoxError, Egress, Exit, Fault};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::support::{Bench, HELLO, PATIENCE, PROBE, Started, piece, read, request};
@@ -149,6 +150,33 @@ async fn the_package_can_be_read_and_not_written() {
     bench.put("note.txt", b"noted").unwrap();
     assert_eq!(instance.text("GET", "/file", "").await.unwrap().1, "noted, not writable");
     assert!(!bench.package().join("made.txt").exists());
+}
+
+// Codes of wasi:http/types#error-code, by their place in it.
+const TLS_PROTOCOL_ERROR: &str = "error 12";
+const HTTP_REQUEST_DENIED: &str = "error 15";
+
+#[tokio::test]
+async fn requests_go_out_only_where_that_is_allowed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (bench, closed) = probe().await;
+    assert_eq!(closed.text("GET", &format!("/fetch/{address}"), "").await.unwrap().1, HTTP_REQUEST_DENIED);
+    assert!(bench.log.text().contains("outbound network is off"), "{}", bench.log.text());
+    assert!(listener.accept().now_or_never().is_none(), "nobody connected");
+
+    let open = bench.start_with(|spec| spec.egress = Egress::Host).await.unwrap();
+    let serving = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        let length = stream.read(&mut head).await.unwrap();
+        assert!(head[..length].starts_with(b"GET / HTTP/1.1\r\n"));
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    };
+    let path = format!("/fetch/{address}");
+    let (_, answer) = tokio::join!(serving, open.text("GET", &path, ""));
+    assert_eq!(answer.unwrap().1, "status 204");
+    assert_eq!(open.text("GET", &format!("/fetch-tls/{address}"), "").await.unwrap().1, TLS_PROTOCOL_ERROR);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,7 +19,8 @@ use super::output::Output;
 use super::port::WebServer;
 use super::route::Route;
 use crate::{
-    Artifact, Backend, Contract, Egress, Error, Instance, Isolation, Prepared, Runtime, Spec, Speaks, StartError,
+    Artifact, Backend, Contract, Egress, Error, Instance, Isolation, Prepared, Runtime, Speaks, Spec,
+    StartError,
 };
 
 /// Where an instance finds its Runtime API, inside its network namespace.
@@ -166,13 +167,7 @@ impl ProcessBackend {
         Ok(Ports { runtime_api: Some(port), endpoint: None, web: None, on_host: Some(listener) })
     }
 
-    fn job(
-        &self,
-        spec: &Spec,
-        argv: Vec<String>,
-        interpreter: Option<&Interpreter>,
-        ports: &Ports,
-    ) -> Job {
+    fn job(&self, spec: &Spec, argv: Vec<String>, interpreter: Option<&Interpreter>, ports: &Ports) -> Job {
         let on_host = spec.egress == Egress::Host;
         let endpoint_url = if on_host {
             Some(self.endpoint_url_on_host.clone())

@@ -67,7 +67,9 @@ fn program(artifact: &Artifact) -> Result<String, Error> {
     let mode = path_mode(&artifact.dir.join(&path))?;
     if mode & 0o111 == 0 {
         let name = path.display();
-        return Err(Error::Invalid(format!("{name} is not executable: set its mode before packing (chmod +x)")));
+        return Err(Error::Invalid(format!(
+            "{name} is not executable: set its mode before packing (chmod +x)"
+        )));
     }
     Ok(inside(&path))
 }
@@ -125,7 +127,12 @@ mod tests {
         })
     }
 
-    fn argv(runtime: &str, contract: Contract, handler: &str, files: &[(&str, u32)]) -> Result<String, String> {
+    fn argv(
+        runtime: &str,
+        contract: Contract,
+        handler: &str,
+        files: &[(&str, u32)],
+    ) -> Result<String, String> {
         let dir = tempfile::tempdir().unwrap();
         for (name, mode) in files {
             let path = dir.path().join(name);
@@ -178,7 +185,8 @@ mod tests {
 
     #[test]
     fn web_servers_that_cannot_start() {
-        let http = |handler, files: &[_]| argv("provided.al2023", Contract::Http, handler, files).unwrap_err();
+        let http =
+            |handler, files: &[_]| argv("provided.al2023", Contract::Http, handler, files).unwrap_err();
         assert_eq!(http("", &[]), "the package has no file bootstrap to start");
         assert!(http("web", &[("web", 0o644)]).contains("is not executable"));
         assert_eq!(http("bin", &[("bin/web", 0o755)]), "bin is not a regular file");

@@ -112,8 +112,9 @@ fn candidates(folders: &[PathBuf]) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(folder) else { continue };
         let named = entries.flatten().map(|entry| entry.path()).filter(|path| is_candidate(path));
         for path in named {
-            if seen.insert(std::fs::canonicalize(&path).map_or_else(|_| path.clone(), |real| shim_key(real, &path)))
-            {
+            if seen.insert(
+                std::fs::canonicalize(&path).map_or_else(|_| path.clone(), |real| shim_key(real, &path)),
+            ) {
                 candidates.push(path);
             }
         }
@@ -151,7 +152,11 @@ async fn ask(path: PathBuf, client: Option<&Path>) -> Option<Interpreter> {
     let text = String::from_utf8(answer.stdout).ok()?;
     let mut lines = text.lines();
     let (version, executable) = (lines.next()?, PathBuf::from(lines.next()?));
-    if python { python_from(version, executable, lines.next()?.into()) } else { node_from(version, executable) }
+    if python {
+        python_from(version, executable, lines.next()?.into())
+    } else {
+        node_from(version, executable)
+    }
 }
 
 fn python_from(version: &str, executable: PathBuf, prefix: PathBuf) -> Option<Interpreter> {

@@ -1,5 +1,7 @@
 //! What the host sees.
-use std::process::ExitCode;
 use crate::world::Case;
+use std::process::ExitCode;
 pub(crate) const CASES: &[Case] = &[];
-pub(crate) fn play(_rest: &[String]) -> ExitCode { ExitCode::FAILURE }
+pub(crate) fn play(_rest: &[String]) -> ExitCode {
+    ExitCode::FAILURE
+}

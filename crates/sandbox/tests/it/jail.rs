@@ -15,7 +15,11 @@ async fn exits_with_its_status(world: World) {
 async fn bench(world: World) {
     let mut job = world.script("");
     job.argv = vec!["/bin/true".to_owned()];
-    let job = || { let mut j = job.clone(); j.instance = base::InstanceId::random(); j };
+    let job = || {
+        let mut j = job.clone();
+        j.instance = base::InstanceId::random();
+        j
+    };
     let mut spawn = Vec::new();
     let mut whole = Vec::new();
     for _ in 0..200 {
@@ -25,12 +29,22 @@ async fn bench(world: World) {
         jail.exited().await;
         whole.push(t.elapsed());
     }
-    spawn.sort(); whole.sort();
-    eprintln!("seq spawn p50 {:?} p99 {:?}; to gone p50 {:?} p99 {:?}", spawn[100], spawn[198], whole[100], whole[198]);
+    spawn.sort();
+    whole.sort();
+    eprintln!(
+        "seq spawn p50 {:?} p99 {:?}; to gone p50 {:?} p99 {:?}",
+        spawn[100], spawn[198], whole[100], whole[198]
+    );
     let t = std::time::Instant::now();
     let mut lat = Vec::new();
     for _ in 0..25 {
-        let all = (0..8).map(|_| async { let t = std::time::Instant::now(); let j = world.spawn(job()).await.unwrap(); let e = t.elapsed(); j.exited().await; e });
+        let all = (0..8).map(|_| async {
+            let t = std::time::Instant::now();
+            let j = world.spawn(job()).await.unwrap();
+            let e = t.elapsed();
+            j.exited().await;
+            e
+        });
         lat.extend(futures_util::future::join_all(all).await);
     }
     lat.sort();

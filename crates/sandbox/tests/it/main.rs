@@ -54,14 +54,16 @@ fn main() -> ExitCode {
         println!("not root: the cases that need root were left out");
     }
     let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n");
+    println!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n"
+    );
     ExitCode::from(u8::from(failed > 0))
 }
 
 fn names(filter: &str) -> Vec<String> {
-    let all = modules().into_iter().flat_map(|(module, cases)| {
-        cases.iter().map(move |case| format!("{module}::{}", case.name))
-    });
+    let all = modules()
+        .into_iter()
+        .flat_map(|(module, cases)| cases.iter().map(move |case| format!("{module}::{}", case.name)));
     all.filter(|name| name.contains(filter)).collect()
 }
 
@@ -84,7 +86,8 @@ fn run(filter: &str) -> (usize, usize) {
                 continue;
             }
             let case = AssertUnwindSafe((case.run)(world.clone())).catch_unwind();
-            let ok = matches!(runtime.block_on(async { tokio::time::timeout(PATIENCE, case).await }), Ok(Ok(())));
+            let ok =
+                matches!(runtime.block_on(async { tokio::time::timeout(PATIENCE, case).await }), Ok(Ok(())));
             println!("test {prefix}{name} ... {}", if ok { "ok" } else { "FAILED" });
             *(if ok { &mut passed } else { &mut failed }) += 1;
         }

@@ -138,7 +138,8 @@ async fn a_panic_is_that_closures_error() {
     assert_eq!(names(&store).await, ["kept"]);
 }
 
-/// The first closure holds the writer until the others wait behind it, so that they share a batch.
+/// The first closure holds the writer until the others wait behind it, so that they share a batch: its own if
+/// that is not over yet, else the next.
 #[tokio::test]
 async fn a_broken_deferred_constraint_fails_its_own_closure() {
     let (_dir, store) = fresh();
@@ -152,7 +153,7 @@ async fn a_broken_deferred_constraint_fails_its_own_closure() {
         store.write(|tx| insert(tx, "first", 1)),
         part("nothing"),
         store.write(|tx| insert(tx, "last", 1)),
-        async { release.send(()).unwrap() },
+        async move { release.send(()).unwrap() },
     );
     hold.unwrap();
     first.unwrap();
@@ -164,7 +165,7 @@ async fn a_broken_deferred_constraint_fails_its_own_closure() {
     assert_eq!(names(&store).await, ["first", "last"]);
 }
 
-/// Keeps the writer busy until something is sent, for longer than a batch gathers.
+/// Keeps the writer busy until something is sent; what came meanwhile is in the same batch or the next.
 async fn hold_writer(store: &Store, held: mpsc::Receiver<()>) -> Result<(), Error> {
     store
         .write(move |_| {

@@ -3,6 +3,20 @@
 
 #include "wasi_http.h"
 
+WASI_IMPORT("http/types", "[constructor]outgoing-request") handle_t outgoing_request_new(handle_t headers);
+WASI_IMPORT("http/types", "[method]outgoing-request.set-scheme")
+int32_t outgoing_request_set_scheme(handle_t request, int32_t some, int32_t scheme, int32_t, int32_t);
+WASI_IMPORT("http/types", "[method]outgoing-request.set-authority")
+int32_t outgoing_request_set_authority(handle_t request, int32_t some, const char *start, size_t length);
+WASI_IMPORT("http/outgoing-handler", "handle")
+void outgoing_handler_handle(handle_t request, int32_t some, handle_t options, answer_t *answer);
+WASI_IMPORT("http/types", "[method]future-incoming-response.subscribe")
+handle_t future_incoming_response_subscribe(handle_t future);
+WASI_IMPORT("http/types", "[method]future-incoming-response.get")
+void future_incoming_response_get(handle_t future, answer_t *answer);
+WASI_IMPORT("http/types", "[method]incoming-response.status") int32_t incoming_response_status(handle_t response);
+WASI_IMPORT("io/poll", "[method]pollable.block") void pollable_block(handle_t pollable);
+
 static volatile uint32_t sink;
 
 static void spin(void) {
@@ -55,6 +69,27 @@ static void ok(handle_t outparam, const char *text) {
     finish(&writer);
 }
 
+// Sends GET / to the authority after the slash: `scheme` is 0 for http, 1 for https.
+static void fetch(const char *authority, int scheme, handle_t outparam) {
+    answer_t answer;
+    char text[32];
+    handle_t request = outgoing_request_new(fields_new());
+    outgoing_request_set_scheme(request, 1, scheme, 0, 0);
+    outgoing_request_set_authority(request, 1, authority, strlen(authority));
+    outgoing_handler_handle(request, 0, 0, &answer);
+    handle_t future = answer.handle;
+    pollable_block(future_incoming_response_subscribe(future));
+    // option<result<result<incoming-response, error-code>>>: tags at 0, 8 and 16, what they lead to at 24.
+    future_incoming_response_get(future, &answer);
+    const uint8_t *bytes = (const uint8_t *)&answer;
+    if (bytes[16]) {
+        snprintf(text, sizeof text, "error %d", bytes[24]);
+    } else {
+        snprintf(text, sizeof text, "status %d", incoming_response_status(*(const handle_t *)(bytes + 24)));
+    }
+    ok(outparam, text);
+}
+
 WASI_EXPORT("wasi:http/incoming-handler@0.2.12#handle")
 void handle(handle_t request, handle_t outparam) {
     static int calls;
@@ -88,6 +123,10 @@ void handle(handle_t request, handle_t outparam) {
             if (more == NULL) __builtin_trap();
             memset(more, 1, 1 << 20);
         }
+    } else if (is(path, "/fetch/")) {
+        fetch(path + strlen("/fetch/"), 0, outparam);
+    } else if (is(path, "/fetch-tls/")) {
+        fetch(path + strlen("/fetch-tls/"), 1, outparam);
     } else if (is(path, "/print")) {
         printf("a line on stdout\nand no end of line");
         fflush(stdout);

@@ -48,7 +48,11 @@ async fn modules_of_both_kinds() {
         ("index.handler", vec![("index.cjs", cjs), y, module], "\"cjs\""),
         ("src/main.api.get", vec![("src/main.js", "exports.api = { get: async () => 'deep' }")], "\"deep\""),
         ("lib.handler", vec![("lib/index.js", "exports.handler = async () => 'folder'")], "\"folder\""),
-        ("index.handler", vec![("index.mjs", "export default { handler: async () => 'default' }")], "\"default\""),
+        (
+            "index.handler",
+            vec![("index.mjs", "export default { handler: async () => 'default' }")],
+            "\"default\"",
+        ),
     ] {
         let program = ready_as(handler, &files).await;
         assert_eq!(program.result("1").await, answer, "{handler} {files:?}");
@@ -104,7 +108,11 @@ async fn a_callback_waits_for_the_event_loop_unless_told_not_to() {
 
 #[tokio::test]
 async fn a_handler_that_never_answers_answers_null() {
-    for source in ["exports.handler = () => {}", "exports.handler = () => new Promise(() => {})", "exports.handler = async () => {}"] {
+    for source in [
+        "exports.handler = () => {}",
+        "exports.handler = () => new Promise(() => {})",
+        "exports.handler = async () => {}",
+    ] {
         let program = ready(source).await;
         assert_eq!(program.result("1").await, "null", "{source}");
         assert_eq!(program.result("1").await, "null", "{source}");
@@ -119,15 +127,22 @@ async fn errors_are_reported_and_the_next_call_works() {
         "(e, c, callback) => callback(new TypeError('bad'))",
         "(e, c) => c.fail(new TypeError('bad'))",
     ] {
-        let program =
-            ready(&format!("const fail = {fail}; exports.handler = (e, c, cb) => e ? fail(e, c, cb) : cb(null, 'fine')")).await;
+        let program = ready(&format!(
+            "const fail = {fail}; exports.handler = (e, c, cb) => e ? fail(e, c, cb) : cb(null, 'fine')"
+        ))
+        .await;
         let (kind, report) = program.error("1").await;
         assert_eq!(kind.as_deref(), Some("TypeError"), "{fail}");
         assert_eq!((&report["errorType"], &report["errorMessage"]), (&json!("TypeError"), &json!("bad")));
         assert_eq!(report["trace"][0], "TypeError: bad");
         assert!(report["trace"][1].as_str().unwrap().contains("index.js"), "{report}");
         let log = program.log.text();
-        assert!(log.contains("\tERROR\tInvoke Error \t{\"errorType\":\"TypeError\",\"errorMessage\":\"bad\",\"stack\":["), "{log}");
+        assert!(
+            log.contains(
+                "\tERROR\tInvoke Error \t{\"errorType\":\"TypeError\",\"errorMessage\":\"bad\",\"stack\":["
+            ),
+            "{log}"
+        );
         assert_eq!(program.result("0").await, "\"fine\"");
     }
     let program = ready("exports.handler = async () => { throw 'words' }").await;
@@ -141,7 +156,12 @@ async fn errors_are_reported_and_the_next_call_works() {
 #[tokio::test]
 async fn what_nothing_caught_is_reported_and_ends_the_process() {
     for (source, kind, message, code) in [
-        ("exports.handler = (e, c, cb) => { setTimeout(() => { throw new RangeError('late') }, 1) }", "RangeError", "late", 129),
+        (
+            "exports.handler = (e, c, cb) => { setTimeout(() => { throw new RangeError('late') }, 1) }",
+            "RangeError",
+            "late",
+            129,
+        ),
         (
             "exports.handler = (e, c, cb) => { Promise.reject(new RangeError('lost')); setTimeout(cb, 1000) }",
             "Runtime.UnhandledPromiseRejection",
@@ -176,14 +196,44 @@ async fn console_lines_are_lambdas() {
 async fn initialisation_errors_have_lambdas_names() {
     for (handler, source, kind, message) in [
         ("index", "", "Runtime.MalformedHandlerName", "Bad handler"),
-        ("../index.handler", "", "Runtime.MalformedHandlerName", "'../index.handler' is not a valid handler name."),
-        ("none.handler", "", "Runtime.ImportModuleError", "Error: Cannot find module 'none'\nRequire stack:\n- "),
-        ("index.handler", "require('nonesuch')", "Runtime.ImportModuleError", "Error: Cannot find module 'nonesuch'\nRequire stack:\n- "),
-        ("index.handler", "exports.x = 1", "Runtime.HandlerNotFound", "index.handler is undefined or not exported"),
-        ("index.handler", "exports.handler = 1", "Runtime.HandlerNotFound", "index.handler is not a function"),
+        (
+            "../index.handler",
+            "",
+            "Runtime.MalformedHandlerName",
+            "'../index.handler' is not a valid handler name.",
+        ),
+        (
+            "none.handler",
+            "",
+            "Runtime.ImportModuleError",
+            "Error: Cannot find module 'none'\nRequire stack:\n- ",
+        ),
+        (
+            "index.handler",
+            "require('nonesuch')",
+            "Runtime.ImportModuleError",
+            "Error: Cannot find module 'nonesuch'\nRequire stack:\n- ",
+        ),
+        (
+            "index.handler",
+            "exports.x = 1",
+            "Runtime.HandlerNotFound",
+            "index.handler is undefined or not exported",
+        ),
+        (
+            "index.handler",
+            "exports.handler = 1",
+            "Runtime.HandlerNotFound",
+            "index.handler is not a function",
+        ),
         ("index.handler", "const const", "Runtime.UserCodeSyntaxError", "SyntaxError: "),
         ("index.handler", "throw new URIError('u')", "URIError", "u"),
-        ("index.handler", "Promise.reject(new Error('r')); exports.handler = async () => 1", "Runtime.UnhandledPromiseRejection", "Error: r"),
+        (
+            "index.handler",
+            "Promise.reject(new Error('r')); exports.handler = async () => 1",
+            "Runtime.UnhandledPromiseRejection",
+            "Error: r",
+        ),
     ] {
         let mut program = Program::node(handler, &[("index.js", source)]).await;
         if kind == "Runtime.UnhandledPromiseRejection" {
@@ -202,7 +252,8 @@ async fn initialisation_errors_have_lambdas_names() {
 
 #[tokio::test]
 async fn large_events_and_answers_arrive_whole() {
-    let program = ready("exports.handler = async (e) => e.length > 1e6 ? e.length : 'ä'.repeat(e.length)").await;
+    let program =
+        ready("exports.handler = async (e) => e.length > 1e6 ? e.length : 'ä'.repeat(e.length)").await;
     assert_eq!(program.result(&json!("y".repeat(5_000_000)).to_string()).await, "5000000");
     assert_eq!(program.result(&json!("y".repeat(40_000)).to_string()).await.len(), 80_002);
 }

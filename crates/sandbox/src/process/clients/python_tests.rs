@@ -47,7 +47,8 @@ def handler(event, context):
     .await;
     let id = RequestId::random();
     let mut event = event_of("{}");
-    event.client_context = Some(r#"{"client":{"app_title":"ä"},"custom":{"a":1},"env":{"b":"c"}}"#.to_owned());
+    event.client_context =
+        Some(r#"{"client":{"app_title":"ä"},"custom":{"a":1},"env":{"b":"c"}}"#.to_owned());
     event.cognito_identity = Some(r#"{"cognitoIdentityId":"i","cognitoIdentityPoolId":"p"}"#.to_owned());
     let Ok(Output::Event(answer)) = program.call_with(id, event.clone()).await else { panic!() };
     assert_eq!(
@@ -75,7 +76,10 @@ async fn an_exception_is_reported_and_the_next_call_works() {
     assert_eq!(stack.len(), 1, "only the user's frames: {stack:?}");
     assert!(stack[0].as_str().unwrap().contains("app.py\", line 3, in handler\n    raise ValueError("));
     let log = program.log.text();
-    assert!(log.starts_with("[ERROR] ValueError: no way\rTraceback (most recent call last):\r  File "), "{log}");
+    assert!(
+        log.starts_with("[ERROR] ValueError: no way\rTraceback (most recent call last):\r  File "),
+        "{log}"
+    );
     assert_eq!(log.matches('\n').count(), 1, "one line: {log}");
     assert_eq!(program.result("\"\"").await, "\"fine\"");
 }
@@ -107,12 +111,32 @@ async fn logging_is_lambdas() {
 #[tokio::test]
 async fn initialisation_errors_have_lambdas_names() {
     for (handler, source, kind, message) in [
-        ("app", "", "Runtime.MalformedHandlerName", "Bad handler 'app': not enough values to unpack (expected 2, got 1)"),
-        ("none.handler", "", "Runtime.ImportModuleError", "Unable to import module 'none': No module named 'none'"),
-        ("app.handler", "import nonesuch", "Runtime.ImportModuleError", "Unable to import module 'app': No module named 'nonesuch'"),
+        (
+            "app",
+            "",
+            "Runtime.MalformedHandlerName",
+            "Bad handler 'app': not enough values to unpack (expected 2, got 1)",
+        ),
+        (
+            "none.handler",
+            "",
+            "Runtime.ImportModuleError",
+            "Unable to import module 'none': No module named 'none'",
+        ),
+        (
+            "app.handler",
+            "import nonesuch",
+            "Runtime.ImportModuleError",
+            "Unable to import module 'app': No module named 'nonesuch'",
+        ),
         ("app.handler", "x = 1", "Runtime.HandlerNotFound", "Handler 'handler' missing on module 'app'"),
         ("app.handler", "def handler(", "Runtime.UserCodeSyntaxError", "Syntax error in module 'app': "),
-        ("sys.exit", "", "Runtime.BuiltInModuleConflict", "Cannot use built-in module sys as a handler module"),
+        (
+            "sys.exit",
+            "",
+            "Runtime.BuiltInModuleConflict",
+            "Cannot use built-in module sys as a handler module",
+        ),
         ("app.handler", "raise KeyError('k')", "KeyError", "'k'"),
     ] {
         let mut program = Program::python(handler, &[("app.py", source)]).await;
@@ -127,7 +151,11 @@ async fn initialisation_errors_have_lambdas_names() {
 
 #[tokio::test]
 async fn handlers_in_packages_and_folders() {
-    let files = [("a/__init__.py", ""), ("a/b.py", "def go(e, c):\n    return __name__\n"), ("d/e.py", "def go(e, c):\n    return __name__\n")];
+    let files = [
+        ("a/__init__.py", ""),
+        ("a/b.py", "def go(e, c):\n    return __name__\n"),
+        ("d/e.py", "def go(e, c):\n    return __name__\n"),
+    ];
     for (handler, name) in [("a.b.go", "\"a.b\""), ("a/b.go", "\"a.b\""), ("d/e.go", "\"d.e\"")] {
         let mut program = Program::python(handler, &files).await;
         program.started().await.unwrap();
@@ -172,7 +200,10 @@ async fn large_events_arrive_whole() {
 
 #[tokio::test]
 async fn an_exit_in_the_handler_ends_the_process() {
-    for (source, code) in [("import sys\ndef handler(e, c):\n    sys.exit(3)\n", 3), ("import os\ndef handler(e, c):\n    os._exit(4)\n", 4)] {
+    for (source, code) in [
+        ("import sys\ndef handler(e, c):\n    sys.exit(3)\n", 3),
+        ("import os\ndef handler(e, c):\n    os._exit(4)\n", 4),
+    ] {
         let program = ready(source).await;
         let api = program.api.clone();
         let call = tokio::spawn(async move { api.invoke(RequestId::random(), 0, event_of("1")).await });

@@ -181,10 +181,7 @@ impl Inner {
 }
 
 /// The next message of a jail.
-pub(super) async fn received(
-    channel: &AsyncFd<OwnedFd>,
-    flags: RecvFlags,
-) -> io::Result<Received<FromJail>> {
+pub(super) async fn received(channel: &AsyncFd<OwnedFd>, flags: RecvFlags) -> io::Result<Received<FromJail>> {
     channel.async_io(Interest::READABLE, |fd| wire::receive(fd, wire::REPLY_LIMIT, flags)).await
 }
 

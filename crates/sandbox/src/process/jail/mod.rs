@@ -103,7 +103,8 @@ impl Launcher {
     pub fn start(data_dir: &Path, missing: MissingLimits) -> Result<Self, Error> {
         let (process, ready) = launcher::start(data_dir)?;
         let mut report = ready.report;
-        let mut refusal = ready.failure.map(|failure| format!("processes cannot be isolated here: {failure}"));
+        let mut refusal =
+            ready.failure.map(|failure| format!("processes cannot be isolated here: {failure}"));
         if refusal.is_none() {
             refusal = probe::run(&process, &mut report);
         }

@@ -8,8 +8,8 @@ use base::InstanceId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::host::{HostReport, Status};
 use super::Job;
+use super::host::{HostReport, Status};
 use super::launcher::Process;
 use super::start::Plan;
 use super::wire::{self, Cause, FromJail, Received};
@@ -39,7 +39,8 @@ fn attempt(process: &Process) -> Result<(), String> {
     let (request, descriptors) = plan.request();
     process.send(request, &descriptors).map_err(|error| error.to_string())?;
     let (job, descriptors) = plan.job();
-    wire::send_bytes(&plan.channel, job, &descriptors, SendFlags::DONTWAIT).map_err(|error| error.to_string())?;
+    wire::send_bytes(&plan.channel, job, &descriptors, SendFlags::DONTWAIT)
+        .map_err(|error| error.to_string())?;
     let Plan { channel, init, .. } = plan;
     // Or its end would never be seen.
     drop(init);

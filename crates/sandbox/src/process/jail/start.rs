@@ -14,9 +14,9 @@ use rustix::process::Signal;
 use tokio::io::unix::AsyncFd;
 
 use super::connection::{Connection, Peak, received, send_when_ready};
-use super::{Jail, Job, Shared};
 use super::sys;
 use super::wire::{self, Cause, Ending, Failure, FromJail, Program, Received, Request, ToJail, ToLauncher};
+use super::{Jail, Job, Shared};
 use crate::{Egress, Error, Exit, StartError};
 
 /// Mounts of one job.
@@ -51,7 +51,8 @@ impl Plan {
         let (request, job) = (encode(&request, wire::REQUEST_LIMIT)?, encode(&program, wire::JOB_LIMIT)?);
         let making = |error: rustix::io::Errno| Error::host("making a jail's descriptors")(error.into());
         let (channel, init) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(making)?;
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(making)?;
         rustix::io::ioctl_fionbio(&channel, true).map_err(making)?;
         let (output, output_end) = pipe_with(PipeFlags::CLOEXEC).map_err(making)?;
         rustix::io::ioctl_fionbio(&output, true).map_err(making)?;
@@ -146,7 +147,8 @@ async fn come_up(channel: &AsyncFd<OwnedFd>) -> Result<Up, StartError> {
     let mut up = Up { guard: KillGuard(None), peak_file: None, listeners: Vec::new() };
     let mut ending = None;
     loop {
-        let message = received(channel, RecvFlags::DONTWAIT).await.map_err(Error::host("hearing from a jail"))?;
+        let message =
+            received(channel, RecvFlags::DONTWAIT).await.map_err(Error::host("hearing from a jail"))?;
         match message {
             Received::Message(FromJail::Placed, descriptors) => {
                 let mut descriptors = descriptors.into_iter();
@@ -206,7 +208,8 @@ fn encode<T: serde::Serialize>(message: &T, limit: usize) -> Result<Vec<u8>, Err
 fn check(job: &Job) -> Result<(), Error> {
     let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
     let plain = |path: &Path| {
-        path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+        path.is_absolute()
+            && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
     };
     match job.argv.first() {
         Some(program) if Path::new(program).is_absolute() => {}

@@ -104,7 +104,10 @@ pub(super) fn clone3(
 
 /// Moves the process into new namespaces.
 pub(super) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
-    assert!(!namespaces.contains(UnshareFlags::FILES), "unsharing descriptors can pull them from under owners");
+    assert!(
+        !namespaces.contains(UnshareFlags::FILES),
+        "unsharing descriptors can pull them from under owners"
+    );
     // SAFETY: only the descriptor table's flag breaks what owners of descriptors rely on.
     unsafe { rustix::thread::unshare_unsafe(namespaces) }.map_err(Into::into)
 }

@@ -70,7 +70,9 @@ impl Client {
 
     async fn send(&mut self, method: &str, path: &str, body: &str) {
         let length = body.len();
-        let head = format!("{method} /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n");
+        let head = format!(
+            "{method} /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n"
+        );
         self.write(&format!("{head}Lambda-Runtime-Function-Error-Type: My.Kind\r\n\r\n{body}")).await;
     }
 
@@ -80,9 +82,10 @@ impl Client {
             loop {
                 let text = String::from_utf8_lossy(&self.read).into_owned();
                 if let Some((head, rest)) = text.split_once("\r\n\r\n") {
-                    let length = head.to_lowercase().split_once("content-length: ").map_or(0, |(_, rest)| {
-                        rest.split("\r\n").next().unwrap().parse().unwrap()
-                    });
+                    let length = head
+                        .to_lowercase()
+                        .split_once("content-length: ")
+                        .map_or(0, |(_, rest)| rest.split("\r\n").next().unwrap().parse().unwrap());
                     if rest.len() >= length {
                         self.read.drain(..head.len() + 4 + length);
                         return (head[9..12].parse().unwrap(), rest[..length].to_owned());
@@ -137,7 +140,8 @@ async fn an_event_that_comes_before_next_waits() {
     outcome.await.unwrap().unwrap();
     let second = RequestId::random();
     let mut call = Box::pin(served.api.invoke(second, 99, event_of("2")));
-    let pending = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx).is_pending())).await;
+    let pending =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx).is_pending())).await;
     assert!(pending);
     assert_eq!(client.call("GET", "invocation/next", "").await, (200, "2".to_owned()));
     let path = format!("invocation/{second}/response");
@@ -246,7 +250,9 @@ async fn an_answer_that_breaks_off_can_be_sent_again() {
     let mut served = serve(1000).await;
     let (mut client, id, outcome) = served.running().await;
     let path = format!("invocation/{id}/response");
-    client.write(&format!("POST /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12")).await;
+    client
+        .write(&format!("POST /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12"))
+        .await;
     drop(client);
     let again = async {
         loop {

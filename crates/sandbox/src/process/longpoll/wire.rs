@@ -13,11 +13,9 @@ use crate::Event;
 pub(super) type Reply = Response<Full<Bytes>>;
 
 /// Names an answer's own error, on `error` and `init/error` and in the trailers of a streamed response.
-pub(super) const ERROR_TYPE: HeaderName =
-    HeaderName::from_static("lambda-runtime-function-error-type");
+pub(super) const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-error-type");
 /// Trailer of a streamed response that failed: base64 of the error's JSON.
-pub(super) const ERROR_BODY: HeaderName =
-    HeaderName::from_static("lambda-runtime-function-error-body");
+pub(super) const ERROR_BODY: HeaderName = HeaderName::from_static("lambda-runtime-function-error-body");
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
 const DEADLINE: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");

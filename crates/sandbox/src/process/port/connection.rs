@@ -50,7 +50,11 @@ impl Connection {
     pub(super) async fn open(stream: TcpStream) -> io::Result<Box<Self>> {
         let handshake = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream));
         let (sender, driver) = handshake.await.map_err(io::Error::other)?;
-        Ok(Box::new(Self { sender, driver: Some(Box::pin(driver.with_upgrades())), idle_since: Instant::now() }))
+        Ok(Box::new(Self {
+            sender,
+            driver: Some(Box::pin(driver.with_upgrades())),
+            idle_since: Instant::now(),
+        }))
     }
 
     /// Whether another request can be sent.

@@ -18,7 +18,8 @@ pub(super) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Makes a request fit to be sent: hop-by-hop headers out, origin form, HTTP/1.1, `Host` as received.
-pub(super) fn outgoing<B>(request: &mut Request<B>) {
+/// Says whether it asks for another protocol.
+pub(super) fn outgoing<B>(request: &mut Request<B>) -> bool {
     let upgrade = upgrade_of(request.headers());
     let trailers = tokens(request.headers(), &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
     strip(request.headers_mut());
@@ -26,6 +27,7 @@ pub(super) fn outgoing<B>(request: &mut Request<B>) {
     headers.remove(PROXY_AUTHORIZATION);
     // Whoever accepted the request has answered this when it reads the body.
     headers.remove(EXPECT);
+    let upgrades = upgrade.is_some();
     if let Some(protocol) = upgrade {
         headers.insert(UPGRADE, protocol);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -35,6 +37,7 @@ pub(super) fn outgoing<B>(request: &mut Request<B>) {
     }
     *request.version_mut() = Version::HTTP_11;
     origin_form(request);
+    upgrades
 }
 
 /// Makes a response fit to be passed on. `switched`: it is a 101, whose `Upgrade` means the client.

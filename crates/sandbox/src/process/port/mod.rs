@@ -31,6 +31,14 @@ pub(crate) struct WebServer {
     pool: Arc<Pool>,
 }
 
+/// What an attempt came to.
+enum Attempt {
+    /// The head of a response.
+    Answered(Response<Body>),
+    /// Nothing was sent: the request is as it was.
+    Unsent(Request<Body>),
+}
+
 /// Why a request has no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -43,6 +51,9 @@ pub(crate) enum Error {
     /// The connection ended before there was an answer.
     #[error("the web server closed the connection before it answered")]
     Closed(#[source] hyper::Error),
+    /// It switched to another protocol, which the request did not ask for.
+    #[error("the web server switched protocols unasked")]
+    Unasked,
     /// The request's own body broke.
     #[error("the request's body broke off: {0}")]
     Request(#[source] hyper::Error),
@@ -70,22 +81,17 @@ impl WebServer {
 
     /// Passes a request on and returns when the head of its response is here.
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
-        headers::outgoing(&mut request);
+        let upgrade = headers::outgoing(&mut request);
         while let Some(connection) = self.pool.take() {
-            match self.exchange(connection, request).await {
-                Err(Failed::Unsent(back)) => request = back,
-                Err(Failed::Broken(error)) => return Err(sorted(error)),
-                Ok(response) => return Ok(response),
+            match self.attempt(connection, request, upgrade).await? {
+                Attempt::Answered(response) => return Ok(response),
+                Attempt::Unsent(back) => request = back,
             }
         }
         let connection = self.open().await.map_err(Error::Connect)?;
-        match self.exchange(connection, request).await {
-            Ok(response) => Ok(response),
-            Err(Failed::Broken(error)) => Err(sorted(error)),
-            Err(Failed::Unsent(_)) => {
-                let why = "it closed a new connection at once";
-                Err(Error::Connect(io::Error::new(io::ErrorKind::ConnectionReset, why)))
-            }
+        match self.attempt(connection, request, upgrade).await? {
+            Attempt::Answered(response) => Ok(response),
+            Attempt::Unsent(_) => Err(Error::Connect(io::ErrorKind::ConnectionReset.into())),
         }
     }
 
@@ -93,13 +99,21 @@ impl WebServer {
         Connection::open(self.route.connect().await?).await
     }
 
-    async fn exchange(
+    async fn attempt(
         &self,
         mut connection: Box<Connection>,
         request: Request<Body>,
-    ) -> Result<Response<Body>, Failed> {
-        let (mut head, incoming) = connection.exchange(request).await?.into_parts();
+        upgrade: bool,
+    ) -> Result<Attempt, Error> {
+        let (mut head, incoming) = match connection.exchange(request).await {
+            Ok(response) => response.into_parts(),
+            Err(Failed::Unsent(request)) => return Ok(Attempt::Unsent(request)),
+            Err(Failed::Broken(error)) => return Err(sorted(error)),
+        };
         let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        if switched && !upgrade {
+            return Err(Error::Unasked);
+        }
         headers::incoming(&mut head.headers, switched);
         let body = if switched {
             connection.switch();
@@ -107,7 +121,7 @@ impl WebServer {
         } else {
             connection::body(incoming, connection, &self.pool).await
         };
-        Ok(Response::from_parts(head, body))
+        Ok(Attempt::Answered(Response::from_parts(head, body)))
     }
 }
 

@@ -128,7 +128,9 @@ fn kill_and_remove(dir: &Path) -> io::Result<()> {
     let give_up = Instant::now() + Duration::from_secs(5);
     loop {
         let pids = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        for pid in pids.lines().filter_map(|line| line.parse().ok()).filter_map(rustix::process::Pid::from_raw) {
+        for pid in
+            pids.lines().filter_map(|line| line.parse().ok()).filter_map(rustix::process::Pid::from_raw)
+        {
             // Gone already is as good.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
@@ -210,7 +212,8 @@ fn move_into(leaf: &Path, ours: &[u32]) {
 }
 
 fn lists(file: &Path, controller: &str) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|text| text.split_ascii_whitespace().any(|word| word == controller))
+    std::fs::read_to_string(file)
+        .is_ok_and(|text| text.split_ascii_whitespace().any(|word| word == controller))
 }
 
 /// Whether this process may write the file. Asked of the effective user, which `access(2)` does not.

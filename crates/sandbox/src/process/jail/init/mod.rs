@@ -94,7 +94,8 @@ fn enter(orders: OwnedFd, joins: Vec<OwnedFd>) -> Result<OwnedFd, Failure> {
 
 /// Becomes the user and waits for the rest of the orders. `None`: the launcher gave this jail up.
 fn prepare(orders: &OwnedFd) -> Result<Option<Orders>, Failure> {
-    let receive = || wire::receive(orders, wire::REQUEST_LIMIT, RecvFlags::empty()).doing("waiting for orders");
+    let receive =
+        || wire::receive(orders, wire::REQUEST_LIMIT, RecvFlags::empty()).doing("waiting for orders");
     let Received::Message(ToInit::Mapped, _) = receive()? else { return Ok(None) };
     // From a user that has no number here to one that is not root here: capabilities stay.
     let (user, group) = (rustix::process::Uid::from_raw(USER), rustix::process::Gid::from_raw(USER));
@@ -107,7 +108,8 @@ fn prepare(orders: &OwnedFd) -> Result<Option<Orders>, Failure> {
     let Some(channel) = descriptors.next() else { return Ok(None) };
     let mounts = descriptors.zip(targets).collect();
     // Changing the user cleared it. Should the launcher have died before this, the channel is closed soon.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing("tying life to the launcher")?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .doing("tying life to the launcher")?;
     Ok(Some(Orders { channel, mounts, watch_memory }))
 }
 
@@ -129,7 +131,7 @@ fn launch(
     let mut descriptors = descriptors.into_iter();
     let output = descriptors.next().ok_or_else(|| host("the job came without its output"))?;
     let peak = descriptors.next();
-    let root = mounts::enter_root(&orders.mounts, program.tmp_bytes)?;
+    mounts::set_up(&orders.mounts, program.tmp_bytes)?;
     if program.own_network {
         let listeners = network::set_up(&program.listen)?;
         let borrowed: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
@@ -137,7 +139,6 @@ fn launch(
             .doing("handing the listeners out")?;
     }
     rustix::system::sethostname(HOSTNAME.as_bytes()).doing("setting the host name")?;
-    root.leave_host()?;
     let victim = oom_victim()?;
     lock(program, orders.watch_memory, filters)?;
     let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
@@ -161,7 +162,8 @@ struct OomVictim(File);
 fn oom_victim() -> Result<OomVictim, Failure> {
     // Changing the user has closed this process to its own /proc files.
     rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).doing("opening pid 1's own files")?;
-    let mut file = File::options().write(true).open("/proc/self/oom_score_adj").doing("opening oom_score_adj")?;
+    let mut file =
+        File::options().write(true).open("/proc/self/oom_score_adj").doing("opening oom_score_adj")?;
     file.write_all(b"1000").doing("making the program the first to be killed for memory")?;
     Ok(OomVictim(file))
 }

@@ -12,12 +12,12 @@ use crate::process::jail::wire::{Doing, Failure};
 /// Connections that wait to be accepted on a listener made here.
 const BACKLOG: i32 = 1024;
 
-/// Brings loopback up and makes the listeners. The working directory is the jail's root, with its `/proc`.
+/// Brings loopback up and makes the listeners. The jail's `/proc` is mounted.
 pub(super) fn set_up(ports: &[u16]) -> Result<Vec<OwnedFd>, Failure> {
     let socket = stream().doing("making a socket")?;
     sys::loopback_up(socket.as_fd()).doing("bringing loopback up")?;
     // The ports of this namespace are all the program's: `$PORT` may be 80.
-    std::fs::write("proc/sys/net/ipv4/ip_unprivileged_port_start", "0").doing("opening low ports")?;
+    std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").doing("opening low ports")?;
     ports.iter().map(|&port| listener(port).doing(format!("listening on port {port}"))).collect()
 }
 

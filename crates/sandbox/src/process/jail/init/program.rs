@@ -19,7 +19,8 @@ const WORKING_DIRECTORY: &str = "/var/task";
 /// Starts the program and returns when `execve` has succeeded.
 pub(super) fn start(program: &Program, output: &OwnedFd, proof: SingleThreaded) -> Result<Pid, Failure> {
     let strings = Strings::new(program).map_err(|_| entrypoint("an argument or variable has a zero byte"))?;
-    let (mut errors, report) = pipe_with(PipeFlags::CLOEXEC).map(|(r, w)| (File::from(r), File::from(w))).doing("making a pipe")?;
+    let (mut errors, report) =
+        pipe_with(PipeFlags::CLOEXEC).map(|(r, w)| (File::from(r), File::from(w))).doing("making a pipe")?;
     match sys::fork(proof).doing("starting the program")? {
         Fork::Child => {
             let error = become_program(&strings, output);
@@ -123,7 +124,9 @@ fn missing_interpreter(program: &str) -> String {
     };
     let line = String::from_utf8_lossy(line.split(|&byte| byte == b'\n').next().unwrap_or_default());
     if line.ends_with('\r') {
-        return format!("the first line of {program} ends with a carriage return: save it with Unix line ends");
+        return format!(
+            "the first line of {program} ends with a carriage return: save it with Unix line ends"
+        );
     }
     let interpreter = line.split_ascii_whitespace().next().unwrap_or_default().to_owned();
     format!("{program} is there, but its interpreter {interpreter} does not exist in the sandbox")

@@ -69,10 +69,8 @@ impl Supervisor {
     }
 
     fn wait(&self) -> Ready {
-        let mut descriptors = vec![
-            PollFd::new(&self.channel, PollFlags::IN),
-            PollFd::new(&self.signals, PollFlags::IN),
-        ];
+        let mut descriptors =
+            vec![PollFd::new(&self.channel, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
         let ids: Vec<u64> = self.pending.keys().copied().collect();
         descriptors.extend(ids.iter().map(|id| PollFd::new(&self.pending[id], PollFlags::OUT)));
         let interval = self.watch.as_ref().map(|_| Timespec::try_from(INTERVAL).unwrap_or_default());
@@ -110,7 +108,8 @@ impl Supervisor {
     }
 
     fn connect(&mut self, id: u64, port: u16) {
-        let attempt = if self.pending.len() < PENDING_LIMIT { start_connecting(port) } else { Err(Errno::AGAIN) };
+        let attempt =
+            if self.pending.len() < PENDING_LIMIT { start_connecting(port) } else { Err(Errno::AGAIN) };
         match attempt {
             Ok(Attempt::Connected(socket)) => self.say(&FromJail::Connected { id }, &[socket]),
             Ok(Attempt::Pending(socket)) => drop(self.pending.insert(id, socket)),

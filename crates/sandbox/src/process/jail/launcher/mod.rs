@@ -3,7 +3,7 @@
 //!
 //! A process with threads must not fork, and a server that unpacks archives and speaks HTTP should not hold
 //! the means to make namespaces ready at hand. The launcher keeps one mount namespace with the root that all
-//! jails share ([`rootfs`]), places instances into control groups, clones their pid 1, and tidies up after
+//! jails share ([`rootfs`], [`views`]), places instances into control groups, clones their pid 1, and tidies up after
 //! them ([`watch`]). It ends when the server's end of its socket closes: then it kills every jail first.
 //!
 //! Never in its memory: the arguments and environment of programs, and the server's own environment.
@@ -11,6 +11,7 @@
 mod rootfs;
 mod spawn;
 mod users;
+mod views;
 mod watch;
 
 use std::io;
@@ -33,6 +34,7 @@ use super::wire::{self, Doing, Failure, Ready, Received};
 use crate::Error;
 pub(super) use rootfs::{HOSTNAME, USER};
 use users::Users;
+use views::Views;
 
 /// How long the launcher may take to set itself up; what it cleans up may take seconds to die.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,7 +58,8 @@ pub(super) fn start(data_dir: &Path) -> Result<(Process, Ready), Error> {
             "the sandbox launcher must be started before the process has a second thread".to_owned(),
         ));
     };
-    std::fs::create_dir_all(data_dir.join(ROOT_PLACE)).map_err(Error::host("making the launcher's folder"))?;
+    std::fs::create_dir_all(data_dir.join(ROOT_PLACE))
+        .map_err(Error::host("making the launcher's folder"))?;
     let data_dir = data_dir.canonicalize().map_err(Error::host("resolving the data directory"))?;
     let (server, launcher) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -142,6 +145,7 @@ fn readable_within(fd: impl AsFd, timeout: Duration) -> bool {
 struct Workshop {
     cgroups: Cgroups,
     users: Users,
+    views: Views,
     filters: Filters,
     proof: SingleThreaded,
 }
@@ -171,8 +175,13 @@ fn set_up(data_dir: &Path, proof: SingleThreaded, report: &mut HostReport) -> Re
         report.add("leftovers", Status::Degraded, format!("{} could not be removed", left.display()));
     }
     enter_namespaces(root)?;
-    report.add("user", Status::Ok, if root { "root" } else { "not root: user namespaces give what is needed" });
+    report.add(
+        "user",
+        Status::Ok,
+        if root { "root" } else { "not root: user namespaces give what is needed" },
+    );
     rootfs::build(&data_dir.join(ROOT_PLACE))?;
+    let views = Views::split()?;
     let users = Users::find(std::process::id().wrapping_mul(7919));
     let whose = if users.are_separate() {
         (Status::Ok, "each instance has a user of its own")
@@ -187,7 +196,7 @@ fn set_up(data_dir: &Path, proof: SingleThreaded, report: &mut HostReport) -> Re
         let dumpable = DumpableBehavior::NotDumpable;
         rustix::process::set_dumpable_behavior(dumpable).doing("closing the launcher to inspection")?;
     }
-    Ok(Workshop { cgroups, users, filters, proof })
+    Ok(Workshop { cgroups, users, views, filters, proof })
 }
 
 /// Leaves the server's terminal, environment and limits behind. Returns the server's pid.

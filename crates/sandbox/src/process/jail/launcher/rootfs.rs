@@ -2,8 +2,8 @@
 //!
 //! A small tmpfs with read-only views of the host's `/usr` and of the few files in `/etc` that programs
 //! expect: certificates, alternatives, the loader's cache, the time zone. Users, name service and hosts are
-//! generated. A jail binds this tree, read-only, and mounts its own `/proc`, `/tmp`, `/dev/shm`, code and
-//! further folders into it.
+//! generated. A jail gets a copy of these mounts, read-only, and mounts its own `/proc`, `/tmp`,
+//! `/dev/shm`, code and further folders over them.
 //!
 //! The launcher's working directory is the root's folder; all paths here are relative to it.
 
@@ -28,8 +28,20 @@ pub(in crate::process::jail) const USER: u32 = 993;
 
 /// Folders that are there, empty, for jails to mount on and programs to expect.
 const FOLDERS: [&str; 14] = [
-    "proc", "tmp", "var", "var/task", "var/runtime", "var/lang", "var/lib", "opt", "dev", "dev/shm", "etc",
-    "run", "home", "mnt",
+    "proc",
+    "tmp",
+    "var",
+    "var/task",
+    "var/runtime",
+    "var/lang",
+    "var/lib",
+    "opt",
+    "dev",
+    "dev/shm",
+    "etc",
+    "run",
+    "home",
+    "mnt",
 ];
 
 /// What distributions keep at the top or link into `/usr`.
@@ -103,7 +115,8 @@ pub(super) fn build(place: &Path) -> Result<(), Failure> {
 
 /// A detached, read-only copy of the host's mount tree at `host`.
 pub(super) fn read_only_tree(host: &Path) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = rustix::mount::open_tree(CWD, host, flags)?;
     sys::restrict_mount(tree.as_fd(), attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV, true)?;
     Ok(tree)
@@ -137,7 +150,10 @@ fn make_dir(path: &Path) -> io::Result<()> {
 fn generate() -> io::Result<()> {
     let user = USER;
     let files = [
-        ("etc/passwd", format!("root:x:0:0:root:/root:/sbin/nologin\nsandbox:x:{user}:{user}::/tmp:/sbin/nologin\n")),
+        (
+            "etc/passwd",
+            format!("root:x:0:0:root:/root:/sbin/nologin\nsandbox:x:{user}:{user}::/tmp:/sbin/nologin\n"),
+        ),
         ("etc/group", format!("root:x:0:\nsandbox:x:{user}:\n")),
         ("etc/hosts", format!("127.0.0.1 localhost {HOSTNAME}\n::1 ip6-localhost ip6-loopback\n")),
         ("etc/hostname", format!("{HOSTNAME}\n")),

@@ -77,8 +77,10 @@ impl Workshop {
         let (pid, pidfd, orders) = self.clone_init(request.host_network, group)?;
         let told = self.instruct(request, pid, &orders, mounts, channel).and_then(|()| {
             let peak = group.peak_file().map(OwnedFd::from);
-            let descriptors: Vec<_> = [Some(&pidfd), peak.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
-            wire::send(channel, &FromJail::Placed, &descriptors, SendFlags::DONTWAIT).doing("reporting the placement")
+            let descriptors: Vec<_> =
+                [Some(&pidfd), peak.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
+            wire::send(channel, &FromJail::Placed, &descriptors, SendFlags::DONTWAIT)
+                .doing("reporting the placement")
         });
         if let Err(failure) = told {
             let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
@@ -103,12 +105,18 @@ impl Workshop {
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
             | own_network;
-        match sys::clone3(self.proof, namespaces, into.as_ref().map(AsFd::as_fd)).doing("making the namespaces")? {
-            Clone::Child => {
-                init::run(init::Start { orders: theirs, joins, filters: &self.filters, proof: self.proof })
+        let clone = || -> io::Result<_> {
+            match sys::clone3(self.proof, namespaces, into.as_ref().map(AsFd::as_fd))? {
+                Clone::Child => init::run(init::Start {
+                    orders: theirs,
+                    joins,
+                    filters: &self.filters,
+                    proof: self.proof,
+                }),
+                Clone::Parent(pid, pidfd) => Ok((pid, pidfd, ours)),
             }
-            Clone::Parent(pid, pidfd) => Ok((pid, pidfd, ours)),
-        }
+        };
+        self.views.in_jail(clone).doing("entering the jails' root")?.doing("making the namespaces")
     }
 
     /// Gives pid 1 its user and its orders.
@@ -129,7 +137,8 @@ impl Workshop {
         send(&ToInit::Mapped, &[])?;
         let targets = mounts.iter().map(|(_, inside)| inside.clone()).collect();
         let watch_memory = (!self.cgroups.hold_memory()).then_some(request.memory_bytes);
-        let descriptors: Vec<_> = [channel].into_iter().chain(mounts.iter().map(|(tree, _)| tree)).map(AsFd::as_fd).collect();
+        let descriptors: Vec<_> =
+            [channel].into_iter().chain(mounts.iter().map(|(tree, _)| tree)).map(AsFd::as_fd).collect();
         send(&ToInit::Go { targets, watch_memory }, &descriptors)
     }
 }

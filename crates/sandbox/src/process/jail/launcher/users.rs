@@ -68,7 +68,8 @@ pub(super) fn map(pid: Option<Pid>, inside: u32, outside_user: u32, outside_grou
 /// Whether a map of user_namespaces(7) covers a range in one line.
 fn covers(map: &str, first: u32, count: u32) -> bool {
     map.lines().any(|line| {
-        let numbers: Vec<u64> = line.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
+        let numbers: Vec<u64> =
+            line.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
         let &[inside, _, length] = numbers.as_slice() else { return false };
         inside <= u64::from(first) && u64::from(first) + u64::from(count) <= inside + length
     })

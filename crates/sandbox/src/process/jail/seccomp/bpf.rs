@@ -116,7 +116,8 @@ fn answer(verdict: Option<&Verdict>) -> Vec<sock_filter> {
         Some(Verdict::Allow) => libc::SECCOMP_RET_ALLOW,
         Some(Verdict::Refuse) => REFUSED,
         Some(Verdict::RefuseWhen(alternatives)) => {
-            let mut code: Vec<_> = alternatives.iter().flat_map(|conditions| alternative(conditions)).collect();
+            let mut code: Vec<_> =
+                alternatives.iter().flat_map(|conditions| alternative(conditions)).collect();
             code.push(instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
             return code;
         }
@@ -143,7 +144,9 @@ fn test(condition: Condition, rest: u8) -> Vec<sock_filter> {
     match condition {
         Condition::Is(argument, value) => vec![load(argument, 0), instruction(JUMP_EQUAL, 0, rest, value)],
         Condition::IsNot(argument, value) => vec![load(argument, 0), instruction(JUMP_EQUAL, rest, 0, value)],
-        Condition::AnyBit(argument, bits) => vec![load(argument, 0), instruction(JUMP_ANY_BIT, 0, rest, bits)],
+        Condition::AnyBit(argument, bits) => {
+            vec![load(argument, 0), instruction(JUMP_ANY_BIT, 0, rest, bits)]
+        }
         Condition::NotZero(argument) => vec![
             load(argument, 0),
             instruction(JUMP_EQUAL, 0, 2, 0),

@@ -133,10 +133,20 @@ mod tests {
         assert_eq!(answer(libc::SYS_clone, [signal, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(answer(libc::SYS_clone, [signal | libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]), EPERM);
         assert_eq!(answer(libc::SYS_clone3, [0; 6]), ENOSYS);
-        for (family, protocol, expect) in
-            [(1, 0, ALLOW), (2, 0, ALLOW), (10, 6, ALLOW), (16, 0, ALLOW), (16, 9, EPERM), (17, 0, EPERM), (40, 0, EPERM)]
-        {
-            assert_eq!(answer(libc::SYS_socket, [family, 1, protocol, 0, 0, 0]), expect, "{family} {protocol}");
+        for (family, protocol, expect) in [
+            (1, 0, ALLOW),
+            (2, 0, ALLOW),
+            (10, 6, ALLOW),
+            (16, 0, ALLOW),
+            (16, 9, EPERM),
+            (17, 0, EPERM),
+            (40, 0, EPERM),
+        ] {
+            assert_eq!(
+                answer(libc::SYS_socket, [family, 1, protocol, 0, 0, 0]),
+                expect,
+                "{family} {protocol}"
+            );
         }
         assert_eq!(answer(libc::SYS_prlimit64, [1, 7, 0, 0x7000_0000_0000, 0, 0]), ALLOW);
         assert_eq!(answer(libc::SYS_prlimit64, [1, 7, 0x7fff_0000_0000, 0, 0, 0]), EPERM);

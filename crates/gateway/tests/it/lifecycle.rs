@@ -1,0 +1,61 @@
+//! Bounds on connections, and the end.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::world::{World, read_to_end, read_until};
+
+#[tokio::test]
+async fn the_end_waits_for_what_runs_and_takes_nothing_new() {
+    let mut world = World::new().await;
+    world.function("web", "http", None).await;
+    let mut running = world.connect().await;
+    running
+        .write_all(b"POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n")
+        .await
+        .unwrap();
+    read_until(&mut running, |text| text.contains("one")).await;
+    let mut idle = world.connect().await;
+    idle.write_all(b"GET /_fn/web/hop HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    read_until(&mut idle, |text| text.ends_with("hop")).await;
+
+    let server = world.stop();
+    assert_eq!(read_to_end(&mut idle).await, "", "idle connections are closed");
+    assert!(tokio::net::TcpStream::connect(world.address).await.is_err(), "nobody listens");
+    running.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await.unwrap();
+    let rest = read_to_end(&mut running).await;
+    assert!(rest.contains("two") && rest.ends_with("0\r\n\r\n"), "{rest}");
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_grace_ends() {
+    let mut world = World::with(|settings| settings.grace = Duration::from_millis(50)).await;
+    world.function("web", "http", None).await;
+    let mut hanging = world.connect().await;
+    hanging.write_all(b"GET /_fn/web/hang HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut tunnel = world.connect().await;
+    let head = b"GET /_fn/web/upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: shout\r\n\r\n";
+    tunnel.write_all(head).await.unwrap();
+    read_until(&mut tunnel, |text| text.ends_with("\r\n\r\n")).await;
+    world.stop().await.unwrap();
+    assert_eq!(read_to_end(&mut tunnel).await, "");
+    assert_eq!(read_to_end(&mut hanging).await, "");
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let world = World::with(|settings| settings.max_connections = 1).await;
+    world.function("web", "http", None).await;
+    let mut first = world.connect().await;
+    first.write_all(b"GET /_fn/web/hop HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    read_until(&mut first, |text| text.ends_with("hop")).await;
+    let mut second = world.connect().await;
+    second.write_all(b"GET /_fn/web/hop HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut byte = [0];
+    let early = tokio::time::timeout(Duration::from_millis(50), second.peek(&mut byte)).await;
+    assert!(early.is_err(), "the second waits");
+    drop(first);
+    read_until(&mut second, |text| text.ends_with("hop")).await;
+}
