@@ -67,8 +67,8 @@ def test_editing_and_deploying_again_changes_the_answer(server, examples, made):
 def test_flags_of_deploy(server, made, tmp_path):
     made.append("flags")
     script = tmp_path / "some.py"
-    script.write_text("import os\ndef handler(event, context):\n    return [os.environ['A'], context.memory_limit_in_mb]\n")
-    server.cli("deploy", script, "--name", "flags", "--env", "A=b=c", "--memory", "96", "--timeout", "5", check=0)
+    script.write_text("import os\ndef handler(event, context):\n    return [os.environ['AA'], context.memory_limit_in_mb]\n")
+    server.cli("deploy", script, "--name", "flags", "--env", "AA=b=c", "--memory", "96", "--timeout", "5", check=0)
     assert json.loads(server.cli("invoke", "flags", check=0).stdout) == ["b=c", "96"]
     shown = json.loads(server.cli("show", "flags", "--json", check=0).stdout)
     assert shown["Configuration"]["Timeout"] == 5 and shown["Tags"]["virga:memory"] == "96"
@@ -104,7 +104,7 @@ def test_logs_are_followed_live(server, made, tmp_path):
     script = tmp_path / "talking.py"
     script.write_text("import time\ndef handler(event, context):\n    print('said', event['word'], flush=True)\n"
                       "    time.sleep(event.get('then', 0))\n")  # fmt: skip
-    server.cli("deploy", script, check=0)
+    server.cli("deploy", script, "--timeout", "20", check=0)
     server.cli("invoke", "talking", '{"word": "early"}', check=0)
     assert "said early" in server.cli("logs", "talking", check=0).stdout
     follow = subprocess.Popen(

@@ -53,9 +53,9 @@ def test_the_aws_cli(aws, archive, tmp_path):
     assert "REPORT" in base64.b64decode(said["LogResult"]).decode()
     listed = aws("list-functions")["Functions"]
     assert name in [each["FunctionName"] for each in listed]
-    aws("update-function-configuration", "--function-name", name, "--environment", "Variables={A=b}")
+    aws("update-function-configuration", "--function-name", name, "--environment", "Variables={WHO=cli}")
     aws("wait", "function-updated-v2", "--function-name", name)
-    assert aws("get-function-configuration", "--function-name", name)["Environment"] == {"Variables": {"A": "b"}}
+    assert aws("get-function-configuration", "--function-name", name)["Environment"] == {"Variables": {"WHO": "cli"}}
     url = aws("create-function-url-config", "--function-name", name, "--auth-type", "NONE")
     assert ".lambda-url." in url["FunctionUrl"]
     aws("delete-function", "--function-name", name)

@@ -39,10 +39,19 @@ fn arrows(rules: &Rules, metadata: &Metadata, package: &Package, problems: &mut 
     };
     for dependency in &package.dependencies {
         let ours = metadata.members().any(|member| member.name == dependency.name);
-        if ours && !allowed.contains(&dependency.name) {
+        let tests = dependency.kind.as_deref() == Some("dev");
+        let seen =
+            allowed.contains(&dependency.name) || tests && is_below(rules, &dependency.name, &package.name);
+        if ours && !seen {
             problems.push(format!("{} may not depend on {}", package.name, dependency.name));
         }
     }
+}
+
+/// Whether arrows lead from `above` to `below`. They make no circle, since each is looked at from above only.
+fn is_below(rules: &Rules, below: &str, above: &str) -> bool {
+    let Some(next) = rules.arrows.get(above) else { return false };
+    next.iter().any(|next| next == below || is_below(rules, below, next))
 }
 
 fn homes(rules: &Rules, package: &Package, problems: &mut Vec<String>) {
@@ -76,6 +85,7 @@ mod tests {
         [arrows]
         low = []
         high = ["low"]
+        top = ["high"]
         [only]
         heavy = ["low"]
         [banned]
@@ -97,7 +107,13 @@ mod tests {
             version: "1.0.0".to_owned(),
             license: Some(licence.to_owned()),
             manifest_path: format!("/w/crates/{name}/Cargo.toml"),
-            dependencies: dependencies.iter().map(|name| Dependency { name: (*name).to_owned() }).collect(),
+            dependencies: dependencies
+                .iter()
+                .map(|text| {
+                    let (name, kind) = text.split_once(' ').unwrap_or((text, ""));
+                    Dependency { name: name.to_owned(), kind: (!kind.is_empty()).then(|| kind.to_owned()) }
+                })
+                .collect(),
         }
     }
 
@@ -111,23 +127,26 @@ mod tests {
         let packages = vec![
             package("low", "MIT", &["heavy"]),
             package("high", "MIT", &["low"]),
+            package("top", "MIT", &["high", "low dev"]),
             package("heavy", "MIT", &[]),
         ];
-        assert_eq!(problems(packages, &["low", "high"]), "");
+        assert_eq!(problems(packages, &["low", "high", "top"]), "");
     }
 
     #[test]
     fn each_rule_speaks() {
         let packages = vec![
-            package("low", "MIT", &["high"]),
+            package("low", "MIT", &["high dev"]),
             package("high", "MIT", &["heavy"]),
+            package("top", "MIT", &["low"]),
             package("stray", "MIT", &[]),
             package("ring", "ISC", &[]),
             package("heavy", "GPL-3.0-only", &[]),
         ];
-        let found = problems(packages, &["low", "high", "stray"]);
+        let found = problems(packages, &["low", "high", "top", "stray"]);
         for expect in [
             "low may not depend on high",
+            "top may not depend on low",
             "high may not depend on heavy: only low may",
             "the crate stray is not in layers.toml",
             "ring 1.0.0 is banned: no",

@@ -37,6 +37,8 @@ pub(crate) struct Package {
 pub(crate) struct Dependency {
     /// The package's name, not what it may be renamed to.
     pub(crate) name: String,
+    /// `dev`, `build`, or nothing.
+    pub(crate) kind: Option<String>,
 }
 
 impl Metadata {

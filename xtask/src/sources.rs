@@ -20,9 +20,11 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Whether the whole file is compiled for tests only.
+    /// Whether the whole file is for tests and trials only.
     fn is_test(&self) -> bool {
-        self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
+        ["/tests/", "/examples/", "/benches/"].iter().any(|folder| self.path.contains(folder))
+            || self.path.ends_with("/tests.rs")
+            || self.path.ends_with("_tests.rs")
     }
 
     fn lines(&self) -> usize {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use observe::Ending;
 use parking_lot::Mutex;
-use sandbox::{Body, BoxError, Call, Exit, Fault, Isolation, Output, Payload};
+use sandbox::{Body, BoxError, Call, Exit, Fault, Isolation, Output, Payload, Speaks};
 
 use crate::Error;
 use crate::failure::Failure;
@@ -89,7 +89,12 @@ async fn exchange(
     id: RequestId,
     request: ::http::Request<Body>,
 ) -> Result<::http::Response<Body>, Error> {
-    let timeout_s = lease.pool().plan().configuration.timeout_s;
+    let plan = lease.pool().plan();
+    if plan.prepared.speaks != Speaks::Http {
+        // It was replaced between the gateway's look-up and here.
+        return Err(Error::Unavailable("The function has just changed; try again.".into()));
+    }
+    let timeout_s = plan.configuration.timeout_s;
     let began = Instant::now();
     let deadline = began + Duration::from_secs(timeout_s.into());
     let deadline_unix_ms = host.clock.now().as_millis() + i64::from(timeout_s) * 1000;

@@ -12,8 +12,9 @@ pub(crate) const EVENT_BODY: usize = 6_291_556;
 /// Bytes that an upgraded connection buffers in each direction.
 pub(crate) const TUNNEL_BUFFER: usize = 8 * 1024;
 
-/// Bytes that are read and thrown away so that a client that is still sending sees its refusal, and how long
-/// that may take, in seconds.
+/// Bytes that are read and thrown away so that a client that is still sending sees its refusal.
 pub(crate) const LINGER_BYTES: usize = 256 * 1024 * 1024;
-/// Seconds.
+/// Seconds that this may take in all.
 pub(crate) const LINGER_S: u64 = 5;
+/// Seconds of silence after which the client has sent what it will.
+pub(crate) const LINGER_IDLE_S: u64 = 1;

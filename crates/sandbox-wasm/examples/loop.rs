@@ -1,4 +1,5 @@
-//! What a call costs: `loop COMPONENT [CALLS]` prints microseconds a call, back to back on one thread.
+//! What a call costs: `loop COMPONENT [CALLS] [ours|others]` prints microseconds a call, back to back on one
+//! thread: of processor time (of the whole process) and of wall time.
 //!
 //! Beside this crate's way it measures the plain ones, for comparison in the same run: an instance and
 //! nothing else, and a request the way wasmtime's documentation serves one (a task and a whole WASI context
@@ -12,7 +13,8 @@ use anyhow::{Context, bail};
 use base::{FunctionArn, InstanceId, RequestId};
 use http_body_util::BodyExt;
 use sandbox::{
-    Artifact, Backend, Body, Call, Contract, Egress, Instance, Limits, LogSink, Output, Payload, Runtime, Spec,
+    Artifact, Backend, Body, Call, Contract, Egress, Instance, Limits, LogSink, Output, Payload, Runtime,
+    Spec,
 };
 use sandbox_wasm::{Settings, WasmBackend};
 use wasmtime::component::{Component, Linker, ResourceTable};
@@ -20,7 +22,9 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
-use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+use wasmtime_wasi_http::{
+    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
 type Exchange = Result<
     (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>),
@@ -41,21 +45,37 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for _ in 0..3 {
         if which != "others" {
-            println!("ours, whole call      {:7.2} µs", runtime.block_on(ours(Path::new(&component), calls))?);
+            println!("ours, whole call      {}", runtime.block_on(ours(Path::new(&component), calls))?);
         }
         if which != "ours" {
             for (name, pool) in [("on demand", false), ("pool     ", true)] {
                 let plain = Plain::new(Path::new(&component), pool)?;
-                println!("{name}, instance   {:7.2} µs", runtime.block_on(plain.instances(calls))?);
-                println!("{name}, whole call {:7.2} µs", runtime.block_on(plain.requests(calls))?);
+                println!("{name}, instance   {}", runtime.block_on(plain.instances(calls))?);
+                println!("{name}, whole call {}", runtime.block_on(plain.requests(calls))?);
             }
         }
     }
     Ok(())
 }
 
-fn per_call(started: Instant, calls: u32) -> f64 {
-    started.elapsed().as_secs_f64() * 1e6 / f64::from(calls)
+/// Both clocks at a moment.
+struct Clocks {
+    wall: Instant,
+    processor: Duration,
+}
+
+impl Clocks {
+    fn now() -> Self {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let processor = Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32);
+        Self { wall: Instant::now(), processor }
+    }
+
+    fn per_call(&self, calls: u32) -> String {
+        let micros = |spent: Duration| spent.as_secs_f64() * 1e6 / f64::from(calls);
+        let processor = micros(Self::now().processor - self.processor);
+        format!("{processor:7.2} µs CPU {:8.2} µs wall", micros(self.wall.elapsed()))
+    }
 }
 
 fn request<B>(body: B) -> anyhow::Result<http::Request<B>> {
@@ -66,25 +86,25 @@ fn request<B>(body: B) -> anyhow::Result<http::Request<B>> {
         .body(body)?)
 }
 
-async fn ours(component: &Path, calls: u32) -> anyhow::Result<f64> {
+async fn ours(component: &Path, calls: u32) -> anyhow::Result<String> {
     let dir = tempfile::tempdir()?;
     std::fs::copy(component, dir.path().join("hello.wasm"))?;
     let backend = WasmBackend::new(Settings::new(dir.path().join("cache")))?;
     let instance = backend.start(Arc::new(spec(dir.path())?)).await?;
     let id = RequestId::random();
-    let mut started = Instant::now();
+    let mut started = Clocks::now();
     for round in 0..calls + calls / 10 {
         if round == calls / 10 {
-            started = Instant::now();
+            started = Clocks::now();
         }
         one(instance.as_ref(), &id).await?;
     }
-    Ok(per_call(started, calls))
+    Ok(started.per_call(calls))
 }
 
 async fn one(instance: &dyn Instance, id: &RequestId) -> anyhow::Result<()> {
     let call = Call {
-        id: id.clone(),
+        id: *id,
         deadline: Instant::now() + Duration::from_secs(3),
         deadline_unix_ms: 0,
         payload: Payload::Http(request(Body::empty())?),
@@ -183,17 +203,17 @@ impl Plain {
         Store::new(self.0.engine(), state)
     }
 
-    async fn instances(&self, calls: u32) -> wasmtime::Result<f64> {
-        let started = Instant::now();
+    async fn instances(&self, calls: u32) -> wasmtime::Result<String> {
+        let started = Clocks::now();
         for _ in 0..calls {
             let mut store = self.store();
             std::hint::black_box(self.0.instantiate_async(&mut store).await?);
         }
-        Ok(per_call(started, calls))
+        Ok(started.per_call(calls))
     }
 
-    async fn requests(&self, calls: u32) -> anyhow::Result<f64> {
-        let started = Instant::now();
+    async fn requests(&self, calls: u32) -> anyhow::Result<String> {
+        let started = Clocks::now();
         for _ in 0..calls {
             let mut store = self.store();
             let (sender, head) = tokio::sync::oneshot::channel();
@@ -209,6 +229,6 @@ impl Plain {
             std::hint::black_box(response.into_body().collect().await?);
             task.await??;
         }
-        Ok(per_call(started, calls))
+        Ok(started.per_call(calls))
     }
 }

@@ -38,8 +38,9 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>, Error> {
             listed(&outline.exports)
         )));
     }
-    encode(module, if command { COMMAND } else { REACTOR })
-        .map_err(|error| Error::Invalid(format!("the module cannot be made a component: {}", chain(error.as_ref()))))
+    encode(module, if command { COMMAND } else { REACTOR }).map_err(|error| {
+        Error::Invalid(format!("the module cannot be made a component: {}", chain(error.as_ref())))
+    })
 }
 
 /// An error with what it was caused by.
@@ -50,7 +51,8 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 fn encode(module: &[u8], adapter: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
     let module = keep_exit_status(module)?;
-    let component = ComponentEncoder::default().validate(true).module(&module)?.adapter(PREVIEW1, adapter)?.encode()?;
+    let component =
+        ComponentEncoder::default().validate(true).module(&module)?.adapter(PREVIEW1, adapter)?.encode()?;
     Ok(component)
 }
 

@@ -34,8 +34,7 @@ impl WasmBackend {
         let pool = Pool::reserve(settings.max_instances)?;
         let linker = linker(&pool.engine)
             .map_err(|error| Error::Unavailable(format!("WASI cannot be linked: {error:#}")))?;
-        let ticker =
-            Ticker::start(pool.engine.clone()).map_err(Error::host("starting the epoch thread"))?;
+        let ticker = Ticker::start(pool.engine.clone()).map_err(Error::host("starting the epoch thread"))?;
         let places = Arc::new(Semaphore::new(pool.places as usize));
         let programs = Arc::new(Programs::new(pool, linker, settings)?);
         Ok(Self { host: Arc::new(Host { programs, ticker, places }) })
@@ -75,8 +74,9 @@ impl Backend for WasmBackend {
         async move {
             check(&spec.artifact)?;
             let loading = self.host.programs.get(&spec.artifact);
-            let program =
-                tokio::time::timeout(spec.init_timeout, loading).await.map_err(|_| StartError::TimedOut)??;
+            let program = tokio::time::timeout(spec.init_timeout, loading)
+                .await
+                .map_err(|_| StartError::TimedOut)??;
             let instance = WasmInstance::new(self.host.clone(), program, Shared::new(spec));
             Ok(Arc::new(instance) as Arc<dyn Instance>)
         }

@@ -50,8 +50,11 @@ impl Cache {
     pub(crate) fn open(dir: &Path, engine: &Engine) -> Result<Self, Error> {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        let cache =
-            Self { dir: dir.to_owned(), engine_id: format!("{:016x}", hasher.finish()), serial: AtomicU64::new(0) };
+        let cache = Self {
+            dir: dir.to_owned(),
+            engine_id: format!("{:016x}", hasher.finish()),
+            serial: AtomicU64::new(0),
+        };
         cache.make_private().map_err(Error::host("making the directory of compiled WebAssembly"))?;
         cache.sweep().map_err(Error::host("clearing the directory of compiled WebAssembly"))?;
         Ok(cache)
@@ -133,7 +136,10 @@ fn sum_of_file(path: &Path) -> io::Result<String> {
     }
 }
 
-#[allow(unsafe_code, reason = "wasmtime cannot check native code, so loading it is for the caller to vouch for")]
+#[allow(
+    unsafe_code,
+    reason = "wasmtime cannot check native code, so loading it is for the caller to vouch for"
+)]
 fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the bytes are what `Engine::precompile_component` gave to an engine of the same version and
     // settings: the name says so (wasmtime checks it again), the checksum says that they are unchanged, and

@@ -4,7 +4,9 @@
 //! same code, whose pages are put back from the compiled image instead of being mapped anew.
 
 use sandbox::Error;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
 
 /// Tables that a place brings along: a component made from C or Rust has three or four.
 const TABLES_PER_INSTANCE: u32 = 4;
@@ -35,10 +37,16 @@ impl Pool {
             match Engine::new(&config(places)) {
                 Ok(engine) => return Ok(Self { engine, places }),
                 Err(error) if places <= 4 => {
-                    return Err(Error::Unavailable(format!("WebAssembly cannot run on this host: {error:#}")));
+                    return Err(Error::Unavailable(format!(
+                        "WebAssembly cannot run on this host: {error:#}"
+                    )));
                 }
                 Err(error) => {
-                    tracing::warn!(places, error = format!("{error:#}"), "no address space for that many WebAssembly instances");
+                    tracing::warn!(
+                        places,
+                        error = format!("{error:#}"),
+                        "no address space for that many WebAssembly instances"
+                    );
                     places /= 2;
                 }
             }

@@ -3,8 +3,8 @@
 //! Most calls use little of WASI, so a store holds little: streams, the directory of the package, clocks
 //! and sockets come into being when the guest first asks for them.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use sandbox::{Egress, Spec};
@@ -12,7 +12,9 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{bail, format_err};
 use wasmtime_wasi::cli::WasiCliView;
 use wasmtime_wasi::clocks::WasiClocksView;
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView, WasiFilesystemView};
+use wasmtime_wasi::filesystem::{
+    WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView, WasiFilesystemView,
+};
 use wasmtime_wasi::p2::bindings::{self, cli, clocks, filesystem, io, random, sockets};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};

@@ -63,7 +63,12 @@ fn gone() -> Fault {
     Fault::BadAnswer("the guest is gone".into())
 }
 
-async fn run(lease: Lease, program: Arc<Program>, store: Store<Guest>, handles: Handles) -> Result<(), Fault> {
+async fn run(
+    lease: Lease,
+    program: Arc<Program>,
+    store: Store<Guest>,
+    handles: Handles,
+) -> Result<(), Fault> {
     // Dropped last: the store gives its place back first.
     let _lease = lease;
     let mut store = store;

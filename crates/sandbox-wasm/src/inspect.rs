@@ -4,8 +4,15 @@ use sandbox::{Error, Speaks};
 use wasmparser::{Encoding, Parser, Payload};
 
 /// Interfaces that a guest may import, of WASI 0.2.
-const PROVIDED: [&str; 7] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const PROVIDED: [&str; 7] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 /// How many names an error lists.
 const MAX_NAMES: usize = 20;
 
@@ -25,7 +32,8 @@ impl Outline {
         if !binary.starts_with(b"\0asm") {
             return Err(Error::Invalid("the file is not WebAssembly: it does not start with \\0asm".into()));
         }
-        Self::walk(binary).map_err(|error| Error::Invalid(format!("the file is not valid WebAssembly: {error}")))
+        Self::walk(binary)
+            .map_err(|error| Error::Invalid(format!("the file is not valid WebAssembly: {error}")))
     }
 
     fn walk(binary: &[u8]) -> Result<Self, wasmparser::BinaryReaderError> {
@@ -101,7 +109,9 @@ fn version(name: &str) -> Option<&str> {
 }
 
 fn of_0_2(version: &str) -> bool {
-    version.strip_prefix("0.2.").is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
+    version
+        .strip_prefix("0.2.")
+        .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn is_0_2(name: &str, interface: &str) -> bool {
@@ -127,7 +137,12 @@ mod tests {
     #[test]
     fn only_released_0_2_counts() {
         assert!(is_0_2("wasi:cli/run@0.2.3", "wasi:cli/run"));
-        for name in ["wasi:cli/run@0.3.0", "wasi:cli/run@0.2.0-rc-2023-11-10", "wasi:cli/run", "wasi:cli/runner@0.2.0"] {
+        for name in [
+            "wasi:cli/run@0.3.0",
+            "wasi:cli/run@0.2.0-rc-2023-11-10",
+            "wasi:cli/run",
+            "wasi:cli/runner@0.2.0",
+        ] {
             assert!(!is_0_2(name, "wasi:cli/run"), "{name}");
         }
     }

@@ -21,7 +21,12 @@ impl Memory {
 }
 
 impl ResourceLimiter for Memory {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current) as u64;
         let used = self.used.saturating_add(more);
         if used > self.limit || maximum.is_some_and(|maximum| desired > maximum) {

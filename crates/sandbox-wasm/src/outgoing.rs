@@ -3,7 +3,6 @@
 //! Without egress every request is denied, with a line in the function's log that says so. With it, plain
 //! `http` goes out; `https` is refused, because this crate has no TLS.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use http::uri::Scheme;
@@ -100,15 +99,19 @@ async fn exchange(request: Request<WasiBody>, options: Option<RequestOptions>) -
     let response = std::future::poll_fn(|cx| {
         let driven = connection.as_mut().poll(cx);
         match (sending.as_mut().poll(cx), driven) {
-            (std::task::Poll::Pending, std::task::Poll::Ready(Err(error))) => std::task::Poll::Ready(Err(error)),
+            (std::task::Poll::Pending, std::task::Poll::Ready(Err(error))) => {
+                std::task::Poll::Ready(Err(error))
+            }
             (answer, _) => answer,
         }
     });
     let response = match options.first_byte_timeout {
-        Some(limit) => tokio::time::timeout(limit, response).await.map_err(|_| Error::ConnectionReadTimeout)?,
+        Some(limit) => {
+            tokio::time::timeout(limit, response).await.map_err(|_| Error::ConnectionReadTimeout)?
+        }
         None => response.await,
     }?;
     drop(sending);
-    let worker = Box::new(async move { Pin::from(connection).await.map_err(Error::from) });
+    let worker = Box::new(async move { connection.await.map_err(Error::from) });
     Ok((response.map(|body| body.map_err(Error::from).boxed_unsync()), worker))
 }

@@ -10,7 +10,8 @@ use sandbox::{Artifact, Error};
 /// otherwise the only `.wasm` in the package's root.
 pub(crate) fn module_path(artifact: &Artifact) -> Result<PathBuf, Error> {
     let named = Path::new(&artifact.handler);
-    let inside = !artifact.handler.is_empty() && named.components().all(|c| matches!(c, Component::Normal(_)));
+    let inside =
+        !artifact.handler.is_empty() && named.components().all(|c| matches!(c, Component::Normal(_)));
     if inside && artifact.dir.join(named).is_file() {
         return Ok(named.to_owned());
     }
@@ -30,9 +31,9 @@ fn only_module(dir: &Path) -> Result<PathBuf, Error> {
     modules.sort();
     match modules.len() {
         1 => Ok(modules.remove(0)),
-        0 => Err(Error::Invalid(
-            "the package has no .wasm file in its root and its Handler names none".into(),
-        )),
+        0 => {
+            Err(Error::Invalid("the package has no .wasm file in its root and its Handler names none".into()))
+        }
         _ => {
             let names: Vec<_> = modules.iter().take(10).map(|path| path.display().to_string()).collect();
             Err(Error::Invalid(format!(

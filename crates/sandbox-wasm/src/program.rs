@@ -197,7 +197,9 @@ fn refused(path: &Path, error: &wasmtime::Error) -> Error {
     Error::Invalid(format!("{} does not compile: {error:#}", path.display()))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
         Err(Error::Host { context: "preparing WebAssembly".into(), source: std::io::Error::other(error) })
     })

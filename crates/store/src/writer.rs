@@ -126,14 +126,13 @@ impl Writer {
     }
 
     /// Answers a batch. An error is the reason to stop.
-    fn settle(&mut self, batch: Batch, outcome: Result<(), Lost>) -> Result<(), String> {
+    fn settle(&mut self, mut batch: Batch, outcome: Result<(), Lost>) -> Result<(), String> {
         match outcome {
             Ok(()) => batch.into_iter().for_each(Job::answer),
             Err(Lost::Again(reason)) => fail(batch, || Error::RolledBack(reason.clone())),
             Err(Lost::Constraint(error)) if batch.len() == 1 => {
-                for job in batch {
+                if let Some(job) = batch.pop() {
                     job.fail(Error::Database(error));
-                    break;
                 }
             }
             Err(Lost::Constraint(_)) => return self.one_by_one(batch),
@@ -213,7 +212,7 @@ mod tests {
         let (queue, waiting) = mpsc::channel(3);
         let answers = [100, 1 << 20, 100].map(|bytes| {
             let (job, answer) = insert(bytes);
-            queue.try_send(job).ok().expect("room in the queue");
+            queue.try_send(job).expect("room in the queue");
             answer
         });
         drop(queue);

@@ -121,10 +121,9 @@ class Server:
 
     def client_environment(self, **extra):
         """What a command-line client needs, and nothing of the caller's own."""
-        return clean_environment(
-            AWS_ENDPOINT_URL=self.url, AWS_ACCESS_KEY_ID=self.key, AWS_SECRET_ACCESS_KEY=self.secret,
-            AWS_DEFAULT_REGION=REGION, AWS_REGION=REGION, **extra,
-        )  # fmt: skip
+        own = {"AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret,
+               "AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION}  # fmt: skip
+        return clean_environment(**(own | extra))
 
     def metrics(self):
         """The text of /metrics."""

@@ -76,6 +76,14 @@ def overlapping_bomb(entries=12, size=1 << 28):
     return local + central + end
 
 
+def zero_byte():
+    """A zip whose one name has a zero byte in it, which Python's own module would cut off."""
+    content = b"def handler(event, context): return 1\n"
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = compressor.compress(content) + compressor.flush()
+    return _single(b"app.py\0.txt", body, zlib.crc32(content), len(content))
+
+
 def lying(declared=100, size=1 << 24):
     """A zip whose directory declares fewer bytes than its body unpacks to."""
     content = bytes(size)

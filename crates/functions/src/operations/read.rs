@@ -45,7 +45,7 @@ impl Functions {
         let mut found: Vec<(Cursor, FunctionView)> = Vec::new();
         if let (true, Some((name, number))) = (all_versions, &cursor) {
             let rest = self.inner.registry.get(&(caller.account.clone(), name.clone()));
-            found.extend(rest.iter().flat_map(|function| all(function)).filter(|((_, at), _)| at > number));
+            found.extend(rest.iter().flat_map(all).filter(|((_, at), _)| at > number));
         }
         let after = cursor.as_ref().map(|(name, _)| name.as_str());
         for function in self.inner.registry.page(&caller.account, after, limit + 1) {

@@ -129,6 +129,18 @@ async fn faults_are_failures_and_the_next_request_is_clean() {
 }
 
 #[tokio::test]
+async fn a_request_never_reaches_a_function_that_has_come_to_speak_events() {
+    let world = World::new().await;
+    let route = web(&world, "f", 3).await;
+    let function = world.named("f");
+    world.functions.untag(&world.caller, &function, &["virga:contract".into()]).await.unwrap();
+    world.settled(&function).await;
+    assert!(matches!(get(&world, &route, "/", "").await, Err(Error::Unavailable(_))));
+    assert!(world.stage.begun.borrow().is_empty());
+    assert_eq!(world.functions.route_by_name("f").unwrap().speaks, sandbox::Speaks::Events);
+}
+
+#[tokio::test]
 async fn an_invoke_posts_the_event() {
     let world = World::new().await;
     web(&world, "f", 3).await;

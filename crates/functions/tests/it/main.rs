@@ -1,5 +1,7 @@
 //! The service on a real store, with a back end that does what its handlers' names say.
 
+#![cfg(test)]
+
 mod calls;
 mod fake;
 mod http_calls;

@@ -51,7 +51,7 @@ async fn hostile_packages_are_refused_and_leave_nothing() {
     let broken = "Could not unzip uploaded file";
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("not a zip", b"this is text".to_vec(), broken),
-        ("truncated", zip(&[good.clone()])[..60].to_vec(), broken),
+        ("truncated", zip(std::slice::from_ref(&good))[..60].to_vec(), broken),
         ("traversal", zip(&[file("../evil", b"x")]), "leads out"),
         ("deep traversal", zip(&[file("a/../../evil", b"x")]), "leads out"),
         ("absolute", zip(&[file("/tmp/evil", b"x")]), "is absolute"),

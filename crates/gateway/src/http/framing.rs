@@ -1,8 +1,8 @@
 //! What hyper lets through and a proxy must not pass on (RFC 9112 §3.2, §6.1).
 //!
 //! hyper already refuses a bad Content-Length, two different ones, a chunked coding that is not last, spaces
-//! before colons and line folding; and where both framings are there it takes the chunked one and drops the
-//! other, so that nothing behind it can read the request differently.
+//! before colons and line folding; and where both framings are there it takes the chunked one, drops the other
+//! and ends the connection, so that nothing behind it can read the request differently.
 
 use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{Method, Uri, Version};

@@ -59,7 +59,8 @@ async fn drain(mut socket: TcpStream) -> io::Result<()> {
     let mut waste = vec![0; 16 * 1024];
     let mut left = limits::LINGER_BYTES;
     while left > 0 {
-        match socket.read(&mut waste).await? {
+        let idle = Duration::from_secs(limits::LINGER_IDLE_S);
+        match tokio::time::timeout(idle, socket.read(&mut waste)).await?? {
             0 => return Ok(()),
             count => left = left.saturating_sub(count),
         }

@@ -26,6 +26,7 @@ async fn the_end_waits_for_what_runs_and_takes_nothing_new() {
     running.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await.unwrap();
     let rest = read_to_end(&mut running).await;
     assert!(rest.contains("two") && rest.ends_with("0\r\n\r\n"), "{rest}");
+    drop(running);
     server.await.unwrap();
 }
 

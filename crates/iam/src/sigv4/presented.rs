@@ -16,7 +16,6 @@ const MAX_EXPIRES_S: u64 = 604_800;
 const GLOBAL: [&str; 2] = ["iam", "sts"];
 
 /// A signature and all that is said about it. Nothing of it is proved.
-#[derive(Debug)]
 pub(crate) struct Presented {
     pub(crate) access_key_id: String,
     pub(crate) scope: Scope,

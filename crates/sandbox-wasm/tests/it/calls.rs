@@ -35,7 +35,10 @@ async fn the_sample_greets_echoes_and_takes_events() {
     let answer = sample.text("GET", "/there?x=1", "").await.unwrap();
     assert_eq!(answer, (200, "Hello, Ada! You asked for /there?x=1\n".into()));
     assert_eq!(sample.text("POST", "/", "abc").await.unwrap(), (200, "abc".into()));
-    assert_eq!(sample.text("POST", "/events", r#"{"n":1}"#).await.unwrap(), (200, r#"{"event":{"n":1}}"#.into()));
+    assert_eq!(
+        sample.text("POST", "/events", r#"{"n":1}"#).await.unwrap(),
+        (200, r#"{"event":{"n":1}}"#.into())
+    );
     assert_eq!(bench.log.text(), "");
     sample.text("GET", "/log", "").await.unwrap();
     assert_eq!(bench.log.text(), "hello-wasm: GET /log\n");
@@ -74,7 +77,8 @@ async fn bodies_stream_both_ways_in_order() {
     let (_bench, instance) = probe().await;
     let (feed, body) = fed();
     // The head comes before anything of the request's body was sent, each piece before the next.
-    let response = tokio::time::timeout(PATIENCE, instance.send(request("POST", "/echo", body))).await.unwrap();
+    let response =
+        tokio::time::timeout(PATIENCE, instance.send(request("POST", "/echo", body))).await.unwrap();
     let mut body = response.unwrap().into_body();
     for word in ["one", "two", "three"] {
         feed.send(word.into()).await.unwrap();
@@ -89,7 +93,9 @@ async fn a_large_body_arrives_whole() {
     let (_bench, instance) = probe().await;
     let (_, text) = instance.text("GET", "/big", "").await.unwrap();
     assert_eq!(text.len(), 1024 * 4096);
-    assert!((0..1024).all(|n| text.as_bytes()[n * 4096..][..4096].iter().all(|b| *b == b'a' + (n % 26) as u8)));
+    assert!(
+        (0..1024).all(|n| text.as_bytes()[n * 4096..][..4096].iter().all(|b| *b == b'a' + (n % 26) as u8))
+    );
 }
 
 #[tokio::test]
@@ -123,7 +129,9 @@ async fn a_guest_that_fails_before_its_head_is_a_fault() {
     let (_bench, instance) = probe().await;
     assert!(matches!(instance.get("/trap").await, Err(Fault::Trap(text)) if text.contains("unreachable")));
     assert_eq!(instance.get("/exit").await.err(), Some(Fault::Exited(Exit::Code(3))));
-    assert!(matches!(instance.get("/silent").await, Err(Fault::BadAnswer(text)) if text.contains("response")));
+    assert!(
+        matches!(instance.get("/silent").await, Err(Fault::BadAnswer(text)) if text.contains("response"))
+    );
     assert_eq!(instance.text("GET", "/count", "").await.unwrap().1, "1");
 }
 
@@ -186,8 +194,7 @@ async fn calls_over_the_pools_size_wait_and_succeed() {
     let instance = bench.start().await.unwrap();
     let responses = join_all((0..4).map(|_| instance.get("/drip"))).await;
     assert!(responses.iter().all(Result::is_ok));
-    let mut waiting: Vec<_> =
-        (0..60).map(|_| Box::pin(instance.text("GET", "/count", ""))).collect();
+    let mut waiting: Vec<_> = (0..60).map(|_| Box::pin(instance.text("GET", "/count", ""))).collect();
     for call in &mut waiting {
         assert!(call.now_or_never().is_none());
     }

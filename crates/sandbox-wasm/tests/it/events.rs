@@ -65,7 +65,8 @@ async fn an_answer_of_the_limit_is_given() {
 #[tokio::test]
 async fn memory_ends_at_the_limit() {
     // Grows by a page until that fails, and then traps.
-    let bomb = command("(loop $on (br_if $on (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)))) unreachable");
+    let bomb =
+        command("(loop $on (br_if $on (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0)))) unreachable");
     let bench = Bench::with(&bomb).unwrap();
     let instance = bench.start().await.unwrap();
     assert!(matches!(instance.event("{}").await, Err(Fault::Trap(text)) if text.contains("memory")));

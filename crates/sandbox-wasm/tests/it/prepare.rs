@@ -38,10 +38,15 @@ async fn what_cannot_run_is_refused_with_the_reason() {
             &["not provided", "acme:db/sql@1.0.0, wasi:keyvalue/store@0.2.0"],
         ),
         (
-            text(r#"(module (import "env" "f" (func)) (memory (export "memory") 1) (func (export "_start") call 0))"#),
+            text(
+                r#"(module (import "env" "f" (func)) (memory (export "memory") 1) (func (export "_start") call 0))"#,
+            ),
             &["env"],
         ),
-        (text(r#"(component (instance $i) (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#), &["handle"]),
+        (
+            text(r#"(component (instance $i) (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#),
+            &["handle"],
+        ),
     ];
     for (module, words) in cases {
         let refusal = refusal(&module).await;
@@ -63,11 +68,15 @@ async fn other_runtimes_and_contracts_are_refused() {
     let bench = Bench::with(HELLO).unwrap();
     let mut artifact = bench.artifact();
     artifact.runtime = Runtime::Python { minor: 11 };
-    assert!(matches!(bench.backend.prepare(&artifact).await, Err(Error::Invalid(text)) if text.contains("python3.11")));
+    assert!(
+        matches!(bench.backend.prepare(&artifact).await, Err(Error::Invalid(text)) if text.contains("python3.11"))
+    );
     artifact.runtime = Runtime::Provided { name: "provided.al2023" };
     assert!(bench.backend.prepare(&artifact).await.is_ok());
     artifact.contract = Contract::Http;
-    assert!(matches!(bench.backend.prepare(&artifact).await, Err(Error::Invalid(text)) if text.contains("contract")));
+    assert!(
+        matches!(bench.backend.prepare(&artifact).await, Err(Error::Invalid(text)) if text.contains("contract"))
+    );
 }
 
 #[tokio::test]
@@ -115,11 +124,8 @@ async fn code_is_compiled_once_also_across_restarts() {
 async fn damaged_code_is_compiled_again() {
     let mut bench = Bench::with(HELLO).unwrap();
     bench.prepare().await.unwrap();
-    let damages: [fn(&mut Vec<u8>); 3] = [
-        |code| code.truncate(code.len() / 2),
-        |code| *code.last_mut().unwrap() ^= 1,
-        |code| code.clear(),
-    ];
+    let damages: [fn(&mut Vec<u8>); 3] =
+        [|code| code.truncate(code.len() / 2), |code| *code.last_mut().unwrap() ^= 1, |code| code.clear()];
     for damage in damages {
         let path = files(&bench.cache(), "cwasm").remove(0);
         let mut code = std::fs::read(&path).unwrap();

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use sandbox::{
-    Artifact, Backend, Body, Call, Contract, Egress, Error, Event, Fault, Instance, Limits, LogSink, Output, Payload,
-    Prepared, Runtime, Spec,
+    Artifact, Backend, Body, Call, Contract, Egress, Error, Event, Fault, Instance, Limits, LogSink, Output,
+    Payload, Prepared, Runtime, Spec,
 };
 use sandbox_wasm::{Settings, WasmBackend};
 use tempfile::TempDir;
@@ -65,8 +65,13 @@ impl Bench {
         let mut settings = Settings::new(dir.path().join("cache"));
         settings.max_instances = 16;
         set(&mut settings);
-        let limits =
-            Limits { memory_bytes: 64 << 20, cpu_hundredths: None, tmp_bytes: 0, pids: 0, answer_bytes: 1 << 20 };
+        let limits = Limits {
+            memory_bytes: 64 << 20,
+            cpu_hundredths: None,
+            tmp_bytes: 0,
+            pids: 0,
+            answer_bytes: 1 << 20,
+        };
         Ok(Self { dir, backend: WasmBackend::new(settings)?, log: Arc::default(), limits })
     }
 
@@ -111,7 +116,8 @@ impl Bench {
     pub(crate) async fn start_with(&self, change: impl FnOnce(&mut Spec)) -> anyhow::Result<Started> {
         let mut spec = Spec {
             instance: InstanceId::random(),
-            function: FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:f:$LATEST").context("ARN")?,
+            function: FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:f:$LATEST")
+                .context("ARN")?,
             artifact: self.artifact(),
             env: vec![("NAME".into(), "Ada".into())],
             limits: self.limits,
@@ -147,8 +153,14 @@ impl Started {
     }
 
     /// Status and body of a request that is answered.
-    pub(crate) async fn text(&self, method: &str, path: &str, body: impl Into<Body>) -> anyhow::Result<(u16, String)> {
-        let response = self.send(request(method, path, body.into())).await.map_err(|f| anyhow::anyhow!("{f:?}"))?;
+    pub(crate) async fn text(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<Body>,
+    ) -> anyhow::Result<(u16, String)> {
+        let response =
+            self.send(request(method, path, body.into())).await.map_err(|f| anyhow::anyhow!("{f:?}"))?;
         let status = response.status().as_u16();
         Ok((status, read(response.into_body()).await?))
     }

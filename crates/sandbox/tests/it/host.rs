@@ -1,7 +1,260 @@
-//! What the host sees.
-use crate::world::Case;
-use std::process::ExitCode;
-pub(crate) const CASES: &[Case] = &[];
-pub(crate) fn play(_rest: &[String]) -> ExitCode {
-    ExitCode::FAILURE
+//! What the host sees: users, groups, and what is left when servers die.
+//!
+//! Servers that die are processes of their own: this binary in the role `serve`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+
+use base::InstanceId;
+use rustix::process::{Pid, Signal};
+use sandbox::process::jail::{Launcher, MissingLimits, Status};
+use sandbox::{Error, StartError};
+
+use crate::case;
+use crate::world::{self, Case, PATIENCE, World, children, groups_named, lines_of, processes_with, until};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(each_instance_has_its_user, needs_root),
+    case!(the_launcher_is_apart_from_the_server),
+    case!(the_report_says_what_is_held),
+    case!(missing_limits_can_be_refused),
+    case!(a_second_thread_is_refused),
+    case!(a_killed_server_leaves_nothing),
+    case!(a_killed_launcher_takes_its_jails_along),
+    case!(a_new_server_removes_what_is_left),
+    case!(shutdown_leaves_nothing),
+];
+
+async fn each_instance_has_its_user(world: World) {
+    let token = world.token();
+    let first = world.spawn(world.script(&format!("exec sleep {token}"))).await.unwrap();
+    let second = world.spawn(world.script(&format!("exec sleep {token}"))).await.unwrap();
+    until(PATIENCE, || processes_with(&token).len() == 2).await;
+    let mut users: Vec<u32> = processes_with(&token).into_iter().map(user_of).collect();
+    users.dedup();
+    assert!(users.len() == 2 && users.iter().all(|user| *user >= 2_000_000_000), "{users:?}");
+    first.kill().await;
+    second.kill().await;
+}
+
+fn user_of(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+async fn the_launcher_is_apart_from_the_server(world: World) {
+    let server = Server::start(&world, "serve");
+    let launcher = server.launcher();
+    // Ctrl-C goes to the terminal's process group; a service manager's TERM to everybody.
+    let group = rustix::process::getpgid(Pid::from_raw(launcher as i32)).unwrap();
+    assert_eq!(group.as_raw_nonzero().get() as u32, launcher);
+    kill(launcher, Signal::TERM);
+    kill(launcher, Signal::INT);
+    assert_eq!(processes_with(&server.token).len(), 1);
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{launcher}/{file}")).unwrap_or_default();
+    assert_eq!(read("comm"), "virga-launcher\n");
+    assert_eq!(read("cmdline").trim_end_matches('\0'), "virga-launcher");
+    assert!(!read("environ").contains(SECRET), "the server's environment is gone");
+    server.end();
+}
+
+async fn the_report_says_what_is_held(world: World) {
+    let report = world.launcher.report();
+    assert!(report.usable());
+    let status = |name: &str| report.checks.iter().find(|check| check.name == name).unwrap().status;
+    assert_eq!(status("isolation"), Status::Ok);
+    assert_eq!(status("process limit"), Status::Ok);
+    let held = if world.root { Status::Ok } else { Status::Degraded };
+    assert_eq!((status("memory limit"), status("cpu limit")), (held, held));
+    assert_eq!(report.complete(), world.root);
+}
+
+async fn missing_limits_can_be_refused(world: World) {
+    let mut server = Server::command(&world, "strict");
+    let output = server.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    if world.root {
+        assert!(text.contains("started"), "{text}");
+    } else {
+        assert!(text.contains("refused") && text.contains("cpu limit"), "{text}");
+    }
+}
+
+async fn a_second_thread_is_refused(world: World) {
+    let error =
+        Launcher::start(&world.data().join("other"), MissingLimits::Degrade).err().expect("it started");
+    assert!(matches!(&error, Error::Unavailable(text) if text.contains("thread")), "{error}");
+}
+
+async fn a_killed_server_leaves_nothing(world: World) {
+    let bystander = Server::start(&world, "serve");
+    let server = Server::start(&world, "serve");
+    let launcher = server.launcher();
+    kill(server.child.id(), Signal::KILL);
+    until(PATIENCE, || gone(launcher) && server.is_clean()).await;
+    assert_eq!(processes_with(&bystander.token).len(), 1);
+    server.end();
+    bystander.end();
+}
+
+async fn a_killed_launcher_takes_its_jails_along(world: World) {
+    let server = Server::start(&world, "serve");
+    kill(server.launcher(), Signal::KILL);
+    until(PATIENCE, || processes_with(&server.token).is_empty()).await;
+    // The server says so when it next starts one.
+    kill(server.child.id(), Signal::USR1);
+    let text = server.line();
+    assert!(text.contains("launcher has ended"), "{text}");
+    server.end();
+}
+
+async fn a_new_server_removes_what_is_left(world: World) {
+    let bystander = Server::start(&world, "serve");
+    let mut first = Server::start(&world, "serve");
+    let launcher = first.launcher();
+    // Stopped, it cannot tidy up between the two.
+    kill(launcher, Signal::STOP);
+    kill(first.child.id(), Signal::KILL);
+    first.child.wait().unwrap();
+    kill(launcher, Signal::KILL);
+    until(PATIENCE, || gone(launcher)).await;
+    if world.root {
+        assert!(!groups_named(&first.instance).is_empty(), "nothing was left to be removed");
+    }
+    let second = Server::start_at(&world, "serve", &first.data);
+    assert_eq!(groups_named(&first.instance).len(), 0);
+    assert_eq!(processes_with(&first.token), Vec::<u32>::new());
+    assert_eq!(processes_with(&second.token).len(), 1);
+    assert_eq!(processes_with(&bystander.token).len(), 1);
+    second.end();
+    bystander.end();
+}
+
+async fn shutdown_leaves_nothing(world: World) {
+    let server = Server::start(&world, "serve");
+    let launcher = server.launcher();
+    kill(server.child.id(), Signal::USR2);
+    assert_eq!(server.line(), "shut down");
+    assert!(gone(launcher) && server.is_clean());
+    server.end();
+}
+
+fn kill(pid: u32, signal: Signal) {
+    rustix::process::kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+}
+
+fn gone(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists() || world::is_zombie(pid)
+}
+
+/// In the environment of every server that these tests start.
+const SECRET: &str = "not-for-the-launcher";
+
+/// A server in a process of its own, with one jail.
+struct Server {
+    child: Child,
+    lines: std::sync::Mutex<BufReader<ChildStdout>>,
+    token: String,
+    instance: String,
+    data: std::path::PathBuf,
+}
+
+impl Server {
+    fn command(world: &World, role: &str) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        let data = world.data().join(format!("server-{}", InstanceId::random()));
+        command.args(["--role", role]).arg(data).arg(world.token()).env("VIRGA_TEST_SECRET", SECRET);
+        command
+    }
+
+    fn start(world: &World, role: &str) -> Self {
+        Self::start_at(world, role, &world.data().join(format!("server-{}", InstanceId::random())))
+    }
+
+    fn start_at(world: &World, role: &str, data: &Path) -> Self {
+        let token = world.token();
+        let mut child = Command::new("/proc/self/exe")
+            .args(["--role", role])
+            .arg(data)
+            .arg(&token)
+            .env("VIRGA_TEST_SECRET", SECRET)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).into();
+        let mut server = Self { child, lines, token, instance: String::new(), data: data.to_owned() };
+        let line = server.line();
+        server.instance = line.strip_prefix("up ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        server
+    }
+
+    fn line(&self) -> String {
+        let mut line = String::new();
+        self.lines.lock().unwrap().read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn launcher(&self) -> u32 {
+        let children = children(self.child.id());
+        assert_eq!(children.len(), 1, "{children:?}");
+        children[0]
+    }
+
+    /// Nothing of its jail is left.
+    fn is_clean(&self) -> bool {
+        processes_with(&self.token).is_empty() && groups_named(&self.instance).is_empty()
+    }
+
+    fn end(mut self) {
+        // It may be dead already.
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+}
+
+/// The other side: what this binary does with `--role`.
+pub(crate) fn play(arguments: &[String]) -> ExitCode {
+    let [role, data, token] = arguments else { return ExitCode::FAILURE };
+    let missing = if role == "strict" { MissingLimits::Refuse } else { MissingLimits::Degrade };
+    let launcher = Launcher::start(Path::new(data), missing).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(serve(launcher, Path::new(data), token));
+    ExitCode::SUCCESS
+}
+
+async fn serve(launcher: Launcher, data: &Path, token: &str) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut again = signal(SignalKind::user_defined1()).unwrap();
+    let mut end = signal(SignalKind::user_defined2()).unwrap();
+    let job = world::job(data, &format!("echo up; exec sleep {token}"));
+    let instance = job.instance.clone();
+    let mut jail = match launcher.spawn(job.clone()).await {
+        Ok(jail) => jail,
+        Err(StartError::Sandbox(error)) => return println!("refused: {error}"),
+        Err(error) => return println!("failed: {error}"),
+    };
+    let _output = lines_of(&mut jail, "up").await;
+    if jail_is_to_end(data) {
+        return println!("started");
+    }
+    println!("up {instance}");
+    loop {
+        tokio::select! {
+            _ = again.recv() => match launcher.spawn(job.clone()).await {
+                Ok(_) => println!("started again"),
+                Err(error) => println!("{error}"),
+            },
+            _ = end.recv() => {
+                launcher.shutdown();
+                println!("shut down");
+            }
+        }
+    }
+}
+
+/// The role `strict` only tries.
+fn jail_is_to_end(_data: &Path) -> bool {
+    std::env::args().any(|argument| argument == "strict")
 }

@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod engine;
 mod host;
 mod jail;
 mod world;
@@ -27,7 +28,9 @@ const NOBODY: u32 = 65534;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn modules() -> Vec<(&'static str, &'static [Case])> {
-    vec![("jail", jail::CASES), ("host", host::CASES)]
+    let jail = jail::CASES.iter().map(|cases| ("jail", *cases));
+    let engine = engine::CASES.iter().map(|cases| ("engine", *cases));
+    jail.chain(engine).chain([("host", host::CASES)]).collect()
 }
 
 fn main() -> ExitCode {
@@ -73,9 +76,6 @@ fn run(filter: &str) -> (usize, usize) {
         return (0, 0);
     }
     let world = World::start();
-    for check in world.launcher.report().checks {
-        println!("{:?} {}: {}", check.status, check.name, check.detail);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let prefix = if world.root { "" } else { "rootless::" };
     let (mut passed, mut failed) = (0, 0);

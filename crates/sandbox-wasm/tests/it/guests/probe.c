@@ -8,6 +8,8 @@ WASI_IMPORT("http/types", "[method]outgoing-request.set-scheme")
 int32_t outgoing_request_set_scheme(handle_t request, int32_t some, int32_t scheme, int32_t, int32_t);
 WASI_IMPORT("http/types", "[method]outgoing-request.set-authority")
 int32_t outgoing_request_set_authority(handle_t request, int32_t some, const char *start, size_t length);
+WASI_IMPORT("http/types", "[method]outgoing-request.set-path-with-query")
+int32_t outgoing_request_set_path_with_query(handle_t request, int32_t some, const char *start, size_t length);
 WASI_IMPORT("http/outgoing-handler", "handle")
 void outgoing_handler_handle(handle_t request, int32_t some, handle_t options, answer_t *answer);
 WASI_IMPORT("http/types", "[method]future-incoming-response.subscribe")
@@ -72,16 +74,19 @@ static void ok(handle_t outparam, const char *text) {
 // Sends GET / to the authority after the slash: `scheme` is 0 for http, 1 for https.
 static void fetch(const char *authority, int scheme, handle_t outparam) {
     answer_t answer;
+    const uint8_t *bytes = (const uint8_t *)&answer;
     char text[32];
     handle_t request = outgoing_request_new(fields_new());
     outgoing_request_set_scheme(request, 1, scheme, 0, 0);
     outgoing_request_set_authority(request, 1, authority, strlen(authority));
+    outgoing_request_set_path_with_query(request, 1, "/", 1);
     outgoing_handler_handle(request, 0, 0, &answer);
-    handle_t future = answer.handle;
+    if (answer.tag) __builtin_trap();
+    // result<future-incoming-response, error-code>: the code's u64 puts what follows the tag at 8.
+    handle_t future = *(const handle_t *)(bytes + 8);
     pollable_block(future_incoming_response_subscribe(future));
     // option<result<result<incoming-response, error-code>>>: tags at 0, 8 and 16, what they lead to at 24.
     future_incoming_response_get(future, &answer);
-    const uint8_t *bytes = (const uint8_t *)&answer;
     if (bytes[16]) {
         snprintf(text, sizeof text, "error %d", bytes[24]);
     } else {

@@ -136,7 +136,8 @@ async fn streams_both_ways_as_it_comes() {
     up.send(Ok(Frame::data(Bytes::from_static(b"one")))).await.unwrap();
     peer.until("3\r\none\r\n").await;
     // The answer begins before the request has ended.
-    peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
     let response = answered(sent).await;
     assert!(!response.headers().contains_key("transfer-encoding"));
     let mut body = response.into_body();
@@ -235,7 +236,8 @@ async fn an_upgrade_hands_the_stream_over() {
     let mut peer = raw.accept().await;
     let head = peer.until("\r\n\r\n").await;
     assert!(head.contains("upgrade: websocket\r\n") && head.contains("connection: upgrade\r\n"), "{head}");
-    peer.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst").await;
+    peer.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst")
+        .await;
     let mut response = answered(sent).await;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers().get("upgrade").unwrap(), "websocket");

@@ -97,25 +97,32 @@ impl Cgroups {
 
     /// Adds what was found to the report.
     pub(super) fn report(&self, report: &mut HostReport) {
-        let mut say = |name: &str, place: &Option<Place>, instead: &str| match place {
+        let mut say = |name: &str, place: &Option<Place>, otherwise: Status, instead: &str| match place {
             Some(Place { version, dir }) => {
                 let version = if *version == Version::One { 1 } else { 2 };
                 report.add(name, Status::Ok, format!("cgroup version {version} at {}", dir.display()));
             }
-            None => report.add(name, Status::Degraded, instead),
+            None => report.add(name, otherwise, instead),
         };
         say(
             "memory limit",
             &self.memory,
+            Status::Degraded,
             "no memory cgroup that this user may write: held by RLIMIT_DATA and a watch on resident size and \
              /tmp every 50 ms, which a fast allocation can overshoot for a moment",
         );
         say(
             "process limit",
             &self.pids,
-            "no pids cgroup that this user may write: held by RLIMIT_NPROC in the user namespace",
+            Status::Ok,
+            "no pids cgroup that this user may write: held by RLIMIT_NPROC in each instance's user namespace",
         );
-        say("cpu limit", &self.cpu, "no cpu cgroup that this user may write: an instance may use every core");
+        say(
+            "cpu limit",
+            &self.cpu,
+            Status::Degraded,
+            "no cpu cgroup that this user may write: an instance may use every core",
+        );
     }
 
     fn places(&self) -> BTreeSet<&Place> {

@@ -1,0 +1,226 @@
+//! The engines in real jails: functions of every kind, and what becomes of those that misbehave.
+
+mod events;
+mod platform;
+mod web;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base::{AccountId, FunctionArn, InstanceId, Region, RequestId};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sandbox::process::{ProcessBackend, Settings};
+use sandbox::{
+    Artifact, Backend, Call, Contract, Egress, Event, Fault, Instance, Limits, LogSink, Output, Payload,
+    Runtime, Spec, StartError,
+};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::world::{Case, World};
+
+/// Bytes of an answer to an event.
+const ANSWER_BYTES: usize = 100_000;
+
+/// Nothing here takes this long, unless it never comes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const CASES: [&[Case]; 3] = [events::CASES, web::CASES, platform::CASES];
+
+/// A back end on the world's launcher, with the receiving end of its functions' endpoint.
+struct Engines {
+    world: World,
+    backend: ProcessBackend,
+    endpoint: mpsc::Receiver<TcpStream>,
+}
+
+/// Keeps what an instance prints.
+#[derive(Default)]
+struct Kept(Mutex<Vec<u8>>);
+
+impl Kept {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+impl LogSink for Kept {
+    fn write(&self, bytes: &[u8]) {
+        self.0.lock().extend_from_slice(bytes);
+    }
+}
+
+/// A function to be started.
+struct Function {
+    spec: Spec,
+    log: Arc<Kept>,
+}
+
+impl Function {
+    fn http(mut self) -> Self {
+        self.spec.artifact.contract = Contract::Http;
+        self
+    }
+
+    fn on_host(mut self) -> Self {
+        self.spec.egress = Egress::Host;
+        self
+    }
+
+    fn init_timeout(mut self, timeout: Duration) -> Self {
+        self.spec.init_timeout = timeout;
+        self
+    }
+}
+
+/// A function that is up.
+struct Running {
+    instance: Arc<dyn Instance>,
+    id: InstanceId,
+    log: Arc<Kept>,
+}
+
+impl Engines {
+    fn new(world: &World) -> Self {
+        let (sender, endpoint) = mpsc::channel(4);
+        let settings = Settings {
+            runtime_dir: world.data().join("runtime"),
+            endpoint: Some(sender),
+            endpoint_url_on_host: "http://127.0.0.1:4444".to_owned(),
+        };
+        let backend = ProcessBackend::new(world.launcher.clone(), settings).unwrap();
+        Self { world: world.clone(), backend, endpoint }
+    }
+
+    /// A newest runtime of the host: `python` or `nodejs`.
+    async fn runtime(&self, kind: &str) -> Runtime {
+        let all = self.backend.interpreters().list().await;
+        let runtimes = all.iter().map(|interpreter| interpreter.runtime.clone());
+        let mut wanted = runtimes.filter(|runtime| runtime.to_string().starts_with(kind));
+        wanted.next_back().expect("the tests need a Python and a Node on PATH")
+    }
+
+    async fn python(&self, source: &str) -> Function {
+        self.function(self.runtime("python").await, "app.handler", &[("app.py", 0o644, source)])
+    }
+
+    async fn node(&self, source: &str) -> Function {
+        self.function(self.runtime("nodejs").await, "index.handler", &[("index.js", 0o644, source)])
+    }
+
+    /// A web server for Node, in `server.js`.
+    async fn node_server(&self, source: &str) -> Function {
+        self.function(self.runtime("nodejs").await, "server.js", &[("server.js", 0o644, source)]).http()
+    }
+
+    /// An executable script.
+    fn provided(&self, source: &str) -> Function {
+        let runtime = Runtime::parse("provided.al2023").unwrap();
+        self.function(runtime, "", &[("bootstrap", 0o755, source)])
+    }
+
+    fn function(&self, runtime: Runtime, handler: &str, files: &[(&str, u32, &str)]) -> Function {
+        let dir = self.world.code(files);
+        let log = Arc::new(Kept::default());
+        let spec = Spec {
+            instance: InstanceId::random(),
+            function: FunctionArn {
+                region: Region::default(),
+                account: AccountId::parse("123456789012").unwrap(),
+                name: "greet".to_owned(),
+                qualifier: Some("$LATEST".to_owned()),
+            },
+            artifact: artifact(dir, runtime, handler),
+            env: [("_HANDLER", handler), ("LAMBDA_TASK_ROOT", "/var/task"), ("GREETING", "hello")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+            limits: Limits {
+                memory_bytes: 256 << 20,
+                cpu_hundredths: None,
+                tmp_bytes: 16 << 20,
+                pids: 64,
+                answer_bytes: ANSWER_BYTES,
+            },
+            port: 8080,
+            egress: Egress::None,
+            init_timeout: PATIENCE,
+            output: log.clone(),
+        };
+        Function { spec, log }
+    }
+
+    async fn try_start(&self, function: Function) -> Result<Running, (StartError, Arc<Kept>)> {
+        let Function { spec, log } = function;
+        let id = spec.instance.clone();
+        match self.backend.start(Arc::new(spec)).await {
+            Ok(instance) => Ok(Running { instance, id, log }),
+            Err(error) => Err((error, log)),
+        }
+    }
+
+    async fn start(&self, function: Function) -> Running {
+        match self.try_start(function).await {
+            Ok(running) => running,
+            Err((error, log)) => panic!("{error}: {error:?}\n{}", log.text()),
+        }
+    }
+}
+
+fn artifact(dir: PathBuf, runtime: Runtime, handler: &str) -> Artifact {
+    Artifact {
+        dir,
+        digest: "0".repeat(64),
+        runtime,
+        contract: Contract::Lambda,
+        handler: handler.to_owned(),
+    }
+}
+
+impl Running {
+    async fn invoke(&self, payload: Payload) -> Result<Output, Fault> {
+        let call = Call {
+            id: RequestId::random(),
+            deadline: Instant::now() + PATIENCE,
+            deadline_unix_ms: base::Clock::now(&base::SystemClock).as_millis() + 30_000,
+            payload,
+        };
+        tokio::time::timeout(PATIENCE, self.instance.invoke(call)).await.expect("an answer in time")
+    }
+
+    async fn event(&self, json: &str) -> Result<Output, Fault> {
+        self.invoke(Payload::Event(Event {
+            json: Bytes::copy_from_slice(json.as_bytes()),
+            invoked_arn: "arn:aws:lambda:us-east-1:123456789012:function:greet".to_owned(),
+            trace_id: "Root=1-5759e988-bd862e3fe1be46a994272793".to_owned(),
+            client_context: None,
+            cognito_identity: None,
+        }))
+        .await
+    }
+
+    /// The result of an event that succeeds.
+    async fn result(&self, json: &str) -> serde_json::Value {
+        match self.event(json).await {
+            Ok(Output::Event(answer)) => serde_json::from_slice(&answer).unwrap(),
+            Ok(Output::FunctionError(error)) => panic!("{error:?}\n{}", self.log.text()),
+            Ok(Output::Http(_)) => panic!("a response to an event"),
+            Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
+        }
+    }
+
+    async fn fault(&self, json: &str) -> Fault {
+        self.event(json).await.err().expect("no output")
+    }
+
+    async fn request(
+        &self,
+        request: http::Request<sandbox::Body>,
+    ) -> Result<http::Response<sandbox::Body>, Fault> {
+        match self.invoke(Payload::Http(request)).await? {
+            Output::Http(response) => Ok(response),
+            Output::Event(_) | Output::FunctionError(_) => panic!("an event's answer to a request"),
+        }
+    }
+}

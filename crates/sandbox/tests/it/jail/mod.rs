@@ -1,0 +1,11 @@
+//! What a program in a jail sees, may do, and how it ends.
+
+mod bounds;
+mod ends;
+mod reach;
+mod view;
+
+use crate::world::Case;
+
+/// By theme.
+pub(crate) const CASES: &[&[Case]] = &[view::CASES, bounds::CASES, ends::CASES, reach::CASES];

@@ -1,0 +1,219 @@
+//! What a program sees and may do.
+
+use std::path::PathBuf;
+
+use sandbox::Exit;
+use sandbox::process::jail::Mount;
+
+use crate::case;
+use crate::world::{Case, World, write};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(starts_as_a_program_expects),
+    case!(holds_no_privilege),
+    case!(dangerous_calls_are_refused),
+    case!(files_are_read_only),
+    case!(tmp_is_its_own),
+    case!(sees_nothing_of_the_host),
+    case!(pid_1_cannot_be_touched),
+    case!(finds_what_programs_need),
+    case!(mounts_appear_read_only),
+    case!(has_loopback_only),
+];
+
+async fn starts_as_a_program_expects(world: World) {
+    let mut job =
+        world.script("pwd; cat; ls -l /proc/self/fd | wc -l; env | sort; umask; trap; ulimit -n; ulimit -c");
+    job.env.push(("GREETING".to_owned(), "hello = world".to_owned()));
+    let outcome = world.run(job).await;
+    // `ls` shows a total, its three streams and the folder it reads.
+    let expect = "/var/task\n5\nGREETING=hello = world\nPATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin\n\
+                  PWD=/var/task\n0022\n1024\n0\n";
+    assert_eq!((outcome.exit, outcome.output.as_str()), (Exit::Code(0), expect));
+    let signals = world.sh("grep -E '^(SigBlk|SigIgn)' /proc/self/status").await;
+    assert_eq!(signals.output, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+}
+
+async fn holds_no_privilege(world: World) {
+    let fields = "CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp|Groups";
+    // The program's, a child's that went through a setuid program's exec, and pid 1's.
+    for process in ["self", "1"] {
+        let outcome = world.sh(&format!("grep -E '^({fields}):' /proc/{process}/status")).await;
+        let none = "0000000000000000";
+        for (field, expect) in [
+            ("CapInh", none),
+            ("CapPrm", none),
+            ("CapEff", none),
+            ("CapBnd", none),
+            ("CapAmb", none),
+            ("NoNewPrivs", "1"),
+            ("Seccomp", "2"),
+        ] {
+            let line = format!("{field}:\t{expect}\n");
+            assert!(outcome.output.contains(&line), "{process} {field}: {}", outcome.output);
+        }
+    }
+    let outcome =
+        world.sh("id -u; id -g; id -un; hostname; cat /proc/self/oom_score_adj /proc/1/oom_score_adj").await;
+    assert_eq!(outcome.output, "993\n993\nsandbox\nvirga\n1000\n0\n");
+}
+
+async fn dangerous_calls_are_refused(world: World) {
+    // Number on this machine, arguments, error number.
+    let calls: &[(i64, &str, i32)] = &[
+        (libc::SYS_unshare, "0x10000000", libc::EPERM),
+        (libc::SYS_clone, "0x10000011, 0, 0, 0, 0", libc::EPERM),
+        (libc::SYS_clone3, "0, 0", libc::ENOSYS),
+        (libc::SYS_mount, "0, 0, 0, 0, 0", libc::EPERM),
+        (libc::SYS_ptrace, "0, 0, 0, 0", libc::EPERM),
+        (libc::SYS_bpf, "0, 0, 0", libc::EPERM),
+        (libc::SYS_perf_event_open, "0, 0, 0, 0, 0", libc::EPERM),
+        (libc::SYS_io_uring_setup, "1, 0", libc::EPERM),
+        (libc::SYS_userfaultfd, "0", libc::EPERM),
+        (libc::SYS_keyctl, "0, 0, 0, 0, 0", libc::EPERM),
+        (libc::SYS_process_vm_readv, "1, 0, 0, 0, 0, 0", libc::EPERM),
+        (libc::SYS_setns, "0, 0", libc::EPERM),
+        (libc::SYS_socket, "17, 3, 0", libc::EPERM),
+        (libc::SYS_socket, "40, 1, 0", libc::EPERM),
+        (999, "", libc::ENOSYS),
+    ];
+    let lines: Vec<String> = calls
+        .iter()
+        .map(|(number, arguments, _)| {
+            format!("c.set_errno(0); r = libc.syscall({number}, {arguments}); print(c.get_errno() if r < 0 else 'done')")
+        })
+        .collect();
+    let program = format!("import ctypes as c\nlibc = c.CDLL(None, use_errno=True)\n{}\n", lines.join("\n"));
+    let outcome = world.run(world.python(&program)).await;
+    let got: Vec<_> = outcome.output.lines().collect();
+    assert_eq!(got.len(), calls.len(), "{}", outcome.output);
+    for ((number, _, expect), got) in calls.iter().zip(got) {
+        assert_eq!(got, expect.to_string(), "call {number}");
+    }
+}
+
+async fn files_are_read_only(world: World) {
+    let mut job = world.script(
+        "cat file; for place in . /usr /etc /opt /var /dev / /usr/bin; do \
+         touch $place/new 2>&1 | grep -c 'Read-only file system'; done; echo > file; chmod 777 file",
+    );
+    job.code = world.code(&[("file", 0o644, "content\n")]);
+    let code = job.code.clone();
+    let outcome = world.run(job).await;
+    assert!(outcome.output.starts_with("content\n1\n1\n1\n1\n1\n1\n1\n1\n"), "{}", outcome.output);
+    assert_eq!(outcome.exit, Exit::Code(1));
+    assert_eq!(std::fs::read_to_string(code.join("file")).unwrap(), "content\n");
+}
+
+async fn tmp_is_its_own(world: World) {
+    let first = world
+        .sh("ls -A /tmp | wc -l; echo mine > /tmp/file && cat /tmp/file; cp /bin/true /tmp && /tmp/true")
+        .await;
+    assert_eq!((first.exit, first.output.as_str()), (Exit::Code(0), "0\nmine\n"));
+    let second = world
+        .sh("ls -A /tmp; ls -A /dev/shm; mkdir /tmp/a && echo ok > /dev/shm/x && stat -c '%a %u' /tmp")
+        .await;
+    assert_eq!((second.exit, second.output.as_str()), (Exit::Code(0), "1777 993\n"));
+    // 8 MiB and 2,048 inodes.
+    let full = world.sh("head -c 9M /dev/zero > /tmp/file; stat -c %s /tmp/file").await;
+    assert!(full.output.contains("No space left") && full.output.ends_with("\n8388608\n"), "{}", full.output);
+    let many =
+        world.sh("mkdir /tmp/d; cd /tmp/d; for i in $(seq 3000); do : > $i || break; done; ls | wc -l").await;
+    let made: u32 = many.output.lines().last().unwrap().parse().unwrap();
+    assert!((2000..2048).contains(&made), "{}", many.output);
+}
+
+async fn sees_nothing_of_the_host(world: World) {
+    let data = world.data();
+    let script = format!(
+        "ls -A /; ls /proc | grep -cE '^[0-9]+$'; test -e {0} || echo no data; test -e /etc/shadow || echo no shadow; \
+         ls /sys /root 2>/dev/null; grep -c . /proc/self/mounts; ls /dev | tr '\\n' ' '",
+        data.display()
+    );
+    let outcome = world.sh(&script).await;
+    let top: Vec<_> = outcome.output.lines().take_while(|line| line.parse::<u32>().is_err()).collect();
+    for name in &top {
+        let expected = [
+            "bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "mnt", "opt", "proc", "run",
+            "sbin", "tmp", "usr", "var",
+        ];
+        assert!(expected.contains(name), "{name}");
+    }
+    // Pid 1, the shell, `ls` and `grep`.
+    assert!(outcome.output.contains("\n4\nno data\nno shadow\n"), "{}", outcome.output);
+    let devices = "fd full null random shm stderr stdin stdout urandom zero ";
+    assert!(outcome.output.ends_with(devices), "{}", outcome.output);
+    // Of the host's mounts, those that are shown and no other.
+    let mounts = world.sh("cut -d' ' -f2 /proc/self/mounts | sort -u").await.output;
+    for place in mounts.lines() {
+        let ours = ["/", "/proc", "/tmp", "/dev/shm", "/var/task", "/bin", "/sbin"];
+        let shown = ["/usr", "/etc/", "/dev/", "/lib", "/proc/"];
+        assert!(ours.contains(&place) || shown.iter().any(|prefix| place.starts_with(prefix)), "{place}");
+    }
+}
+
+async fn pid_1_cannot_be_touched(world: World) {
+    let outcome = world
+        .sh("cat /proc/1/comm; cat /proc/1/environ /proc/1/maps 2>&1 | grep -c denied; ls /proc/1/fd /proc/1/root 2>&1 | \
+             grep -c denied; tr '\\0' ' ' < /proc/1/cmdline; echo; kill -9 1; kill -TERM 1; kill -STOP 1; echo alive")
+        .await;
+    assert_eq!(
+        outcome.output,
+        "virga-init\n2\n2\nvirga-launcher\nalive\n"
+            .replace("virga-launcher", outcome.output.lines().nth(3).unwrap_or(""))
+    );
+    let title = outcome.output.lines().nth(3).unwrap_or_default();
+    assert_eq!(title.trim(), "virga-launcher");
+    let limits = "import resource\ntry:\n  resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0))\n  print('changed')\n\
+                  except PermissionError: print('refused')\n";
+    assert_eq!(world.run(world.python(limits)).await.output, "refused\n");
+}
+
+async fn finds_what_programs_need(world: World) {
+    let outcome = world
+        .sh("getent hosts localhost | tr -s ' '; getent passwd 993; test -c /dev/null && echo x > /dev/null && \
+             head -c 4 /dev/urandom | wc -c; echo piped | cat /dev/stdin; date +%Z > /dev/null && echo dated; \
+             for link in /etc/alternatives/*; do target=$(readlink -f $link); test -e $target || echo $link; done | grep -v /usr/share/man | head -3")
+        .await;
+    assert!(
+        outcome.output.starts_with(
+            "127.0.0.1 localhost virga\nsandbox:x:993:993::/tmp:/sbin/nologin\n4\npiped\ndated\n"
+        ),
+        "{}",
+        outcome.output
+    );
+    let certificates = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+    let here: Vec<_> = certificates.into_iter().filter(|path| std::path::Path::new(path).exists()).collect();
+    for path in here {
+        let outcome = world.sh(&format!("grep -c BEGIN {path}")).await;
+        assert_eq!(outcome.exit, Exit::Code(0), "{path}: {}", outcome.output);
+    }
+}
+
+async fn mounts_appear_read_only(world: World) {
+    let folder = world.code(&[("inner", 0o644, "of a folder\n")]);
+    let file = world.data().join("single");
+    write(&file, 0o644, b"of a file\n");
+    let mut job = world
+        .script("cat /opt/some/where/inner /opt/file /usr/share/doc/inner; echo x > /opt/some/where/inner");
+    let to = |host: &PathBuf, inside: &str| Mount { host: host.clone(), inside: inside.into() };
+    job.mounts = vec![to(&folder, "/opt/some/where"), to(&file, "/opt/file"), to(&folder, "/usr/share/doc")];
+    let outcome = world.run(job).await;
+    assert!(outcome.output.starts_with("of a folder\nof a file\nof a folder\n"), "{}", outcome.output);
+    assert!(outcome.output.contains("Read-only file system"), "{}", outcome.output);
+    // Another jail sees the name, never what was there.
+    let other = world.sh("ls -A /opt/some/where").await;
+    assert_eq!(other.output, "");
+    let mut job = world.script("true");
+    job.mounts = vec![to(&folder, "/usr/no/such/place")];
+    assert!(world.spawn(job).await.is_err());
+}
+
+async fn has_loopback_only(world: World) {
+    let outcome = world
+        .sh("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '; tail -n +2 /proc/net/route | wc -l; \
+             bash -c 'echo > /dev/tcp/192.0.2.1/80' 2>&1 | grep -c 'Network is unreachable'; \
+             bash -c 'echo > /dev/tcp/127.0.0.1/9' 2>&1 | grep -c 'Connection refused'")
+        .await;
+    assert_eq!(outcome.output, "lo\n0\n1\n1\n");
+}
