@@ -15,7 +15,7 @@ from support.server import no_process_left
 @pytest.fixture(scope="module")
 def probe(server):
     made = Functions(server)
-    name = made.deploy(kinds.python_function("probe.py"), kinds.python(), MemorySize=256, EphemeralStorage={"Size": 512})
+    name = made.deploy(kinds.python_function("probe.py"), kinds.python(), MemorySize=1024, EphemeralStorage={"Size": 512})
     yield lambda look, **more: made.invoke(name, {"look": look} | more).ok()
     made.delete_all()
 
@@ -139,7 +139,7 @@ def test_virga_memory_goes_below_awss_minimum(functions):
 
 
 def test_a_fork_bomb_is_bounded(functions, make, marker):
-    name = make(Timeout=20)
+    name = make(Timeout=20, MemorySize=1024)
     children = functions.invoke(name, {"look": "fork"}).ok()
     assert children["children"] < 2000 and children["error"] in ("BlockingIOError", "OSError")
     functions.api.delete_function(FunctionName=name)

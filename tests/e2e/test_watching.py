@@ -3,7 +3,6 @@
 import pytest
 import requests
 from botocore.exceptions import ClientError
-from prometheus_client.parser import text_string_to_metric_families
 
 from support import clients, kinds
 from support.clients import code_of
@@ -17,16 +16,6 @@ def echo(functions):
 @pytest.fixture
 def logs(server):
     return clients.client(server, "logs")
-
-
-def samples(server, name, **labels):
-    """Sum of the samples of this name whose labels hold these."""
-    total = 0.0
-    for family in text_string_to_metric_families(server.metrics()):
-        for sample in family.samples:
-            if sample.name == name and labels.items() <= sample.labels.items():
-                total += sample.value
-    return total
 
 
 def test_every_line_of_a_call_is_stored(functions, logs, echo):
@@ -99,7 +88,7 @@ def counter(families, *words):
 def test_metrics_count_what_happened(server, functions, echo):
     for event in ({}, {}, {"do": "raise", "text": "x"}, {"do": "sleep", "seconds": 30}, {}):
         functions.invoke(echo, event)
-    families = {f.name: f for f in text_string_to_metric_families(server.metrics())}
+    families = {f.name: f for f in server.metric_families()}
 
     def value(*words):
         family = counter(families.values(), *words)
@@ -116,7 +105,7 @@ def test_metrics_count_what_happened(server, functions, echo):
 
 def test_metrics_are_well_formed(server, functions, echo):
     functions.invoke(echo).ok()
-    families = list(text_string_to_metric_families(server.metrics()))
+    families = server.metric_families()
     names = [family.name for family in families]
     assert len(set(names)) == len(names)
     assert all(family.documentation and family.type != "unknown" for family in families), names

@@ -34,7 +34,9 @@ fn query_code(error: &AuthError) -> &'static str {
         AuthError::MissingToken => "MissingAuthenticationToken",
         AuthError::IncompleteSignature(_) => "IncompleteSignature",
         AuthError::UnrecognizedClient => "InvalidClientTokenId",
-        AuthError::SignatureMismatch | AuthError::Expired(_) | AuthError::InvalidScope(_) => "SignatureDoesNotMatch",
+        AuthError::SignatureMismatch | AuthError::Expired(_) | AuthError::InvalidScope(_) => {
+            "SignatureDoesNotMatch"
+        }
     }
 }
 
@@ -104,7 +106,8 @@ mod tests {
 
     #[test]
     fn the_scope_names_the_service() {
-        let by_header = "AWS4-HMAC-SHA256 Credential=AKID/20261120/us-east-1/sqs/aws4_request, SignedHeaders=host";
+        let by_header =
+            "AWS4-HMAC-SHA256 Credential=AKID/20261120/us-east-1/sqs/aws4_request, SignedHeaders=host";
         for (header, uri, expect) in [
             (Some(by_header), "/", Some("sqs")),
             (Some("Bearer x"), "/", None),

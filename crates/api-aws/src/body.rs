@@ -114,7 +114,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn gives_up_on_silence() {
-        let silent = Body::boxed(StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>()));
+        let silent =
+            Body::boxed(StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>()));
         assert_eq!(read(silent, 10, Patience::default()).await, Err(ReadError::TimedOut));
     }
 }

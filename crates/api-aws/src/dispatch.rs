@@ -99,7 +99,8 @@ fn plan(head: &Parts, service: &str, protocol: Protocol) -> Result<Plan, Failure
 fn absent(service: &str, protocol: Protocol, head: &Parts, body: &[u8]) -> Failure {
     match protocol {
         Protocol::Json(_) => {
-            let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let target =
+                head.headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
             unknown_operation(service, target.rsplit_once('.').map_or(target, |(_, operation)| operation))
         }
         Protocol::Cbor => unknown_operation(service, head.uri.path().rsplit('/').next().unwrap_or_default()),
@@ -112,8 +113,11 @@ fn absent(service: &str, protocol: Protocol, head: &Parts, body: &[u8]) -> Failu
 
 /// Paths do not say the operation's name without the service's model; method and path do as well.
 fn not_implemented(code: &'static str, service: &str, head: &Parts) -> Failure {
-    let message =
-        format!("The service '{service}' is not built in this server yet ({} {}).", head.method, head.uri.path());
+    let message = format!(
+        "The service '{service}' is not built in this server yet ({} {}).",
+        head.method,
+        head.uri.path()
+    );
     Failure::new(code, StatusCode::NOT_IMPLEMENTED, message)
 }
 
@@ -153,10 +157,14 @@ fn unread(error: ReadError) -> Failure {
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("Request must be smaller than {limit} bytes."),
         ),
-        ReadError::TimedOut => {
-            Failure::new("RequestTimeout", StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time.")
+        ReadError::TimedOut => Failure::new(
+            "RequestTimeout",
+            StatusCode::REQUEST_TIMEOUT,
+            "The request's body did not arrive in time.",
+        ),
+        ReadError::Broken => {
+            Failure::bad("IncompleteBody", "The request's body ended early or is malformed.")
         }
-        ReadError::Broken => Failure::bad("IncompleteBody", "The request's body ended early or is malformed."),
     }
 }
 
@@ -185,7 +193,15 @@ mod tests {
             ("ec2", "/", form, "Action=RunInstances", "InvalidAction", 400, "RunInstances"),
             ("s3", "/bucket/key", &[], "", "NotImplemented", 501, "/bucket/key"),
             ("scheduler", "/schedules", &[], "", "NotImplementedException", 501, "scheduler"),
-            ("monitoring", "/service/X/operation/ListMetrics", cbor, "", "UnknownOperationException", 400, "ListMetrics"),
+            (
+                "monitoring",
+                "/service/X/operation/ListMetrics",
+                cbor,
+                "",
+                "UnknownOperationException",
+                400,
+                "ListMetrics",
+            ),
             ("no-such-service", "/x", &[], "", "NotImplementedException", 501, "no-such-service"),
         ] {
             let head = head("POST", uri, headers);

@@ -78,7 +78,11 @@ pub(crate) async fn serve(api: &Api, head: &Parts, id: RequestId) -> Response<Bo
 
 async fn package(api: &Api, head: &Parts) -> Result<bytes::Bytes, Failure> {
     if head.method != Method::GET {
-        return Err(Failure::new("MethodNotAllowed", StatusCode::METHOD_NOT_ALLOWED, "The link is for GET only."));
+        return Err(Failure::new(
+            "MethodNotAllowed",
+            StatusCode::METHOD_NOT_ALLOWED,
+            "The link is for GET only.",
+        ));
     }
     let package = granted(api, head).ok_or_else(|| {
         Failure::new("AccessDenied", StatusCode::FORBIDDEN, "The link is not valid or has expired.")
@@ -87,7 +91,9 @@ async fn package(api: &Api, head: &Parts) -> Result<bytes::Bytes, Failure> {
     let function =
         FunctionRef { account: package.owner, name: package.function, qualifier: Some(package.version) };
     api.functions.package(&caller, &function).await.map_err(|error| match error.kind() {
-        base::Kind::NotFound => Failure::new("NoSuchKey", StatusCode::NOT_FOUND, "The package is not there any more."),
+        base::Kind::NotFound => {
+            Failure::new("NoSuchKey", StatusCode::NOT_FOUND, "The package is not there any more.")
+        }
         base::Kind::Denied => Failure::new("AccessDenied", StatusCode::FORBIDDEN, "Access Denied"),
         _ => Failure::new("InternalError", StatusCode::INTERNAL_SERVER_ERROR, "The package cannot be read."),
     })
@@ -121,7 +127,9 @@ mod tests {
             version: "$LATEST".into(),
         };
         assert_eq!(Package::parse(&package.path()), Some(package));
-        for bad in ["", "x", "111111111111/u/222222222222/f", "111111111111/u/222222222222/f/1/2", "1/u/2/f/1"] {
+        for bad in
+            ["", "x", "111111111111/u/222222222222/f", "111111111111/u/222222222222/f/1/2", "1/u/2/f/1"]
+        {
             assert_eq!(Package::parse(bad), None, "{bad}");
         }
     }

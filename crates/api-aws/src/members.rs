@@ -128,22 +128,54 @@ mod tests {
         check(r#"{"A":"x"}"#, |m| m.text("A"), r#"Some("x")"#);
         check(r#"{"A":null}"#, |m| m.text("A"), "None");
         check("", |m| m.text("A"), "None");
-        check(r#"{"A":3}"#, |m| m.text("A"), "SerializationException: NUMBER_VALUE can not be converted to a String (A)");
-        check(r#"{"A":"3"}"#, |m| m.integer("A"), "SerializationException: STRING_VALUE can not be converted to an Integer (A)");
-        check(r#"{"A":1.5}"#, |m| m.integer("A"), "SerializationException: DECIMAL_VALUE can not be converted to an Integer (A)");
-        check(r#"{"A":[1]}"#, |m| m.map("A"), "SerializationException: START_ARRAY can not be converted to a map of Strings (A)");
-        check(r#"{"A":{"b":1}}"#, |m| m.map("A"), "SerializationException: START_OBJECT can not be converted to a map of Strings (A)");
+        check(
+            r#"{"A":3}"#,
+            |m| m.text("A"),
+            "SerializationException: NUMBER_VALUE can not be converted to a String (A)",
+        );
+        check(
+            r#"{"A":"3"}"#,
+            |m| m.integer("A"),
+            "SerializationException: STRING_VALUE can not be converted to an Integer (A)",
+        );
+        check(
+            r#"{"A":1.5}"#,
+            |m| m.integer("A"),
+            "SerializationException: DECIMAL_VALUE can not be converted to an Integer (A)",
+        );
+        check(
+            r#"{"A":[1]}"#,
+            |m| m.map("A"),
+            "SerializationException: START_ARRAY can not be converted to a map of Strings (A)",
+        );
+        check(
+            r#"{"A":{"b":1}}"#,
+            |m| m.map("A"),
+            "SerializationException: START_OBJECT can not be converted to a map of Strings (A)",
+        );
         check(r#"{"A":"YWI="}"#, |m| m.blob("A"), "Some([97, 98])");
         check(r#"{"A":"%"}"#, |m| m.blob("A"), "SerializationException: A is not base64.");
         check(r#"{"A":{"B":true}}"#, |m| m.object("A").and_then(|o| o.unwrap().boolean("B")), "Some(true)");
-        check(r#"{"A":7}"#, |m| m.object("A").map(|_| ()), "SerializationException: NUMBER_VALUE can not be converted to a structure (A)");
+        check(
+            r#"{"A":7}"#,
+            |m| m.object("A").map(|_| ()),
+            "SerializationException: NUMBER_VALUE can not be converted to a structure (A)",
+        );
     }
 
     #[test]
     fn bodies_that_are_no_object() {
         check("[]", |m| m.text("A"), "SerializationException: Expected a JSON object.");
-        check("{", |m| m.text("A"), "SerializationException: The body is not JSON: EOF while parsing an object at line 1 column 1");
+        check(
+            "{",
+            |m| m.text("A"),
+            "SerializationException: The body is not JSON: EOF while parsing an object at line 1 column 1",
+        );
         let deep = format!("{{\"A\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        check(&deep, |m| m.value("A").map(|_| ()), "SerializationException: START_ARRAY can not be converted to a JSON value (A)");
+        check(
+            &deep,
+            |m| m.value("A").map(|_| ()),
+            "SerializationException: START_ARRAY can not be converted to a JSON value (A)",
+        );
     }
 }

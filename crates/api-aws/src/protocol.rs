@@ -38,8 +38,17 @@ pub(crate) fn of_service(service: &str) -> Option<Protocol> {
         | "cognito-identity" | "firehose" | "acm" | "tagging" | "athena" | "glue" | "codebuild"
         | "codepipeline" | "organizations" => Protocol::Json("1.1"),
         "sqs" | "states" | "dynamodb" | "servicediscovery" => Protocol::Json("1.0"),
-        "sts" | "iam" | "sns" | "cloudformation" | "autoscaling" | "elasticloadbalancing" | "rds" | "ses"
-        | "monitoring" | "elasticache" | "redshift" => Protocol::Query,
+        "sts"
+        | "iam"
+        | "sns"
+        | "cloudformation"
+        | "autoscaling"
+        | "elasticloadbalancing"
+        | "rds"
+        | "ses"
+        | "monitoring"
+        | "elasticache"
+        | "redshift" => Protocol::Query,
         "ec2" => Protocol::Ec2,
         "s3" | "s3express" | "s3-outposts" => Protocol::S3,
         "route53" | "cloudfront" | "s3control" => Protocol::RestXml,
@@ -55,10 +64,12 @@ pub(crate) fn of_request(head: &Parts, service: Option<&str>) -> Protocol {
         return Protocol::Cbor;
     }
     if header("x-amz-target").is_some() {
-        let version_1_0 = header("content-type").is_some_and(|kind| kind.starts_with("application/x-amz-json-1.0"));
+        let version_1_0 =
+            header("content-type").is_some_and(|kind| kind.starts_with("application/x-amz-json-1.0"));
         return Protocol::Json(if version_1_0 { "1.0" } else { "1.1" });
     }
-    let form = header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    let form =
+        header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     let known = service.and_then(of_service);
     if form && matches!(known, None | Some(Protocol::Json(_))) {
         return Protocol::Query;
@@ -90,11 +101,15 @@ impl Protocol {
             headers.insert(HeaderName::from_static("x-amzn-errortype"), code);
         }
         if self == Self::Cbor {
-            headers.insert(HeaderName::from_static("smithy-protocol"), HeaderValue::from_static("rpc-v2-cbor"));
+            headers
+                .insert(HeaderName::from_static("smithy-protocol"), HeaderValue::from_static("rpc-v2-cbor"));
         }
         if let Some(throttle) = failure.throttle {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(throttle.retry_after_ms)));
-            headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(throttle.retry_after_ms));
+            headers.insert(
+                HeaderName::from_static("retry-after-ms"),
+                HeaderValue::from(throttle.retry_after_ms),
+            );
         }
         if failure.status == StatusCode::PAYLOAD_TOO_LARGE {
             // The rest of the body is not read, so the connection cannot carry another request.
@@ -109,7 +124,11 @@ fn whole_seconds(milliseconds: u64) -> u64 {
 }
 
 /// A response with a body held whole.
-pub(crate) fn answer(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>) -> Response<Body> {
+pub(crate) fn answer(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<bytes::Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -120,7 +139,10 @@ pub(crate) fn answer(status: StatusCode, kind: &'static str, body: impl Into<byt
 fn rest_json(failure: &Failure) -> Value {
     let capital = matches!(
         &*failure.code,
-        "ResourceNotFoundException" | "ServiceException" | "AccessDeniedException" | "InvalidRuntimeException"
+        "ResourceNotFoundException"
+            | "ServiceException"
+            | "AccessDeniedException"
+            | "InvalidRuntimeException"
     );
     let key = if capital { "Message" } else { "message" };
     let kind = if failure.by_sender() { "User" } else { "Service" };
@@ -248,7 +270,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_throttled_client_is_told_when_to_return() {
-        let mut failure = Failure::new("TooManyRequestsException", StatusCode::TOO_MANY_REQUESTS, "Rate Exceeded.");
+        let mut failure =
+            Failure::new("TooManyRequestsException", StatusCode::TOO_MANY_REQUESTS, "Rate Exceeded.");
         failure.throttle =
             Some(Throttle { reason: "ConcurrentInvocationLimitExceeded", retry_after_ms: 1_250 });
         let response = Protocol::RestJson.refuse(&failure, id());
@@ -289,7 +312,9 @@ mod tests {
 
     #[test]
     fn cbor_texts_carry_their_length() {
-        for (length, prefix) in [(0, vec![0x60]), (23, vec![0x77]), (24, vec![0x78, 24]), (300, vec![0x79, 1, 44])] {
+        for (length, prefix) in
+            [(0, vec![0x60]), (23, vec![0x77]), (24, vec![0x78, 24]), (300, vec![0x79, 1, 44])]
+        {
             let mut out = Vec::new();
             cbor_text(&mut out, &"x".repeat(length));
             assert_eq!(out[..prefix.len()], prefix);

@@ -32,7 +32,9 @@ impl Request<'_> {
     /// All values of a query parameter.
     pub(crate) fn queries(&self, name: &str) -> impl Iterator<Item = String> {
         let query = self.head.uri.query().unwrap_or_default();
-        form_urlencoded::parse(query.as_bytes()).filter(move |(key, _)| key == name).map(|(_, value)| value.into_owned())
+        form_urlencoded::parse(query.as_bytes())
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     }
 
     /// A header that is text.

@@ -116,8 +116,11 @@ impl Run {
     async fn execute(mut self) -> Result<Outcome, Error> {
         let plan = Arc::clone(self.lease.pool().plan());
         let (id, log) = (self.request.id, self.lease.log());
+        // Initialisation collects a tail too, in case it fails; a call without one need not pay for it.
         if self.request.tail {
             log.begin_tail();
+        } else {
+            log.end_tail();
         }
         log.line(&report::start(id, &plan.configuration.version));
         let init = self.lease.take_init();

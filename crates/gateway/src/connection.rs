@@ -40,7 +40,9 @@ pub(crate) async fn serve(gateway: Arc<Inner>, socket: TcpStream, permit: OwnedS
     let _ = socket.set_nodelay(true);
     let linger = Linger::new(AtomicBool::new(false));
     let local = socket.local_addr().map_or(0, |local| local.port());
-    let peer = socket.peer_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer: SocketAddr| peer.ip().to_canonical());
+    let peer = socket
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer: SocketAddr| peer.ip().to_canonical());
     let stream = Stream::new(socket, permit, Arc::clone(&linger));
     let mut phases = gateway.phases.watch();
     let builder = builder(&gateway);
@@ -80,12 +82,16 @@ fn builder(gateway: &Inner) -> http1::Builder {
 fn origin(peer: IpAddr, port: u16) -> Origin {
     Origin {
         // An address's text is always a legal value.
-        address: HeaderValue::try_from(peer.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+        address: HeaderValue::try_from(peer.to_string())
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
         port: HeaderValue::from(port),
     }
 }
 
-async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn handle(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     if !request.body().is_end_stream() {
         connection.linger.store(true, Ordering::Relaxed);
     }

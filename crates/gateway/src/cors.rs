@@ -28,7 +28,10 @@ impl<'a> Policy<'a> {
 
     /// The answer to a preflight, which the function does not see.
     pub(crate) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Response<Body>> {
-        if method != Method::OPTIONS || self.origin.is_none() || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        if method != Method::OPTIONS
+            || self.origin.is_none()
+            || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        {
             return None;
         }
         let mut response = Response::new(Body::empty());

@@ -83,7 +83,11 @@ mod tests {
             format!("{}.LAMBDA-URL.US-EAST-1.LOCALHOST:9080", ID.to_uppercase()),
         ];
         for host in &hosts {
-            assert_eq!(destination(host, "/_fn/x/", "us-east-1", true), Destination::UrlId(ID.into()), "{host}");
+            assert_eq!(
+                destination(host, "/_fn/x/", "us-east-1", true),
+                Destination::UrlId(ID.into()),
+                "{host}"
+            );
         }
     }
 

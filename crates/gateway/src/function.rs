@@ -64,7 +64,9 @@ async fn event(
 
 fn unread(error: ReadError) -> Response<Body> {
     match error {
-        ReadError::TooLarge(_) => refusal::last_message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"),
+        ReadError::TooLarge(_) => {
+            refusal::last_message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")
+        }
         ReadError::TimedOut => refusal::last_message(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
         ReadError::Broken => refusal::last_message(StatusCode::BAD_REQUEST, "Bad Request"),
     }

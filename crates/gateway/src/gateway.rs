@@ -61,8 +61,14 @@ impl Gateway {
         self.inner.phases.set(Phase::Closed);
     }
 
-    async fn accept(&self, listener: TcpListener, mut inside: mpsc::Receiver<TcpStream>, places: &Arc<Semaphore>) {
-        let paths = listener.local_addr().is_ok_and(|local: SocketAddr| local.ip().to_canonical().is_loopback());
+    async fn accept(
+        &self,
+        listener: TcpListener,
+        mut inside: mpsc::Receiver<TcpStream>,
+        places: &Arc<Semaphore>,
+    ) {
+        let paths =
+            listener.local_addr().is_ok_and(|local: SocketAddr| local.ip().to_canonical().is_loopback());
         loop {
             // The place first: at the bound, connections wait in the backlog.
             let Ok(place) = Arc::clone(places).acquire_owned().await else { return };

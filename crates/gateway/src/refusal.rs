@@ -72,8 +72,11 @@ mod tests {
 
     #[test]
     fn each_failure_has_its_status() {
-        let throttled =
-            Error::Throttled { code: "ConcurrentInvocationLimitExceeded", reason: String::new(), retry_after_ms: 2_001 };
+        let throttled = Error::Throttled {
+            code: "ConcurrentInvocationLimitExceeded",
+            reason: String::new(),
+            retry_after_ms: 2_001,
+        };
         for (error, status) in [
             (Error::FunctionNotFound("arn".into()), 404),
             (Error::PayloadTooLarge(String::new()), 413),

@@ -74,7 +74,11 @@ fn origin_form(uri: &Uri, path: Option<String>) -> Option<Uri> {
 }
 
 /// Joins both sides once both have left HTTP.
-fn upgraded(connection: &Connection, client: Option<OnUpgrade>, mut response: Response<Body>) -> Response<Body> {
+fn upgraded(
+    connection: &Connection,
+    client: Option<OnUpgrade>,
+    mut response: Response<Body>,
+) -> Response<Body> {
     let instance = response.extensions_mut().remove::<OnUpgrade>();
     let in_flight = response.extensions_mut().remove::<InFlight>();
     let (Some(client), Some(instance)) = (client, instance) else {

@@ -28,10 +28,12 @@ pub(crate) async fn answer(connection: &Connection, request: Request<Incoming>) 
         match destination(host, request.uri().path(), region, connection.paths) {
             Destination::Api => None,
             Destination::Nobody => Some(None),
-            Destination::UrlId(id) => Some(functions.route_by_id(&id).map(|route| Call { route, path: None })),
-            Destination::UrlPath { name, rest } => Some(
-                functions.route_by_name(name).map(|route| Call { route, path: Some(rest.to_owned()) }),
-            ),
+            Destination::UrlId(id) => {
+                Some(functions.route_by_id(&id).map(|route| Call { route, path: None }))
+            }
+            Destination::UrlPath { name, rest } => {
+                Some(functions.route_by_name(name).map(|route| Call { route, path: Some(rest.to_owned()) }))
+            }
         }
     };
     match found {

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import threading
 
+import prometheus_client.openmetrics.parser as openmetrics
+import prometheus_client.parser as prometheus
 import requests
 
 from . import poll
@@ -71,19 +73,22 @@ class Server:
     def launch(self):
         """Starts the process without waiting for it to serve."""
         self.lines, self._stdout = [], queue.Queue()
+        # A reader of an earlier process must not speak for this one.
+        sinks = self.lines, self._stdout
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, env=self.environment,
                 text=True, cwd=self.data.parent,
             )  # fmt: skip
-        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+        threading.Thread(target=self._read, args=(self.process.stdout, *sinks), daemon=True).start()
         return self
 
-    def _read(self, stdout):
+    @staticmethod
+    def _read(stdout, lines, waiting):
         for line in stdout:
-            self.lines.append(line.rstrip("\n"))
-            self._stdout.put(line.rstrip("\n"))
-        self._stdout.put(None)
+            lines.append(line.rstrip("\n"))
+            waiting.put(line.rstrip("\n"))
+        waiting.put(None)
 
     def start(self, seconds=60):
         """Starts, and returns once the line `ready URL` was printed."""
@@ -130,6 +135,12 @@ class Server:
         answer = requests.get(f"{self.admin}/metrics", timeout=10)
         assert answer.status_code == 200
         return answer.text
+
+    def metric_families(self):
+        """What /metrics says, read by the parser that its content type names."""
+        kind = requests.get(f"{self.admin}/metrics", timeout=10).headers["Content-Type"]
+        parser = openmetrics if kind.startswith("application/openmetrics-text") else prometheus
+        return list(parser.text_string_to_metric_families(self.metrics()))
 
     def healthy(self):
         """Whether it serves at all."""

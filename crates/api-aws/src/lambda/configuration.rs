@@ -46,7 +46,9 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
             out.insert("Environment".to_owned(), json!({ "Variables": configuration.environment }));
         }
         reason(out, "StateReason", configuration.state_reason.as_ref());
-        reason(out, "LastUpdateStatusReason", configuration.update_reason.as_ref());
+        // `Creating` is a reason for a state only; the model does not know it as one for an update's.
+        let update = configuration.update_reason.as_ref().filter(|reason| reason.code != "Creating");
+        reason(out, "LastUpdateStatusReason", update);
     }
     out
 }
@@ -208,9 +210,15 @@ pub(crate) mod tests {
                 last_modified: Timestamp(1_795_160_258_123),
                 revision_id: "r1".into(),
                 state: State::Pending,
-                state_reason: Some(Reason { code: "Creating".into(), text: "The function is being created.".into() }),
-                update_status: UpdateStatus::Successful,
-                update_reason: None,
+                state_reason: Some(Reason {
+                    code: "Creating".into(),
+                    text: "The function is being created.".into(),
+                }),
+                update_status: UpdateStatus::InProgress,
+                update_reason: Some(Reason {
+                    code: "Creating".into(),
+                    text: "The function is being created.".into(),
+                }),
             },
         }
     }
@@ -240,14 +248,20 @@ pub(crate) mod tests {
     fn constraints_are_the_models() {
         check(r#"{"Timeout":900,"MemorySize":128,"EphemeralStorage":{"Size":512},"Handler":""}"#, "");
         check(r#"{"Role":"arn:aws:iam::123456789012:role/service-role/x"}"#, "");
-        check(r#"{"Timeout":0}"#, "Value '0' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1");
+        check(
+            r#"{"Timeout":0}"#,
+            "Value '0' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1",
+        );
         check(r#"{"MemorySize":64}"#, "'memorySize'");
         check(r#"{"MemorySize":99999999999}"#, "'memorySize'");
         check(r#"{"EphemeralStorage":{}}"#, "Value null at 'ephemeralStorage.size'");
         check(r#"{"Handler":"a b"}"#, "'handler'");
         check(r#"{"Role":"admin"}"#, "'role'");
         check(r#"{"Role":"arn:aws:iam::12:role/x"}"#, "'role'");
-        check(r#"{"Environment":{"Variables":{"1A":"secret-value"}}}"#, "Value '1A' at 'environment.variables'");
+        check(
+            r#"{"Environment":{"Variables":{"1A":"secret-value"}}}"#,
+            "Value '1A' at 'environment.variables'",
+        );
         check(r#"{"Environment":{"Variables":{"A1":3}}}"#, "can not be converted");
         check(r#"{"Environment":[]}"#, "can not be converted to a structure");
     }

@@ -71,7 +71,9 @@ fn name_of(request: &Request<'_>, form: &str) -> Result<FunctionRef, Failure> {
 }
 
 fn runtime_missing() -> Failure {
-    Failure::invalid_parameter("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+    Failure::invalid_parameter(
+        "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
+    )
 }
 
 pub(super) fn code_missing() -> Failure {

@@ -12,7 +12,9 @@ use crate::failure::{Failure, Throttle};
 /// The table: one line a kind of failure.
 pub(crate) fn failure(error: &Error, id: RequestId) -> Failure {
     let (code, status) = match error {
-        Error::FunctionNotFound(_) | Error::NotFound(_) => ("ResourceNotFoundException", StatusCode::NOT_FOUND),
+        Error::FunctionNotFound(_) | Error::NotFound(_) => {
+            ("ResourceNotFoundException", StatusCode::NOT_FOUND)
+        }
         // A function that is not Active is a conflict on Invoke, not ResourceNotReadyException: that one is
         // for network interfaces still being made, and clients would retry it.
         Error::AlreadyExists(_) | Error::Conflict(_) | Error::NotReady(_) => {
@@ -70,10 +72,14 @@ pub(crate) fn unread(error: ReadError, upload: bool) -> Failure {
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("Request must be smaller than {limit} bytes for the InvokeFunction operation"),
         ),
-        ReadError::TimedOut => {
-            Failure::new("RequestTimeoutException", StatusCode::REQUEST_TIMEOUT, "The request's body did not arrive in time.")
+        ReadError::TimedOut => Failure::new(
+            "RequestTimeoutException",
+            StatusCode::REQUEST_TIMEOUT,
+            "The request's body did not arrive in time.",
+        ),
+        ReadError::Broken => {
+            Failure::bad("InvalidRequestContentException", "The request's body ended early or is malformed.")
         }
-        ReadError::Broken => Failure::bad("InvalidRequestContentException", "The request's body ended early or is malformed."),
     }
 }
 

@@ -138,7 +138,10 @@ mod tests {
 
     #[test]
     fn a_client_context_is_json() {
-        assert_eq!(client_context(&STANDARD.encode(r#"{"custom":{"a":"b"}}"#)).unwrap(), r#"{"custom":{"a":"b"}}"#);
+        assert_eq!(
+            client_context(&STANDARD.encode(r#"{"custom":{"a":"b"}}"#)).unwrap(),
+            r#"{"custom":{"a":"b"}}"#
+        );
         let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(limits::CLIENT_CONTEXT));
         for bad in ["%%%".to_owned(), STANDARD.encode("[1]"), STANDARD.encode("{"), STANDARD.encode(long)] {
             assert_eq!(client_context(&bad).unwrap_err().code, "InvalidRequestContentException");
@@ -149,7 +152,10 @@ mod tests {
     fn the_answer_tells_version_error_and_log() {
         let outcome = Outcome {
             executed_version: "$LATEST".into(),
-            result: Err(FunctionError { json: Bytes::from_static(b"{}"), error_type: Some("ValueError".into()) }),
+            result: Err(FunctionError {
+                json: Bytes::from_static(b"{}"),
+                error_type: Some("ValueError".into()),
+            }),
             log_tail: Some(Bytes::from_static(b"END")),
         };
         let response = answer(outcome);
@@ -157,7 +163,8 @@ mod tests {
         assert_eq!(response.headers()["x-amz-function-error"], "Unhandled");
         assert_eq!(response.headers()["x-amz-executed-version"], "$LATEST");
         assert_eq!(response.headers()["x-amz-log-result"], "RU5E");
-        let fine = Outcome { executed_version: "1".into(), result: Ok(Bytes::from_static(b"1")), log_tail: None };
+        let fine =
+            Outcome { executed_version: "1".into(), result: Ok(Bytes::from_static(b"1")), log_tail: None };
         assert!(!answer(fine).headers().contains_key("x-amz-function-error"));
     }
 }

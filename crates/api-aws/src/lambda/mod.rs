@@ -83,7 +83,9 @@ impl Plan {
             Operation::ListFunctions => get::list_functions(request),
             Operation::DeleteFunction => get::delete_function(request, label).await,
             Operation::UpdateFunctionCode => update::update_function_code(request, label).await,
-            Operation::UpdateFunctionConfiguration => update::update_function_configuration(request, label).await,
+            Operation::UpdateFunctionConfiguration => {
+                update::update_function_configuration(request, label).await
+            }
             Operation::ListVersionsByFunction => versions::list_versions_by_function(request, label),
             Operation::PublishVersion => versions::publish_version(request, label).await,
             Operation::CreateFunctionUrlConfig => url::create(request, label).await,

@@ -70,10 +70,7 @@ pub(crate) fn unqualified(form: &str, account: &AccountId, region: &Region) -> R
     }
 }
 
-fn one_qualifier<'a>(
-    in_name: Option<&'a str>,
-    beside: Option<&'a str>,
-) -> Result<Option<&'a str>, Failure> {
+fn one_qualifier<'a>(in_name: Option<&'a str>, beside: Option<&'a str>) -> Result<Option<&'a str>, Failure> {
     match (in_name, beside) {
         (Some(a), Some(b)) if a != b => Err(Failure::invalid_parameter(
             "The derived qualifier from the function name does not match the specified qualifier.",
@@ -97,7 +94,9 @@ fn split(form: &str) -> Option<Parts<'_>> {
     take(|text| text == "function");
     match rest[..] {
         [name] if is_name(name) => Some(Parts { region, account, name, qualifier: None }),
-        [name, qualifier] if is_name(name) && (qualifier == functions::model::LATEST || is_name(qualifier)) => {
+        [name, qualifier]
+            if is_name(name) && (qualifier == functions::model::LATEST || is_name(qualifier)) =>
+        {
             Some(Parts { region, account, name, qualifier: Some(qualifier) })
         }
         _ => None,
@@ -109,7 +108,8 @@ fn is_name(text: &str) -> bool {
 }
 
 fn is_qualifier(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'$' | b'.'))
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'$' | b'.'))
 }
 
 fn is_partition(text: &str) -> bool {
@@ -162,12 +162,18 @@ mod tests {
     #[test]
     fn what_is_no_name_is_refused() {
         let pattern = "ValidationException: 1 validation error detected: Value";
-        for bad in ["a b", "a/b", "a:b:c", "hello:", ":hello", "arn:aws:lambda", "arn:aws:s3:::bucket", "é", "a.b"] {
+        for bad in
+            ["a b", "a/b", "a:b:c", "hello:", ":hello", "arn:aws:lambda", "arn:aws:s3:::bucket", "é", "a.b"]
+        {
             check(bad, None, pattern);
         }
         check("", None, "ValidationException: 2 validation errors");
         check(&"a".repeat(65), None, "ValidationException: 1 validation error detected: Value");
-        check("hello", Some("a b"), "ValidationException: 1 validation error detected: Value 'a b' at 'qualifier'");
+        check(
+            "hello",
+            Some("a b"),
+            "ValidationException: 1 validation error detected: Value 'a b' at 'qualifier'",
+        );
         check("hello:7", Some("8"), "InvalidParameterValueException: The derived qualifier");
         check(
             "arn:aws:lambda:eu-west-1:222222222222:function:hello",

@@ -94,7 +94,11 @@ const ROUTES: &[(&str, &str, Target)] = &[
     ("GET", "/2019-09-25/functions/{}/event-invoke-config/list", Absent("ListFunctionEventInvokeConfigs")),
     ("PUT", "/2019-09-30/functions/{}/provisioned-concurrency", Absent("PutProvisionedConcurrencyConfig")),
     ("GET", "/2019-09-30/functions/{}/provisioned-concurrency", Absent("GetProvisionedConcurrencyConfig")),
-    ("DELETE", "/2019-09-30/functions/{}/provisioned-concurrency", Absent("DeleteProvisionedConcurrencyConfig")),
+    (
+        "DELETE",
+        "/2019-09-30/functions/{}/provisioned-concurrency",
+        Absent("DeleteProvisionedConcurrencyConfig"),
+    ),
     ("GET", "/2018-10-31/layers", Absent("ListLayers")),
     ("POST", "/2018-10-31/layers/{}/versions", Absent("PublishLayerVersion")),
     ("GET", "/2018-10-31/layers/{}/versions", Absent("ListLayerVersions")),
@@ -123,7 +127,11 @@ const ROUTES: &[(&str, &str, Target)] = &[
     ("GET", "/2025-11-30/capacity-providers/{}", Absent("GetCapacityProvider")),
     ("PUT", "/2025-11-30/capacity-providers/{}", Absent("UpdateCapacityProvider")),
     ("DELETE", "/2025-11-30/capacity-providers/{}", Absent("DeleteCapacityProvider")),
-    ("GET", "/2025-11-30/capacity-providers/{}/function-versions", Absent("ListFunctionVersionsByCapacityProvider")),
+    (
+        "GET",
+        "/2025-11-30/capacity-providers/{}/function-versions",
+        Absent("ListFunctionVersionsByCapacityProvider"),
+    ),
     ("GET", "/2025-12-01/functions/{}/durable-executions", Absent("ListDurableExecutionsByFunction")),
     ("GET", "/2025-12-01/durable-executions/{}", Absent("GetDurableExecution")),
     ("DELETE", "/2025-12-01/durable-executions/{}", Absent("DeleteDurableExecution")),
@@ -133,9 +141,21 @@ const ROUTES: &[(&str, &str, Target)] = &[
     ("POST", "/2025-12-01/durable-executions/{}/pause", Absent("PauseDurableExecution")),
     ("POST", "/2025-12-01/durable-executions/{}/resume", Absent("ResumeDurableExecution")),
     ("POST", "/2025-12-01/durable-executions/{}/stop", Absent("StopDurableExecution")),
-    ("POST", "/2025-12-01/durable-execution-callbacks/{}/fail", Absent("SendDurableExecutionCallbackFailure")),
-    ("POST", "/2025-12-01/durable-execution-callbacks/{}/heartbeat", Absent("SendDurableExecutionCallbackHeartbeat")),
-    ("POST", "/2025-12-01/durable-execution-callbacks/{}/succeed", Absent("SendDurableExecutionCallbackSuccess")),
+    (
+        "POST",
+        "/2025-12-01/durable-execution-callbacks/{}/fail",
+        Absent("SendDurableExecutionCallbackFailure"),
+    ),
+    (
+        "POST",
+        "/2025-12-01/durable-execution-callbacks/{}/heartbeat",
+        Absent("SendDurableExecutionCallbackHeartbeat"),
+    ),
+    (
+        "POST",
+        "/2025-12-01/durable-execution-callbacks/{}/succeed",
+        Absent("SendDurableExecutionCallbackSuccess"),
+    ),
     ("GET", "/2026-07-09/resource-policy/{}", Absent("GetResourcePolicy")),
     ("PUT", "/2026-07-09/resource-policy/{}", Absent("PutResourcePolicy")),
     ("DELETE", "/2026-07-09/resource-policy/{}", Absent("DeleteResourcePolicy")),
@@ -178,7 +198,11 @@ mod tests {
     fn paths_lead_to_operations() {
         for (method, path, expect) in [
             ("POST", "/2015-03-31/functions/hello/invocations", Some((Built(Invoke), "hello"))),
-            ("POST", "/2015-03-31/functions/hello%3A%24LATEST/invocations", Some((Built(Invoke), "hello:$LATEST"))),
+            (
+                "POST",
+                "/2015-03-31/functions/hello%3A%24LATEST/invocations",
+                Some((Built(Invoke), "hello:$LATEST")),
+            ),
             ("POST", "/2015-03-31/functions", Some((Built(CreateFunction), ""))),
             ("GET", "/2015-03-31/functions/", Some((Built(ListFunctions), ""))),
             ("GET", "/2015-03-31/functions/hello", Some((Built(GetFunction), "hello"))),

@@ -60,7 +60,10 @@ fn resource(request: &Request<'_>, label: &str) -> Result<FunctionRef, Failure> 
         ));
     }
     if arn.region != request.api.region {
-        let message = format!("Functions from '{}' are not reachable in this region ('{}')", arn.region, request.api.region);
+        let message = format!(
+            "Functions from '{}' are not reachable in this region ('{}')",
+            arn.region, request.api.region
+        );
         return Err(Failure::new("ResourceNotFoundException", StatusCode::NOT_FOUND, message));
     }
     Ok(FunctionRef { account: arn.account, name: arn.name, qualifier: None })
@@ -77,7 +80,8 @@ pub(super) fn check(tags: &BTreeMap<String, String>, violations: &mut Violations
 }
 
 fn is_legal(text: &str) -> bool {
-    text.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() && !c.is_control() || "_.:/=+-@".contains(c))
+    text.chars()
+        .all(|c| c.is_alphanumeric() || c.is_whitespace() && !c.is_control() || "_.:/=+-@".contains(c))
 }
 
 #[cfg(test)]

@@ -49,7 +49,8 @@ pub(crate) fn refuse(members: &Members<'_>, function: &str) -> Result<(), Failur
 }
 
 fn refusal(name: &str, default: &Value) -> Failure {
-    let hint = if is_empty(default) { String::new() } else { format!("; the only value accepted is {default}") };
+    let hint =
+        if is_empty(default) { String::new() } else { format!("; the only value accepted is {default}") };
     Failure::invalid_parameter(format!("{name} is not supported by this server yet{hint}."))
 }
 
@@ -59,9 +60,9 @@ fn holds_default(value: &Value, default: &Value) -> bool {
         return true;
     }
     match value {
-        Value::Object(members) => {
-            members.iter().all(|(name, member)| holds_default(member, default.get(name).unwrap_or(&Value::Null)))
-        }
+        Value::Object(members) => members
+            .iter()
+            .all(|(name, member)| holds_default(member, default.get(name).unwrap_or(&Value::Null))),
         _ => false,
     }
 }
@@ -86,7 +87,11 @@ mod tests {
             (Ok(()), None) => {}
             (Err(failure), Some(name)) => {
                 assert_eq!(failure.code, "InvalidParameterValueException");
-                assert!(failure.message.starts_with(&format!("{name} is not supported")), "{body}: {}", failure.message);
+                assert!(
+                    failure.message.starts_with(&format!("{name} is not supported")),
+                    "{body}: {}",
+                    failure.message
+                );
             }
             (outcome, _) => panic!("{body}: {outcome:?}"),
         }
@@ -95,11 +100,20 @@ mod tests {
     #[test]
     fn defaults_pass() {
         check("{}", None);
-        check(r#"{"VpcConfig":{"SubnetIds":[],"SecurityGroupIds":[],"Ipv6AllowedForDualStack":false}}"#, None);
+        check(
+            r#"{"VpcConfig":{"SubnetIds":[],"SecurityGroupIds":[],"Ipv6AllowedForDualStack":false}}"#,
+            None,
+        );
         check(r#"{"TracingConfig":{"Mode":"PassThrough"},"DeadLetterConfig":{"TargetArn":""}}"#, None);
-        check(r#"{"SnapStart":{"ApplyOn":"None"},"Layers":[],"KMSKeyArn":"","ImageConfig":{"EntryPoint":[]}}"#, None);
+        check(
+            r#"{"SnapStart":{"ApplyOn":"None"},"Layers":[],"KMSKeyArn":"","ImageConfig":{"EntryPoint":[]}}"#,
+            None,
+        );
         check(r#"{"LoggingConfig":{"LogFormat":"Text","LogGroup":"/aws/lambda/hello"}}"#, None);
-        check(r#"{"PackageType":"Zip","FileSystemConfigs":[],"DurableConfig":null,"Surprise":{"a":1}}"#, None);
+        check(
+            r#"{"PackageType":"Zip","FileSystemConfigs":[],"DurableConfig":null,"Surprise":{"a":1}}"#,
+            None,
+        );
         check(&format!(r#"{{"Architectures":["{HOST_ARCHITECTURE}"]}}"#), None);
     }
 

@@ -11,7 +11,10 @@ use crate::members::Members;
 use crate::request::Request;
 
 /// 200 with the configuration, `LastUpdateStatus` in progress.
-pub(super) async fn update_function_code(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
+pub(super) async fn update_function_code(
+    request: &Request<'_>,
+    label: &str,
+) -> Result<Response<Body>, Failure> {
     let function = latest(request, label)?;
     let args = read_code(&request.body, &function.name)?;
     let updated = request.api.functions.update_code(request.caller, &function, args).await;
@@ -65,7 +68,8 @@ mod tests {
 
     #[test]
     fn code_comes_as_a_zip_only() {
-        let update = read_code(br#"{"ZipFile":"UEs=","Publish":true,"DryRun":false,"RevisionId":"r"}"#, "f").unwrap();
+        let update =
+            read_code(br#"{"ZipFile":"UEs=","Publish":true,"DryRun":false,"RevisionId":"r"}"#, "f").unwrap();
         assert_eq!((&update.code[..], update.publish, update.dry_run), (&b"PK"[..], true, false));
         assert_eq!(update.revision_id.as_deref(), Some("r"));
         for (body, code) in [

@@ -81,7 +81,10 @@ fn shape(request: &Request<'_>, view: &UrlView) -> Map<String, Value> {
 /// The URL by host, at the scheme and port by which the client reached this server.
 fn address(base_url: &str, id: &str, region: &str) -> String {
     let (scheme, authority) = base_url.split_once("://").unwrap_or(("http", base_url));
-    let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    let port = authority
+        .rsplit_once(':')
+        .map(|(_, port)| port)
+        .filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
     match port {
         Some(port) => format!("{scheme}://{id}.lambda-url.{region}.localhost:{port}/"),
         None => format!("{scheme}://{id}.lambda-url.{region}.localhost/"),
@@ -146,7 +149,11 @@ fn read_cors(members: &Members<'_>, violations: &mut Violations) -> Result<Cors,
         check_count(member, list.len(), 100, violations);
     }
     for method in &cors.allow_methods {
-        violations.one_of("cors.allowMethods", method, &["GET", "PUT", "HEAD", "POST", "PATCH", "DELETE", "*"]);
+        violations.one_of(
+            "cors.allowMethods",
+            method,
+            &["GET", "PUT", "HEAD", "POST", "PATCH", "DELETE", "*"],
+        );
     }
     check_count("cors.allowMethods", cors.allow_methods.len(), 6, violations);
     Ok(cors)
@@ -193,11 +200,20 @@ mod tests {
     #[test]
     fn configurations_are_checked() {
         check(r#"{"AuthType":"NONE"}"#, "Given { auth: Some(None), cors: None }");
-        check(r#"{"AuthType":"NONE","InvokeMode":"BUFFERED","Cors":{"AllowOrigins":["*"],"MaxAge":60}}"#, r#"allow_origins: ["*"]"#);
+        check(
+            r#"{"AuthType":"NONE","InvokeMode":"BUFFERED","Cors":{"AllowOrigins":["*"],"MaxAge":60}}"#,
+            r#"allow_origins: ["*"]"#,
+        );
         check("{}", "ValidationException: 1 validation error detected: Value null at 'authType'");
-        check(r#"{"AuthType":"AWS_IAM"}"#, "InvalidParameterValueException: AuthType AWS_IAM is not supported");
+        check(
+            r#"{"AuthType":"AWS_IAM"}"#,
+            "InvalidParameterValueException: AuthType AWS_IAM is not supported",
+        );
         check(r#"{"AuthType":"MAYBE"}"#, "ValidationException");
-        check(r#"{"AuthType":"NONE","InvokeMode":"RESPONSE_STREAM"}"#, "InvalidParameterValueException: InvokeMode");
+        check(
+            r#"{"AuthType":"NONE","InvokeMode":"RESPONSE_STREAM"}"#,
+            "InvalidParameterValueException: InvokeMode",
+        );
         check(r#"{"AuthType":"NONE","Cors":{"MaxAge":86401}}"#, "'cors.maxAge'");
         check(r#"{"AuthType":"NONE","Cors":{"AllowMethods":["OPTIONS"]}}"#, "'cors.allowMethods'");
         check(r#"{"AuthType":"NONE","Cors":{"AllowOrigins":["a\r\nb"]}}"#, "'cors.allowOrigins'");

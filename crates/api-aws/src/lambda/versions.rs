@@ -12,7 +12,10 @@ use crate::members::Members;
 use crate::request::Request;
 
 /// A page of versions, `$LATEST` first.
-pub(super) fn list_versions_by_function(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
+pub(super) fn list_versions_by_function(
+    request: &Request<'_>,
+    label: &str,
+) -> Result<Response<Body>, Failure> {
     let function = latest(request, label)?;
     let max = max_items(request, 10_000, limits::FUNCTION_PAGE)?;
     let marker = request.query("Marker").filter(|marker| !marker.is_empty());

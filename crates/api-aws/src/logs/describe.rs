@@ -20,7 +20,8 @@ pub(super) async fn log_groups(request: &Request<'_>, members: &Members<'_>) -> 
     let most = limit(members, limits::DESCRIBE_PAGE)?;
     let after = members.text("nextToken")?;
     let account = request.caller.account.clone();
-    let mut groups = blocking(request, move |logs| logs.groups(&account, prefix.as_deref().unwrap_or_default())).await?;
+    let mut groups =
+        blocking(request, move |logs| logs.groups(&account, prefix.as_deref().unwrap_or_default())).await?;
     groups.retain(|found| {
         pattern.as_ref().is_none_or(|pattern| found.name.contains(pattern.as_str()))
             && after.as_ref().is_none_or(|after| found.name > *after)
@@ -121,9 +122,12 @@ mod tests {
 
     #[test]
     fn streams_are_ordered_as_asked() {
-        for (by_time, descending, expect) in
-            [(false, false, ["a", "b", "c"]), (false, true, ["c", "b", "a"]), (true, false, ["b", "c", "a"]), (true, true, ["a", "c", "b"])]
-        {
+        for (by_time, descending, expect) in [
+            (false, false, ["a", "b", "c"]),
+            (false, true, ["c", "b", "a"]),
+            (true, false, ["b", "c", "a"]),
+            (true, true, ["a", "c", "b"]),
+        ] {
             let mut streams = vec![stream("a", 30), stream("c", 20), stream("b", 10)];
             arrange(&mut streams, by_time, descending);
             let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();

@@ -26,11 +26,16 @@ struct Page {
 }
 
 /// Lines of all streams of a group, in the order they were written.
-pub(super) async fn filter_log_events(request: &Request<'_>, members: &Members<'_>) -> Result<Value, Failure> {
+pub(super) async fn filter_log_events(
+    request: &Request<'_>,
+    members: &Members<'_>,
+) -> Result<Value, Failure> {
     let group = group(members)?;
     permit(request.caller, "logs:FilterLogEvents", &group_arn(request, &group))?;
     if members.text("filterPattern")?.is_some_and(|pattern| !pattern.trim().is_empty()) {
-        return Err(invalid("filterPattern is not supported by this server yet; leave it out and search the result."));
+        return Err(invalid(
+            "filterPattern is not supported by this server yet; leave it out and search the result.",
+        ));
     }
     let most = limit(members, limits::EVENTS_PAGE)?;
     let query = Query {
@@ -75,7 +80,9 @@ pub(super) async fn get_log_events(request: &Request<'_>, members: &Members<'_>)
     }
     let position = match &token {
         None => None,
-        Some(token) => Some(token.strip_prefix(FORWARD).ok_or_else(|| invalid("The specified nextToken is invalid."))?),
+        Some(token) => {
+            Some(token.strip_prefix(FORWARD).ok_or_else(|| invalid("The specified nextToken is invalid."))?)
+        }
     };
     let query = Query {
         streams: vec![stream],

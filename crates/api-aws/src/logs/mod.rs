@@ -115,8 +115,14 @@ mod tests {
         for (body, expect) in [
             (r#"{"logGroupName":"/aws/lambda/x"}"#, Ok("/aws/lambda/x")),
             (r#"{"logGroupIdentifier":"/aws/lambda/x"}"#, Ok("/aws/lambda/x")),
-            (r#"{"logGroupIdentifier":"arn:aws:logs:us-east-1:1:log-group:/aws/lambda/x:*"}"#, Ok("/aws/lambda/x")),
-            (r#"{"logGroupIdentifier":"arn:aws:logs:us-east-1:1:log-group:/aws/lambda/x"}"#, Ok("/aws/lambda/x")),
+            (
+                r#"{"logGroupIdentifier":"arn:aws:logs:us-east-1:1:log-group:/aws/lambda/x:*"}"#,
+                Ok("/aws/lambda/x"),
+            ),
+            (
+                r#"{"logGroupIdentifier":"arn:aws:logs:us-east-1:1:log-group:/aws/lambda/x"}"#,
+                Ok("/aws/lambda/x"),
+            ),
             ("{}", Err("InvalidParameterException")),
             (r#"{"logGroupName":"a","logGroupIdentifier":"a"}"#, Err("InvalidParameterException")),
             (r#"{"logGroupName":1}"#, Err("SerializationException")),
@@ -129,7 +135,12 @@ mod tests {
 
     #[test]
     fn limits_are_bounded() {
-        for (body, expect) in [("{}", Some(50)), (r#"{"limit":1}"#, Some(1)), (r#"{"limit":51}"#, None), (r#"{"limit":0}"#, None)] {
+        for (body, expect) in [
+            ("{}", Some(50)),
+            (r#"{"limit":1}"#, Some(1)),
+            (r#"{"limit":51}"#, None),
+            (r#"{"limit":0}"#, None),
+        ] {
             assert_eq!(limit(&Members::parse(body.as_bytes()).unwrap(), 50).ok(), expect, "{body}");
         }
     }

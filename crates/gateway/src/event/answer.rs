@@ -149,9 +149,17 @@ mod tests {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
-                let headers: Vec<String> =
-                    head.headers.iter().map(|(n, v)| format!("{n}: {}", String::from_utf8_lossy(v.as_bytes()))).collect();
-                format!("{} {} || {}", head.status.as_u16(), headers.join(" | "), String::from_utf8_lossy(&body))
+                let headers: Vec<String> = head
+                    .headers
+                    .iter()
+                    .map(|(n, v)| format!("{n}: {}", String::from_utf8_lossy(v.as_bytes())))
+                    .collect();
+                format!(
+                    "{} {} || {}",
+                    head.status.as_u16(),
+                    headers.join(" | "),
+                    String::from_utf8_lossy(&body)
+                )
             }
         };
         assert_eq!(shown, expect, "{answer}");
@@ -163,7 +171,11 @@ mod tests {
         check("{\"message\": \"hi\"}", "200 content-type: application/json || {\"message\": \"hi\"}").await;
         check("[1, 2]", "200 content-type: application/json || [1, 2]").await;
         check("null", "200 content-type: application/json || null").await;
-        check(r#"{"statusCode":null,"headers":3}"#, r#"200 content-type: application/json || {"statusCode":null,"headers":3}"#).await;
+        check(
+            r#"{"statusCode":null,"headers":3}"#,
+            r#"200 content-type: application/json || {"statusCode":null,"headers":3}"#,
+        )
+        .await;
     }
 
     #[tokio::test]
@@ -196,15 +208,26 @@ mod tests {
         check(r#"{"statusCode":200.5}"#, "error: statusCode is not a status from 200 to 599").await;
         check(r#"{"statusCode":200,"body":{"a":1}}"#, "error: body is not a string").await;
         check(r#"{"statusCode":200,"headers":{"a\r\nb":"1"}}"#, "error: a header's name is not legal").await;
-        check(r#"{"statusCode":200,"headers":{"a":"1\r\nset-cookie: x"}}"#, "error: a header's value is not legal").await;
+        check(
+            r#"{"statusCode":200,"headers":{"a":"1\r\nset-cookie: x"}}"#,
+            "error: a header's value is not legal",
+        )
+        .await;
         check(r#"{"statusCode":200,"headers":[]}"#, "error: headers is not an object").await;
         check(r#"{"statusCode":200,"cookies":["a\nb"]}"#, "error: a header's value is not legal").await;
-        check(r#"{"statusCode":200,"body":"%%","isBase64Encoded":true}"#, "error: isBase64Encoded, and body is not base64").await;
+        check(
+            r#"{"statusCode":200,"body":"%%","isBase64Encoded":true}"#,
+            "error: isBase64Encoded, and body is not base64",
+        )
+        .await;
     }
 
     #[test]
     fn a_time_out_is_not_any_error() {
-        let error = |json: &'static str| FunctionError { json: Bytes::from_static(json.as_bytes()), error_type: None };
+        let error = |json: &'static str| FunctionError {
+            json: Bytes::from_static(json.as_bytes()),
+            error_type: None,
+        };
         assert_eq!(failed(&error(r#"{"errorType":"Sandbox.Timedout","errorMessage":"x"}"#)).status(), 504);
         assert_eq!(failed(&error(r#"{"errorType":"ValueError","errorMessage":"x"}"#)).status(), 502);
         assert_eq!(failed(&error("nonsense")).status(), 502);

@@ -150,7 +150,9 @@ fn cookies(map: &HeaderMap) -> Vec<Cow<'_, str>> {
     let mut out = Vec::new();
     for value in map.get_all(COOKIE) {
         match std::str::from_utf8(value.as_bytes()) {
-            Ok(text) => out.extend(text.split(';').map(str::trim).filter(|c| !c.is_empty()).map(Cow::Borrowed)),
+            Ok(text) => {
+                out.extend(text.split(';').map(str::trim).filter(|c| !c.is_empty()).map(Cow::Borrowed))
+            }
             Err(_) => out.push(String::from_utf8_lossy(value.as_bytes())),
         }
     }
@@ -276,11 +278,17 @@ mod tests {
             (None, b"hi", "hi", false),
             (None, b"\xff", "/w==", true),
         ] {
-            let headers: Vec<(&str, &[u8])> = kind.iter().map(|kind| ("content-type", kind.as_bytes())).collect();
+            let headers: Vec<(&str, &[u8])> =
+                kind.iter().map(|kind| ("content-type", kind.as_bytes())).collect();
             let found = convert("POST", "/", &headers, body);
-            assert_eq!((found["body"].as_str(), found["isBase64Encoded"].as_bool()), (Some(expect), Some(encoded)), "{kind:?}");
+            assert_eq!(
+                (found["body"].as_str(), found["isBase64Encoded"].as_bool()),
+                (Some(expect), Some(encoded)),
+                "{kind:?}"
+            );
         }
-        let zipped = convert("POST", "/", &[("content-type", b"text/plain"), ("content-encoding", b"gzip")], b"hi");
+        let zipped =
+            convert("POST", "/", &[("content-type", b"text/plain"), ("content-encoding", b"gzip")], b"hi");
         assert_eq!(zipped["body"], "aGk=");
     }
 

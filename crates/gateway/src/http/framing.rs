@@ -8,14 +8,21 @@ use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{Method, Uri, Version};
 
 /// Why a request is malformed, or nothing.
-pub(crate) fn objection(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) -> Option<&'static str> {
+pub(crate) fn objection(
+    method: &Method,
+    uri: &Uri,
+    version: Version,
+    headers: &HeaderMap,
+) -> Option<&'static str> {
     if method == Method::CONNECT {
         return Some("CONNECT is not served here.");
     }
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => return Some("There is more than one Host."),
-        (None, _) if version == Version::HTTP_11 && uri.authority().is_none() => return Some("There is no Host."),
+        (None, _) if version == Version::HTTP_11 && uri.authority().is_none() => {
+            return Some("There is no Host.");
+        }
         _ => {}
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();

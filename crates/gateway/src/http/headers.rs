@@ -115,7 +115,9 @@ mod tests {
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         pairs
             .iter()
-            .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap()))
+            .map(|(name, value)| {
+                (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())
+            })
             .collect()
     }
 
@@ -147,7 +149,8 @@ mod tests {
 
     #[test]
     fn an_upgrade_keeps_its_two_headers_and_nothing_else() {
-        let mut map = headers(&[("connection", "keep-alive, Upgrade, x-a"), ("x-a", "1"), ("upgrade", "websocket")]);
+        let mut map =
+            headers(&[("connection", "keep-alive, Upgrade, x-a"), ("x-a", "1"), ("upgrade", "websocket")]);
         assert!(asks_for_upgrade(&map));
         strip_hop_by_hop(&mut map, true);
         assert_eq!(names(&map), ["connection", "upgrade"]);
@@ -158,7 +161,8 @@ mod tests {
 
     #[test]
     fn the_origin_is_told() {
-        let origin = Origin { address: HeaderValue::from_static("10.0.0.9"), port: HeaderValue::from_static("9080") };
+        let origin =
+            Origin { address: HeaderValue::from_static("10.0.0.9"), port: HeaderValue::from_static("9080") };
         let mut map = headers(&[
             ("host", "h:9080"),
             ("x-forwarded-for", "1.1.1.1"),

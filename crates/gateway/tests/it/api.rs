@@ -39,7 +39,10 @@ async fn a_functions_life() {
     let answer = lambda(&world, Method::POST, &format!("{FUNCTIONS}/"), &create("hello")).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     let made = answer.json();
-    assert_eq!((&made["State"], &made["StateReasonCode"], &made["Version"]), (&json!("Pending"), &json!("Creating"), &json!("$LATEST")));
+    assert_eq!(
+        (&made["State"], &made["StateReasonCode"], &made["Version"]),
+        (&json!("Pending"), &json!("Creating"), &json!("$LATEST"))
+    );
     assert_eq!((&made["Timeout"], &made["MemorySize"]), (&json!(3), &json!(128)));
     assert_eq!(made["Environment"], json!({ "Variables": { "MODE": "test" } }));
     assert!(!answer.header("x-amzn-requestid").is_empty());
@@ -57,7 +60,11 @@ async fn a_functions_life() {
     let target = link.strip_prefix(&base).expect("the link leads here");
     let zip = world.call(Method::GET, target, &[], "").await;
     assert_eq!((zip.status, &zip.body[..]), (200, &package()[..]));
-    for forged in [target.replace("hello", "other"), target.replace("Expires=1", "Expires=2"), target.replace("Signature=", "Signature=0")] {
+    for forged in [
+        target.replace("hello", "other"),
+        target.replace("Expires=1", "Expires=2"),
+        target.replace("Signature=", "Signature=0"),
+    ] {
         let refused = world.call(Method::GET, &forged, &[], "").await;
         assert_eq!(refused.status, 403, "{forged}");
         assert!(refused.text().contains("<Code>AccessDenied</Code>"));
@@ -67,7 +74,8 @@ async fn a_functions_life() {
     let updated = lambda(&world, Method::PUT, &format!("{FUNCTIONS}/hello/configuration"), &update).await;
     assert_eq!((updated.status, &updated.json()["Timeout"]), (200, &json!(9)), "{}", updated.text());
 
-    let listed = lambda(&world, Method::GET, &format!("{FUNCTIONS}/?MaxItems=10000"), &Value::Null).await.json();
+    let listed =
+        lambda(&world, Method::GET, &format!("{FUNCTIONS}/?MaxItems=10000"), &Value::Null).await.json();
     assert_eq!(listed["Functions"][0]["FunctionName"], "hello");
     assert!(listed.get("NextMarker").is_none());
 
@@ -75,7 +83,12 @@ async fn a_functions_life() {
     assert_eq!((gone.status, gone.text().as_str()), (204, ""));
     let missing = lambda(&world, Method::GET, &format!("{FUNCTIONS}/hello"), &Value::Null).await;
     assert_eq!((missing.status, missing.header("x-amzn-errortype")), (404, "ResourceNotFoundException"));
-    assert!(missing.json()["Message"].as_str().unwrap().starts_with("Function not found: arn:aws:lambda:us-east-1:"));
+    assert!(
+        missing.json()["Message"]
+            .as_str()
+            .unwrap()
+            .starts_with("Function not found: arn:aws:lambda:us-east-1:")
+    );
 }
 
 #[tokio::test]
@@ -84,11 +97,18 @@ async fn a_synchronous_call() {
     created(&world, "hello").await;
     let invoke = |headers: &'static [(&'static str, &'static str)], body: &'static str| {
         let world = &world;
-        async move { world.signed("lambda", Method::POST, "/2015-03-31/functions/hello/invocations", headers, body).await }
+        async move {
+            world
+                .signed("lambda", Method::POST, "/2015-03-31/functions/hello/invocations", headers, body)
+                .await
+        }
     };
     let plain = invoke(&[], r#"{"a":1}"#).await;
     assert_eq!((plain.status, plain.text().as_str()), (200, r#"{"a":1}"#));
-    assert_eq!((plain.header("x-amz-executed-version"), plain.header("x-amz-function-error")), ("$LATEST", ""));
+    assert_eq!(
+        (plain.header("x-amz-executed-version"), plain.header("x-amz-function-error")),
+        ("$LATEST", "")
+    );
     assert!(!plain.headers.contains_key("x-amz-log-result"));
 
     let tailed = invoke(&[("x-amz-log-type", "Tail")], "1").await;
@@ -109,10 +129,15 @@ async fn a_synchronous_call() {
         (&[], "{nope", 400, "InvalidRequestContentException"),
     ] {
         let refused = invoke(headers, body).await;
-        assert_eq!((refused.status, refused.header("x-amzn-errortype")), (status, code), "{headers:?} {body}");
+        assert_eq!(
+            (refused.status, refused.header("x-amzn-errortype")),
+            (status, code),
+            "{headers:?} {body}"
+        );
     }
     let large = format!("\"{}\"", "x".repeat(6_291_556));
-    let refused = world.signed("lambda", Method::POST, "/2015-03-31/functions/hello/invocations", &[], &large).await;
+    let refused =
+        world.signed("lambda", Method::POST, "/2015-03-31/functions/hello/invocations", &[], &large).await;
     assert_eq!((refused.status, refused.header("x-amzn-errortype")), (413, "RequestTooLargeException"));
 }
 
@@ -122,15 +147,24 @@ async fn versions_urls_and_tags() {
     created(&world, "hello").await;
     let published = lambda(&world, Method::POST, &format!("{FUNCTIONS}/hello/versions"), &json!({})).await;
     assert_eq!((published.status, &published.json()["Version"]), (201, &json!("1")), "{}", published.text());
-    let versions = lambda(&world, Method::GET, &format!("{FUNCTIONS}/hello/versions"), &Value::Null).await.json();
-    let versions: Vec<&str> = versions["Versions"].as_array().unwrap().iter().map(|v| v["Version"].as_str().unwrap()).collect();
+    let versions =
+        lambda(&world, Method::GET, &format!("{FUNCTIONS}/hello/versions"), &Value::Null).await.json();
+    let versions: Vec<&str> =
+        versions["Versions"].as_array().unwrap().iter().map(|v| v["Version"].as_str().unwrap()).collect();
     assert_eq!(versions, ["$LATEST", "1"]);
-    let by_query = lambda(&world, Method::GET, &format!("{FUNCTIONS}/hello/configuration?Qualifier=1"), &Value::Null).await;
+    let by_query =
+        lambda(&world, Method::GET, &format!("{FUNCTIONS}/hello/configuration?Qualifier=1"), &Value::Null)
+            .await;
     assert!(by_query.json()["FunctionArn"].as_str().unwrap().ends_with(":function:hello:1"));
 
     let urls = "/2021-10-31/functions/hello/url";
-    assert_eq!(lambda(&world, Method::GET, "/2021-10-31/functions/hello/urls", &Value::Null).await.json(), json!({ "FunctionUrlConfigs": [] }));
-    let made = lambda(&world, Method::POST, urls, &json!({ "AuthType": "NONE", "Cors": { "AllowOrigins": ["*"] } })).await;
+    assert_eq!(
+        lambda(&world, Method::GET, "/2021-10-31/functions/hello/urls", &Value::Null).await.json(),
+        json!({ "FunctionUrlConfigs": [] })
+    );
+    let made =
+        lambda(&world, Method::POST, urls, &json!({ "AuthType": "NONE", "Cors": { "AllowOrigins": ["*"] } }))
+            .await;
     assert_eq!(made.status, 201, "{}", made.text());
     let url = made.json()["FunctionUrl"].as_str().unwrap().to_owned();
     let port = world.address.port();
@@ -150,8 +184,16 @@ async fn versions_urls_and_tags() {
     let arn = format!("arn:aws:lambda:us-east-1:{}:function:hello", world.caller.account);
     let tags = format!("/2017-03-31/tags/{}", arn.replace(':', "%3A"));
     assert_eq!(lambda(&world, Method::POST, &tags, &json!({ "Tags": { "k": "v" } })).await.status, 204);
-    assert_eq!(lambda(&world, Method::DELETE, &format!("{tags}?tagKeys=team&tagKeys=none"), &Value::Null).await.status, 204);
-    assert_eq!(lambda(&world, Method::GET, &tags, &Value::Null).await.json(), json!({ "Tags": { "k": "v" } }));
+    assert_eq!(
+        lambda(&world, Method::DELETE, &format!("{tags}?tagKeys=team&tagKeys=none"), &Value::Null)
+            .await
+            .status,
+        204
+    );
+    assert_eq!(
+        lambda(&world, Method::GET, &tags, &Value::Null).await.json(),
+        json!({ "Tags": { "k": "v" } })
+    );
     let settings = lambda(&world, Method::GET, "/2016-08-19/account-settings", &Value::Null).await.json();
     assert_eq!(settings["AccountUsage"]["FunctionCount"], 1);
 }
@@ -165,15 +207,30 @@ async fn requests_that_break_the_model_are_refused_in_its_words() {
         body
     };
     let cases = [
-        (with("FunctionName", json!("a b")), 400, "ValidationException", "Member must satisfy regular expression pattern"),
+        (
+            with("FunctionName", json!("a b")),
+            400,
+            "ValidationException",
+            "Member must satisfy regular expression pattern",
+        ),
         (with("Role", Value::Null), 400, "ValidationException", "Value null at 'role'"),
         (with("Timeout", json!("3")), 400, "SerializationException", "can not be converted to an Integer"),
         (with("MemorySize", json!(1)), 400, "ValidationException", "'memorySize'"),
         (with("Code", json!({})), 400, "InvalidParameterValueException", "source for function code"),
         (with("Code", json!({ "ZipFile": "bm90IGEgemlw" })), 400, "InvalidParameterValueException", ""),
         (with("Runtime", json!("cobol")), 400, "InvalidParameterValueException", ""),
-        (with("VpcConfig", json!({ "SubnetIds": ["s"] })), 400, "InvalidParameterValueException", "VpcConfig is not supported"),
-        (with("Tags", json!({ "virga:nonsense": "1" })), 400, "InvalidParameterValueException", "virga:nonsense"),
+        (
+            with("VpcConfig", json!({ "SubnetIds": ["s"] })),
+            400,
+            "InvalidParameterValueException",
+            "VpcConfig is not supported",
+        ),
+        (
+            with("Tags", json!({ "virga:nonsense": "1" })),
+            400,
+            "InvalidParameterValueException",
+            "virga:nonsense",
+        ),
     ];
     for (body, status, code, message) in cases {
         let answer = lambda(&world, Method::POST, FUNCTIONS, &body).await;
@@ -188,7 +245,10 @@ async fn requests_that_break_the_model_are_refused_in_its_words() {
 async fn strangers_are_turned_away_in_the_services_words() {
     let world = World::new().await;
     let unsigned = world.call(Method::GET, FUNCTIONS, &[], "").await;
-    assert_eq!((unsigned.status, unsigned.header("x-amzn-errortype")), (403, "MissingAuthenticationTokenException"));
+    assert_eq!(
+        (unsigned.status, unsigned.header("x-amzn-errortype")),
+        (403, "MissingAuthenticationTokenException")
+    );
     let mut unknown = world.credentials.clone();
     unknown.access_key_id = "AKIAIOSFODNN7EXAMPLE".into();
     let mut wrong = world.credentials.clone();
@@ -208,7 +268,11 @@ async fn strangers_are_turned_away_in_the_services_words() {
         let request = world.sign(credentials, service, method, path, headers, "");
         let answer = world.send(request).await;
         assert_eq!(answer.status, status, "{service} {}", answer.text());
-        assert!(answer.text().contains(code) || answer.header("x-amzn-errortype") == code, "{service} {}", answer.text());
+        assert!(
+            answer.text().contains(code) || answer.header("x-amzn-errortype") == code,
+            "{service} {}",
+            answer.text()
+        );
     }
 }
 
@@ -216,15 +280,24 @@ async fn strangers_are_turned_away_in_the_services_words() {
 async fn who_am_i_and_what_is_not_here() {
     let world = World::new().await;
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let identity = world.signed("sts", Method::POST, "/", &form, "Action=GetCallerIdentity&Version=2011-06-15").await;
+    let identity =
+        world.signed("sts", Method::POST, "/", &form, "Action=GetCallerIdentity&Version=2011-06-15").await;
     assert_eq!(identity.status, 200, "{}", identity.text());
     let account = world.caller.account.as_str();
-    assert!(identity.text().contains(&format!("<Arn>arn:aws:iam::{account}:user/admin</Arn>")), "{}", identity.text());
+    assert!(
+        identity.text().contains(&format!("<Arn>arn:aws:iam::{account}:user/admin</Arn>")),
+        "{}",
+        identity.text()
+    );
     assert!(identity.text().contains(&format!("<Account>{account}</Account>")));
 
     let role = world.signed("iam", Method::POST, "/", &form, "Action=CreateRole&RoleName=r").await;
     assert_eq!(role.status, 400);
-    assert!(role.text().contains("<Code>InvalidAction</Code>") && role.text().contains("CreateRole"), "{}", role.text());
+    assert!(
+        role.text().contains("<Code>InvalidAction</Code>") && role.text().contains("CreateRole"),
+        "{}",
+        role.text()
+    );
     let bucket = world.signed("s3", Method::PUT, "/bucket", &[], "").await;
     assert_eq!(bucket.status, 501);
     assert!(bucket.text().contains("<Code>NotImplemented</Code>"), "{}", bucket.text());
@@ -244,7 +317,9 @@ async fn logs_are_read_and_followed() {
     let logs = |operation: &str, body: Value| {
         let target = format!("Logs_20140328.{operation}");
         let world = &world;
-        async move { world.signed("logs", Method::POST, "/", &[("x-amz-target", &target)], &body.to_string()).await }
+        async move {
+            world.signed("logs", Method::POST, "/", &[("x-amz-target", &target)], &body.to_string()).await
+        }
     };
     let group = "/aws/lambda/hello";
     let early = logs("FilterLogEvents", json!({ "logGroupName": "/aws/lambda/none" })).await;
@@ -253,18 +328,28 @@ async fn logs_are_read_and_followed() {
     invoke().await;
     let page = logs("FilterLogEvents", json!({ "logGroupName": group })).await.json();
     let messages = |page: &Value| -> Vec<String> {
-        page["events"].as_array().unwrap().iter().map(|event| event["message"].as_str().unwrap().to_owned()).collect()
+        page["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["message"].as_str().unwrap().to_owned())
+            .collect()
     };
     assert!(messages(&page).iter().any(|line| line == "a line"), "{page}");
     assert!(page.get("nextToken").is_none());
     invoke().await;
     let resume = json!({ "logGroupName": group, "nextToken": page["virgaResume"] });
     let next = logs("FilterLogEvents", resume).await.json();
-    assert_eq!(messages(&next).iter().filter(|line| *line == "a line").count(), 1, "only what is new: {next}");
+    assert_eq!(
+        messages(&next).iter().filter(|line| *line == "a line").count(),
+        1,
+        "only what is new: {next}"
+    );
 
     let groups = logs("DescribeLogGroups", json!({ "logGroupNamePrefix": "/aws/lambda/" })).await.json();
     assert_eq!(groups["logGroups"][0]["logGroupName"], group);
-    let streams = logs("DescribeLogStreams", json!({ "logGroupName": group, "orderBy": "LastEventTime" })).await.json();
+    let streams =
+        logs("DescribeLogStreams", json!({ "logGroupName": group, "orderBy": "LastEventTime" })).await.json();
     let stream = streams["logStreams"][0]["logStreamName"].clone();
     let read = json!({ "logGroupName": group, "logStreamName": stream, "limit": 2 });
     let last = logs("GetLogEvents", read).await.json();

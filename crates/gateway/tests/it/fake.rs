@@ -126,7 +126,10 @@ async fn web(mut request: Request<Incoming>) -> Result<Response<Body>, Infallibl
                 let mut tunnel = TokioIo::new(upgrade.await.expect("the upgrade happens"));
                 let mut buffer = [0; 64];
                 while let Ok(count @ 1..) = tunnel.read(&mut buffer).await {
-                    tunnel.write_all(&buffer[..count].to_ascii_uppercase()).await.expect("the other side reads");
+                    tunnel
+                        .write_all(&buffer[..count].to_ascii_uppercase())
+                        .await
+                        .expect("the other side reads");
                 }
             });
             Response::builder()

@@ -31,8 +31,14 @@ async fn requests_that_two_servers_could_read_differently_are_refused() {
         ("POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1, 2\r\n\r\na", "400"),
         ("POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999999999999999\r\n\r\n", "400"),
         ("POST /_fn/web/echo HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
-        ("POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "400"),
-        ("POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n", "400"),
+        (
+            "POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "400",
+        ),
+        (
+            "POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+            "400",
+        ),
         ("POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n", "400"),
         ("POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding:\x0bchunked\r\n\r\n0\r\n\r\n", "400"),
     ] {
@@ -45,12 +51,17 @@ async fn requests_that_two_servers_could_read_differently_are_refused() {
 async fn both_framings_are_read_as_chunked_and_nothing_is_smuggled() {
     let world = World::new().await;
     world.function("web", "http", None).await;
-    for framing in ["content-length: 6\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 6"] {
+    for framing in
+        ["content-length: 6\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 6"]
+    {
         let next = "GET /_fn/web/next HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
         let request = format!("POST /_fn/web/see HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n0\r\n\r\n{next}");
         let answers = world.raw(request.as_bytes()).await;
         // The function sees one framing only, and the connection carries nothing after (RFC 9112 §6.1).
-        assert!(answers.contains("\"target\":\"/see\"") && !answers.contains("\"content-length\":\"6\""), "{answers}");
+        assert!(
+            answers.contains("\"target\":\"/see\"") && !answers.contains("\"content-length\":\"6\""),
+            "{answers}"
+        );
         assert!(answers.contains("connection: close") && !answers.contains("/next"), "{answers}");
     }
 }
@@ -60,7 +71,8 @@ async fn broken_chunks_end_the_connection() {
     let world = World::new().await;
     world.function("hello", "lambda", None).await;
     for chunks in ["zz\r\n", "ffffffffffffffffff\r\n", "3\r\nabcX\r\n", "-1\r\n"] {
-        let request = format!("POST /_fn/hello/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
+        let request =
+            format!("POST /_fn/hello/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
         let answer = world.raw(request.as_bytes()).await;
         assert_eq!(status_of(&answer), "400", "{chunks:?}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
@@ -93,7 +105,10 @@ async fn half_sent_requests_are_given_up() {
         read_to_end(&mut socket).await;
     }
     let mut socket = world.connect().await;
-    socket.write_all(b"POST /_fn/hello/x HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
+    socket
+        .write_all(b"POST /_fn/hello/x HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf")
+        .await
+        .unwrap();
     let answer = read_to_end(&mut socket).await;
     assert_eq!(status_of(&answer), "408", "{answer}");
 }
@@ -125,6 +140,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let mut socket = world.connect().await;
     socket.write_all((1..=5).map(request).collect::<String>().as_bytes()).await.unwrap();
     let answers = read_until(&mut socket, |text| text.contains("\"target\":\"/5\"")).await;
-    let places: Vec<usize> = (1..=5).map(|n| answers.find(&format!("\"target\":\"/{n}\"")).unwrap()).collect();
+    let places: Vec<usize> =
+        (1..=5).map(|n| answers.find(&format!("\"target\":\"/{n}\"")).unwrap()).collect();
     assert!(places.is_sorted(), "{answers}");
 }

@@ -12,7 +12,9 @@ async fn the_end_waits_for_what_runs_and_takes_nothing_new() {
     world.function("web", "http", None).await;
     let mut running = world.connect().await;
     running
-        .write_all(b"POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n")
+        .write_all(
+            b"POST /_fn/web/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n",
+        )
         .await
         .unwrap();
     read_until(&mut running, |text| text.contains("one")).await;

@@ -1,5 +1,7 @@
 //! The gateway with the real services behind it, on a loopback socket; only the sandbox is a fake.
 
+#![cfg(test)]
+
 mod api;
 mod fake;
 mod hostile;

@@ -12,7 +12,12 @@ async fn an_event_function_gets_the_request_as_an_event() {
     let world = World::new().await;
     let id = world.function("hello", "lambda", None).await;
     let answer = world
-        .call(Method::POST, "/_fn/hello/a/b?x=1&x=2", &[("cookie", "c=1"), ("content-type", "text/plain")], "hi")
+        .call(
+            Method::POST,
+            "/_fn/hello/a/b?x=1&x=2",
+            &[("cookie", "c=1"), ("content-type", "text/plain")],
+            "hi",
+        )
         .await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     let event = answer.json();
@@ -41,12 +46,19 @@ async fn an_event_functions_answer_is_a_response() {
     world.function("hello", "lambda", None).await;
     let answer = |body: &str| world.call(Method::POST, "/_fn/hello/answer", &[], body.to_owned());
     let made = answer(r#"{"statusCode":418,"headers":{"x-a":"1"},"cookies":["s=1"],"body":"tea"}"#).await;
-    assert_eq!((made.status, made.header("x-a"), made.header("set-cookie"), &*made.text()), (418, "1", "s=1", "tea"));
+    assert_eq!(
+        (made.status, made.header("x-a"), made.header("set-cookie"), &*made.text()),
+        (418, "1", "s=1", "tea")
+    );
     assert_eq!(answer(r#"{"statusCode":"x"}"#).await.status, 502);
     assert_eq!(answer("not json").await.status, 502);
     for path in ["/_fn/hello/fail", "/_fn/hello/exit"] {
         let failed = world.call(Method::GET, path, &[], "").await;
-        assert_eq!((failed.status, failed.text().as_str()), (502, r#"{"message":"Internal Server Error"}"#), "{path}");
+        assert_eq!(
+            (failed.status, failed.text().as_str()),
+            (502, r#"{"message":"Internal Server Error"}"#),
+            "{path}"
+        );
     }
 }
 
@@ -80,7 +92,10 @@ async fn a_web_function_gets_the_request_as_it_is() {
     assert_eq!((&seen["method"], &seen["target"]), (&json!("PUT"), &json!("/a%20b?q=1")));
     let headers = &seen["headers"];
     assert_eq!((&headers["x-own"], &headers["x-hop"]), (&json!("2"), &json!(null)));
-    assert_eq!((&headers["x-forwarded-for"], &headers["x-forwarded-proto"]), (&json!("127.0.0.1"), &json!("http")));
+    assert_eq!(
+        (&headers["x-forwarded-for"], &headers["x-forwarded-proto"]),
+        (&json!("127.0.0.1"), &json!("http"))
+    );
     assert_eq!(headers["x-forwarded-port"], world.address.port().to_string());
     assert_eq!(headers["content-length"], "4");
     assert_eq!(headers["x-amzn-requestid"], answer.header("x-amzn-requestid"));
@@ -104,7 +119,10 @@ async fn bodies_stream_both_ways() {
     socket.write_all(head.as_bytes()).await.unwrap();
     // The first piece comes back while the request is still under way.
     let first = read_until(&mut socket, |text| text.contains("one")).await;
-    assert!(first.starts_with("HTTP/1.1 200 OK\r\n") && first.contains("transfer-encoding: chunked"), "{first}");
+    assert!(
+        first.starts_with("HTTP/1.1 200 OK\r\n") && first.contains("transfer-encoding: chunked"),
+        "{first}"
+    );
     socket.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await.unwrap();
     read_until(&mut socket, |text| text.contains("two") && text.ends_with("0\r\n\r\n")).await;
     // And the connection takes another request.
@@ -142,7 +160,10 @@ async fn cors_is_the_gateways_where_it_is_configured() {
     world.function("web", "http", Some(cors)).await;
     let asking = [("origin", "https://a.example"), ("access-control-request-method", "GET")];
     let preflight = world.call(Method::OPTIONS, "/_fn/web/hang", &asking, "").await;
-    assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (200, "https://a.example"));
+    assert_eq!(
+        (preflight.status, preflight.header("access-control-allow-origin")),
+        (200, "https://a.example")
+    );
     let allowed = world.call(Method::GET, "/_fn/web/hop", &asking[..1], "").await;
     assert_eq!(allowed.header("access-control-allow-origin"), "https://a.example");
     let other = world.call(Method::GET, "/_fn/web/hop", &[("origin", "https://b.example")], "").await;

@@ -108,8 +108,10 @@ impl World {
             region: Region::default(),
             patience: settings.patience,
         });
-        let caller =
-            Caller { account: iam.first_account().clone(), principal: Principal::User { name: "admin".into() } };
+        let caller = Caller {
+            account: iam.first_account().clone(),
+            principal: Principal::User { name: "admin".into() },
+        };
         let gateway = Gateway::new(functions.clone(), api, clock, settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -119,7 +121,16 @@ impl World {
             gateway.serve(listener, from_inside, async { drop(stopped.await) }).await;
         });
         let credentials = iam.first_credentials();
-        Self { address, functions, caller, credentials, inside, stop: Some(stop), server: Some(server), _dir: dir }
+        Self {
+            address,
+            functions,
+            caller,
+            credentials,
+            inside,
+            stop: Some(stop),
+            server: Some(server),
+            _dir: dir,
+        }
     }
 
     /// A function that can be called, with a URL; answers the URL's id.
@@ -151,7 +162,9 @@ impl World {
     /// Waits until it can be called.
     pub(crate) async fn active(&self, name: &str) {
         let looking = async {
-            while self.functions.get(&self.caller, &self.named(name)).unwrap().configuration.state != State::Active {
+            while self.functions.get(&self.caller, &self.named(name)).unwrap().configuration.state
+                != State::Active
+            {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
@@ -181,8 +194,15 @@ impl World {
     }
 
     /// A request to a function URL by its path.
-    pub(crate) async fn call(&self, method: Method, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
-        let mut request = Request::builder().method(method).uri(target).header("host", self.address.to_string());
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request =
+            Request::builder().method(method).uri(target).header("host", self.address.to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -190,7 +210,14 @@ impl World {
     }
 
     /// A signed request.
-    pub(crate) async fn signed(&self, service: &str, method: Method, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) async fn signed(
+        &self,
+        service: &str,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let request = self.sign(&self.credentials, service, method, target, headers, body);
         self.send(request).await
     }
@@ -204,7 +231,8 @@ impl World {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Request<Bytes> {
-        let mut request = Request::builder().method(method).uri(target).header("host", self.address.to_string());
+        let mut request =
+            Request::builder().method(method).uri(target).header("host", self.address.to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -55,7 +55,8 @@ async fn a_python_handler(world: World) {
         assert_eq!(result["env"], expected);
     }
     assert_eq!(running.log.text(), "loaded\ncalled\ncalled\n");
-    assert!(running.instance.peak_memory() > 1 << 20, "{}", running.instance.peak_memory());
+    // Without control groups it is sampled.
+    until(PATIENCE, || running.instance.peak_memory() > 1 << 20).await;
 }
 
 async fn a_node_handler(world: World) {
@@ -165,7 +166,10 @@ async fn an_exit_ends_the_call(world: World) {
     let engines = Engines::new(&world);
     for (source, exit) in [
         ("import sys\ndef handler(e, c):\n    print('last')\n    sys.exit(3)\n", Exit::Code(3)),
-        ("import os, signal\ndef handler(e, c):\n    print('last')\n    os.kill(os.getpid(), signal.SIGKILL)\n", Exit::Signal(9)),
+        (
+            "import os, signal\ndef handler(e, c):\n    print('last')\n    os.kill(os.getpid(), signal.SIGKILL)\n",
+            Exit::Signal(9),
+        ),
     ] {
         let running = engines.start(engines.python(source).await).await;
         assert_eq!(running.fault("1").await, Fault::Exited(exit));
@@ -187,7 +191,8 @@ async fn too_large_an_answer(world: World) {
 
 async fn memory_over_the_limit(world: World) {
     let engines = Engines::new(&world);
-    let source = "def handler(e, c):\n    held = []\n    while True:\n        held.append(bytearray(8 << 20))\n";
+    let source =
+        "def handler(e, c):\n    held = []\n    while True:\n        held.append(bytearray(8 << 20))\n";
     let running = engines.start(engines.python(source).await).await;
     match running.event("1").await {
         Err(Fault::Exited(exit)) => assert_eq!(exit, Exit::OutOfMemory),
@@ -213,7 +218,8 @@ async fn stopping_and_dropping(world: World) {
     assert_eq!(running.instance.exited().await, Exit::Stopped);
 
     let token = world.token();
-    let source = format!("import subprocess\nsubprocess.Popen(['sleep', '{token}'])\ndef handler(e, c): pass\n");
+    let source =
+        format!("import subprocess\nsubprocess.Popen(['sleep', '{token}'])\ndef handler(e, c): pass\n");
     let running = engines.start(engines.python(&source).await).await;
     assert_eq!(crate::world::processes_with(&token).len(), 1);
     drop(running);

@@ -169,13 +169,7 @@ impl Engines {
 }
 
 fn artifact(dir: PathBuf, runtime: Runtime, handler: &str) -> Artifact {
-    Artifact {
-        dir,
-        digest: "0".repeat(64),
-        runtime,
-        contract: Contract::Lambda,
-        handler: handler.to_owned(),
-    }
+    Artifact { dir, digest: "0".repeat(64), runtime, contract: Contract::Lambda, handler: handler.to_owned() }
 }
 
 impl Running {

@@ -58,7 +58,10 @@ def handler(event, context):
             assert!(stream.read_buf(&mut head).await.unwrap() > 0);
         }
         assert!(head.starts_with(b"GET /ask HTTP/1.1\r\n"));
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nserver").await.unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nserver")
+            .await
+            .unwrap();
     };
     let (result, ()) = tokio::join!(running.result("1"), endpoint);
     assert_eq!(result, "server");

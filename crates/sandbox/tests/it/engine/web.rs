@@ -101,7 +101,8 @@ class Handler(BaseHTTPRequestHandler):
 HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
     let runtime = engines.runtime("python").await;
-    let running = engines.start(engines.function(runtime, "web.py", &[("web.py", 0o644, source)]).http()).await;
+    let running =
+        engines.start(engines.function(runtime, "web.py", &[("web.py", 0o644, source)]).http()).await;
     for _ in 0..2 {
         let response = running.request(get("/x")).await.unwrap();
         assert_eq!(text(response.into_body()).await, "old style");
