@@ -60,7 +60,7 @@ def test_idle_instances_are_stopped(functions, marker):
     first = functions.invoke(name).ok()["instance"]
     assert host.processes(marker)
     no_process_left(marker)
-    assert not host.cgroups(first[-32:])
+    poll.until(lambda: not host.cgroups(first[-32:]), "its control groups are gone")
     assert functions.invoke(name).ok()["instance"] != first
 
 

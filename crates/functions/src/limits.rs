@@ -15,6 +15,14 @@ pub(crate) const UNZIPPED_BYTES: u64 = 250 << 20;
 /// in the wild have a few ten thousand.
 pub(crate) const PACKAGE_ENTRIES: usize = 100_000;
 
+/// Bytes of all paths of a package, implied folders included. Protects this process's memory; a package of a
+/// hundred thousand files has ten million.
+pub(crate) const PACKAGE_PATH_BYTES: usize = 32 << 20;
+
+/// Names gone through to see where a package's links lead. Protects a core for a second; a large package has some
+/// thousand links of a handful of names each.
+pub(crate) const LINK_STEPS: usize = 1_000_000;
+
 /// Bytes of one path in a package (Linux: PATH_MAX, less the folder in front).
 pub(crate) const PATH_BYTES: usize = 2048;
 

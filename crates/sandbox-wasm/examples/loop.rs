@@ -31,6 +31,10 @@ type Exchange = Result<
     wasmtime_wasi_http::Error,
 >;
 
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Nowhere;
 
 impl LogSink for Nowhere {

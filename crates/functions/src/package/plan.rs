@@ -10,9 +10,6 @@ use crate::{Error, limits};
 
 use super::hostile;
 
-/// A path inside the package: plain names.
-pub(super) type Path = Vec<String>;
-
 /// What an entry becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
@@ -43,7 +40,10 @@ pub(super) enum EntryKind {
 /// Everything an archive would become, folders before what is in them.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    nodes: BTreeMap<Path, Node>,
+    /// By path: plain names joined by slashes.
+    nodes: BTreeMap<String, Node>,
+    /// Bytes of all paths. One deep path implies a folder a level, so that the entries' number bounds too little.
+    path_bytes: usize,
 }
 
 /// The kind of an entry by its mode's file type bits and its name.
@@ -57,8 +57,8 @@ pub(super) fn kind(name: &str, mode: Option<u32>) -> Result<EntryKind, Error> {
     }
 }
 
-/// Cuts an entry's name into plain names.
-pub(super) fn parse_path(name: &str) -> Result<Path, Error> {
+/// An entry's name as plain names joined by slashes.
+pub(super) fn parse_path(name: &str) -> Result<String, Error> {
     if name.len() > limits::PATH_BYTES {
         return Err(hostile(name, "its path is too long"));
     }
@@ -68,7 +68,7 @@ pub(super) fn parse_path(name: &str) -> Result<Path, Error> {
     if name.starts_with('/') || name.as_bytes().get(1) == Some(&b':') {
         return Err(hostile(name, "its path is absolute"));
     }
-    let mut path = Path::new();
+    let mut path = String::with_capacity(name.len());
     for part in name.split('/') {
         match part {
             "" | "." => {}
@@ -76,7 +76,7 @@ pub(super) fn parse_path(name: &str) -> Result<Path, Error> {
             part if part.len() > limits::NAME_BYTES => {
                 return Err(hostile(name, "a name in its path is too long"));
             }
-            part => path.push(part.to_owned()),
+            part => push(&mut path, part),
         }
     }
     Ok(path)
@@ -84,26 +84,33 @@ pub(super) fn parse_path(name: &str) -> Result<Path, Error> {
 
 impl Plan {
     /// Adds an entry and the folders it lies in.
-    pub(super) fn add(&mut self, name: &str, path: Path, node: Node) -> Result<(), Error> {
+    pub(super) fn add(&mut self, name: &str, path: String, node: Node) -> Result<(), Error> {
         if path.is_empty() {
             return match node {
                 Node::Folder => Ok(()),
                 _ => Err(hostile(name, "it has no name")),
             };
         }
-        for depth in 1..path.len() {
-            match self.nodes.entry(path[..depth].to_vec()).or_insert(Node::Folder) {
-                Node::Folder => {}
-                _ => return Err(hostile(name, "it lies under something that is not a folder")),
-            }
-        }
         match (self.nodes.get(&path), &node) {
             (None, _) => {}
             (Some(Node::Folder), Node::Folder) => return Ok(()),
             (Some(_), _) => return Err(hostile(name, "its path occurs more than once")),
         }
+        // From the inside out: where a folder is known, those around it are.
+        for (end, _) in path.rmatch_indices('/') {
+            match self.nodes.get(&path[..end]) {
+                Some(Node::Folder) => break,
+                Some(_) => return Err(hostile(name, "it lies under something that is not a folder")),
+                None => self.insert(name, path[..end].to_owned(), Node::Folder)?,
+            }
+        }
+        self.insert(name, path, node)
+    }
+
+    fn insert(&mut self, name: &str, path: String, node: Node) -> Result<(), Error> {
+        self.path_bytes += path.len();
         // Folders that paths imply are nodes too, and deep paths imply many.
-        if self.nodes.len() >= 2 * limits::PACKAGE_ENTRIES {
+        if self.nodes.len() >= 2 * limits::PACKAGE_ENTRIES || self.path_bytes > limits::PACKAGE_PATH_BYTES {
             return Err(hostile(name, "the package has too many entries"));
         }
         self.nodes.insert(path, node);
@@ -112,56 +119,72 @@ impl Plan {
 
     /// Checks what can be checked only once every entry is known: where links lead.
     pub(super) fn check_links(&self) -> Result<(), Error> {
+        let mut steps = limits::LINK_STEPS;
         for (path, node) in &self.nodes {
             if let Node::Link { target } = node {
-                self.resolve(path, target)?;
+                self.resolve(path, target, &mut steps)?;
             }
         }
         Ok(())
     }
 
-    /// Follows a link the way the kernel would.
-    fn resolve(&self, link: &[String], target: &str) -> Result<(), Error> {
-        let name = || link.join("/");
-        let mut at: Path = link[..link.len() - 1].to_vec();
-        let mut ahead: Vec<String> = reversed(&name(), target)?;
+    /// Follows a link the way the kernel would, in as many steps as are left for all links together.
+    fn resolve(&self, link: &str, target: &str, steps: &mut usize) -> Result<(), Error> {
+        let mut at = link.to_owned();
+        pop(&mut at);
+        let mut ahead: Vec<&str> = reversed(link, target)?;
         let mut hops = 1;
         while let Some(part) = ahead.pop() {
-            match part.as_str() {
+            *steps = steps.checked_sub(1).ok_or_else(|| hostile(link, "the package's links are too many"))?;
+            match part {
                 "" | "." => continue,
+                ".." if at.is_empty() => return Err(hostile(link, "it links out of the package")),
                 ".." => {
-                    at.pop().ok_or_else(|| hostile(&name(), "it links out of the package"))?;
+                    pop(&mut at);
                     continue;
                 }
-                _ => at.push(part),
+                part => push(&mut at, part),
             }
             if let Some(Node::Link { target }) = self.nodes.get(&at) {
                 hops += 1;
                 if hops > limits::LINK_HOPS {
-                    return Err(hostile(&name(), "it is a link that goes through too many links"));
+                    return Err(hostile(link, "it is a link that goes through too many links"));
                 }
-                at.pop();
-                ahead.extend(reversed(&name(), target)?);
+                pop(&mut at);
+                ahead.extend(reversed(link, target)?);
             }
         }
         Ok(())
     }
 
     /// Every path, folders before what is in them.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = (&Path, &Node)> {
-        self.nodes.iter()
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.nodes.iter().map(|(path, node)| (path.as_str(), node))
     }
 }
 
+/// Goes on to a name.
+fn push(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('/');
+    }
+    path.push_str(name);
+}
+
+/// Goes back to the folder around.
+fn pop(path: &mut String) {
+    path.truncate(path.rfind('/').unwrap_or(0));
+}
+
 /// A link's target as a stack of names, the first on top.
-fn reversed(link: &str, target: &str) -> Result<Vec<String>, Error> {
+fn reversed<'a>(link: &str, target: &'a str) -> Result<Vec<&'a str>, Error> {
     if target.is_empty() || target.contains('\0') || target.len() > limits::PATH_BYTES {
         return Err(hostile(link, "its target is no path"));
     }
     if target.starts_with('/') {
         return Err(hostile(link, "it links out of the package"));
     }
-    Ok(target.split('/').rev().map(str::to_owned).collect())
+    Ok(target.split('/').rev().collect())
 }
 
 #[cfg(test)]
@@ -188,7 +211,7 @@ mod tests {
             assert!(parse_path(bad).is_err(), "{bad:?}");
         }
         assert!(parse_path(&"n".repeat(256)).is_err());
-        assert_eq!(parse_path("./a//b.py").unwrap(), ["a", "b.py"]);
+        assert_eq!(parse_path("./a//b.py").unwrap(), "a/b.py");
     }
 
     #[test]
@@ -216,6 +239,23 @@ mod tests {
         // Each looks harmless by its text; together they lead out.
         assert!(plan(&[("x/y/d", link("../..")), ("x/y/e", link("d/..")), ("x/y/f", FILE)]).is_err());
         assert!(plan(&[("a", link("b")), ("b", link("a"))]).unwrap_err().contains("too many links"));
+    }
+
+    #[test]
+    fn deep_paths_and_long_chains_cost_no_more_than_they_may() {
+        // Five hundred of them would imply half a million folders.
+        let deep = |n: usize| (format!("{n}{}", "/a".repeat(1000)), FILE);
+        let entries: Vec<_> = (0..500).map(deep).collect();
+        let entries: Vec<_> = entries.iter().map(|(name, node)| (name.as_str(), node.clone())).collect();
+        assert!(plan(&entries).unwrap_err().contains("too many entries"));
+
+        // Each goes through forty others by the longest way there is.
+        let way = "x/../".repeat(400);
+        let entries: Vec<_> = (0..1000).map(|n| (n.to_string(), link(&format!("{way}{}", n + 1)))).collect();
+        let mut entries: Vec<_> =
+            entries.iter().map(|(name, node)| (name.as_str(), node.clone())).collect();
+        entries.retain(|(name, _)| name.parse::<usize>().is_ok_and(|n| n % 39 != 0));
+        assert!(plan(&entries).unwrap_err().contains("links are too many"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Cursor, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zip::ZipArchive;
 
@@ -101,18 +101,17 @@ fn read_target(archive: &mut Archive<'_>, index: usize, name: &str, size: u64) -
 }
 
 fn carry_out(plan: &Plan, archive: &mut Archive<'_>, into: &Path) -> Result<(), Error> {
-    let place = |path: &[String]| into.join(path.iter().collect::<PathBuf>());
     let mut left = limits::UNZIPPED_BYTES;
     let mut links = Vec::new();
     for (path, node) in plan.nodes() {
-        let at = place(path);
+        let at = into.join(path);
         match node {
             Node::Folder => {
                 fs::create_dir(&at).map_err(Error::internal)?;
                 fs::set_permissions(&at, Permissions::from_mode(0o755)).map_err(Error::internal)?;
             }
             Node::File { index, executable } => {
-                write_file(archive, *index, &path.join("/"), &at, *executable, &mut left)?;
+                write_file(archive, *index, path, &at, *executable, &mut left)?;
             }
             Node::Link { target } => links.push((at, target)),
         }

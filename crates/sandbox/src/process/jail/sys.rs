@@ -258,11 +258,21 @@ pub(super) fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
 
 /// Gives every signal its default action and unblocks it, as a new program expects.
 pub(super) fn default_signals() {
-    // SAFETY: default actions run no code of ours; the set is initialised before it is read. Signals that
-    // have no changeable action are refused, which is harmless.
+    // `SIG_DFL`, no flags, nothing masked; as long as the kernel's `struct sigaction` on any machine.
+    let action = [0_u64; 8];
+    const SET_SIZE: usize = 8;
+    // SAFETY: default actions run no code of ours; the kernel reads `action`, and the set is initialised before
+    // it is read. Not the C library's function, which keeps two signals to itself that may have been inherited
+    // as ignored. Signals that have no changeable action are refused, which is harmless.
     unsafe {
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                std::ptr::null_mut::<c_void>(),
+                SET_SIZE,
+            );
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);

@@ -1,25 +1,30 @@
 //! The port engine: the instance is a web server, and this a proxy in front of it.
 //!
 //! Requests and responses stream both ways; what comes is passed on when it comes. A request whose response
-//! switches protocols (101) leaves with hyper's `OnUpgrade` in the response's extensions. Nothing is tried
-//! twice, but for a request that met an idle connection which the server had closed: nothing of it was sent.
+//! switches protocols (101) leaves with hyper's `OnUpgrade` in the response's extensions. Nothing is sent
+//! twice: an idle connection is looked at before it is used, and one that the server has closed is passed over.
 //!
 //! This path is what a web function costs, so it has no task, no queue and mostly no boxed body of its own.
 
 mod connection;
+mod framing;
+mod head;
 mod headers;
 mod pool;
+mod upgrade;
+mod upload;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 
-use self::connection::{Connection, Failed};
+use self::connection::Connection;
+use self::framing::Malformed;
 use self::pool::Pool;
 use super::route::Route;
-use crate::Body;
+use crate::{Body, BoxError};
 
 /// Pauses between attempts to connect to a server that starts: short first, since many are quick.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -31,14 +36,6 @@ pub(crate) struct WebServer {
     pool: Arc<Pool>,
 }
 
-/// What an attempt came to.
-enum Attempt {
-    /// The head of a response.
-    Answered(Response<Body>),
-    /// Nothing was sent: the request is as it was.
-    Unsent(Request<Body>),
-}
-
 /// Why a request has no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -47,16 +44,25 @@ pub(crate) enum Error {
     Connect(#[source] io::Error),
     /// It answered, but not in HTTP.
     #[error("the web server's answer is not HTTP: {0}")]
-    NotHttp(#[source] hyper::Error),
+    NotHttp(&'static str),
     /// The connection ended before there was an answer.
     #[error("the web server closed the connection before it answered")]
-    Closed(#[source] hyper::Error),
+    Closed(#[source] io::Error),
     /// It switched to another protocol, which the request did not ask for.
     #[error("the web server switched protocols unasked")]
     Unasked,
+    /// A tunnel was asked for, which a server behind a proxy does not give.
+    #[error("CONNECT is not passed on")]
+    Tunnel,
     /// The request's own body broke.
     #[error("the request's body broke off: {0}")]
-    Request(#[source] hyper::Error),
+    Request(#[source] BoxError),
+}
+
+impl From<Malformed> for Error {
+    fn from(malformed: Malformed) -> Self {
+        Self::NotHttp(malformed.0)
+    }
 }
 
 impl WebServer {
@@ -69,9 +75,9 @@ impl WebServer {
     pub(crate) async fn ready(&self) {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.open().await {
+            match self.route.connect().await {
                 // Kept: the request that the instance was started for follows at once.
-                Ok(connection) => return self.pool.put(connection),
+                Ok(stream) => return self.pool.put(Connection::new(stream)),
                 Err(error) => tracing::trace!(%error, "a web server does not listen yet"),
             }
             tokio::time::sleep(pause).await;
@@ -81,57 +87,31 @@ impl WebServer {
 
     /// Passes a request on and returns when the head of its response is here.
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
-        let upgrade = headers::outgoing(&mut request);
-        while let Some(connection) = self.pool.take() {
-            match self.attempt(connection, request, upgrade).await? {
-                Attempt::Answered(response) => return Ok(response),
-                Attempt::Unsent(back) => request = back,
-            }
+        if *request.method() == Method::CONNECT {
+            return Err(Error::Tunnel);
         }
-        let connection = self.open().await.map_err(Error::Connect)?;
-        match self.attempt(connection, request, upgrade).await? {
-            Attempt::Answered(response) => Ok(response),
-            Attempt::Unsent(_) => Err(Error::Connect(io::ErrorKind::ConnectionReset.into())),
+        if headers::outgoing(&mut request) {
+            let stream = self.route.connect().await.map_err(Error::Connect)?;
+            return upgrade::send(stream, request).await;
         }
-    }
-
-    async fn open(&self) -> io::Result<Box<Connection>> {
-        Connection::open(self.route.connect().await?).await
-    }
-
-    async fn attempt(
-        &self,
-        mut connection: Box<Connection>,
-        request: Request<Body>,
-        upgrade: bool,
-    ) -> Result<Attempt, Error> {
-        let (mut head, incoming) = match connection.exchange(request).await {
-            Ok(response) => response.into_parts(),
-            Err(Failed::Unsent(request)) => return Ok(Attempt::Unsent(request)),
-            Err(Failed::Broken(error)) => return Err(sorted(error)),
+        let connection = match self.idle() {
+            Some(connection) => connection,
+            None => Connection::new(self.route.connect().await.map_err(Error::Connect)?),
         };
-        let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
-        if switched && !upgrade {
+        let (mut head, response) = connection.exchange(request).await?;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::Unasked);
         }
-        headers::incoming(&mut head.headers, switched);
-        let body = if switched {
-            connection.switch();
-            Body::empty()
-        } else {
-            connection::body(incoming, connection, &self.pool).await
-        };
-        Ok(Attempt::Answered(Response::from_parts(head, body)))
+        headers::incoming(&mut head.headers, false);
+        let mut answer = Response::new(response.into_body(head.framing, head.keep_alive, &self.pool));
+        *answer.status_mut() = head.status;
+        *answer.headers_mut() = head.headers;
+        Ok(answer)
     }
-}
 
-fn sorted(error: hyper::Error) -> Error {
-    if error.is_parse() {
-        Error::NotHttp(error)
-    } else if error.is_user() {
-        Error::Request(error)
-    } else {
-        Error::Closed(error)
+    /// The idle connection that was used last and is still open.
+    fn idle(&self) -> Option<Connection> {
+        std::iter::from_fn(|| self.pool.take()).find(Connection::is_quiet)
     }
 }
 

@@ -25,19 +25,19 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Idle {
-    /// The longest idle first. Boxes: what moves here and back is a pointer.
-    connections: Vec<Box<Connection>>,
+    /// The longest idle first.
+    connections: Vec<Connection>,
     sweeping: bool,
 }
 
 impl Pool {
     /// The connection that was used last, if any.
-    pub(super) fn take(&self) -> Option<Box<Connection>> {
+    pub(super) fn take(&self) -> Option<Connection> {
         self.idle.lock().connections.pop()
     }
 
     /// Keeps a connection that can carry another exchange.
-    pub(super) fn put(self: &Arc<Self>, mut connection: Box<Connection>) {
+    pub(super) fn put(self: &Arc<Self>, mut connection: Connection) {
         connection.idle_since = Instant::now();
         let mut idle = self.idle.lock();
         if idle.connections.len() < MAX_IDLE {
@@ -52,7 +52,7 @@ impl Pool {
     /// Closes what has been idle for too long; false when nothing is left.
     fn close_stale(&self, now: Instant) -> bool {
         let mut idle = self.idle.lock();
-        let stale = |c: &Box<Connection>| now.saturating_duration_since(c.idle_since) >= MAX_IDLE_TIME;
+        let stale = |c: &Connection| now.saturating_duration_since(c.idle_since) >= MAX_IDLE_TIME;
         let count = idle.connections.iter().take_while(|connection| stale(connection)).count();
         let closed: Vec<_> = idle.connections.drain(..count).collect();
         idle.sweeping = !idle.connections.is_empty();

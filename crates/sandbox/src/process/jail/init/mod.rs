@@ -54,17 +54,19 @@ pub(super) fn run(start: Start<'_>) -> ! {
     let Ok(orders) = enter(orders, joins) else { sys::exit(1) };
     let Ok(Some(jail)) = prepare(&orders) else { sys::exit(1) };
     drop(orders);
+    let Orders { channel, mounts, watch_memory } = jail;
     let Ok(Received::Message(ToJail::Job(program), descriptors)) =
-        wire::receive(&jail.channel, wire::JOB_LIMIT, RecvFlags::empty())
+        wire::receive(&channel, wire::JOB_LIMIT, RecvFlags::empty())
     else {
         sys::exit(1)
     };
-    let outcome = launch(&jail, &program, descriptors, filters, proof);
+    let outcome = mounts::set_up(mounts, program.tmp_bytes)
+        .and_then(|()| launch(&channel, &program, descriptors, filters, watch_memory, proof));
     match outcome {
-        Ok(running) => supervise::run(jail.channel, running, jail.watch_memory),
+        Ok(running) => supervise::run(channel, running, watch_memory),
         Err(failure) => {
             // The server may be gone; there is nobody else to tell.
-            let _ = wire::send(&jail.channel, &FromJail::Failed(failure), &[], SendFlags::empty());
+            let _ = wire::send(&channel, &FromJail::Failed(failure), &[], SendFlags::empty());
             sys::exit(1)
         }
     }
@@ -120,34 +122,34 @@ struct Running {
     peak: Option<OwnedFd>,
 }
 
-/// Builds the jail, locks it and starts the program.
+/// Sets the network up, locks the jail and starts the program.
 fn launch(
-    orders: &Orders,
+    channel: &OwnedFd,
     program: &Program,
     descriptors: Vec<OwnedFd>,
     filters: &Filters,
+    watch_memory: Option<u64>,
     proof: SingleThreaded,
 ) -> Result<Running, Failure> {
     let mut descriptors = descriptors.into_iter();
     let output = descriptors.next().ok_or_else(|| host("the job came without its output"))?;
     let peak = descriptors.next();
-    mounts::set_up(&orders.mounts, program.tmp_bytes)?;
     if program.own_network {
         let listeners = network::set_up(&program.listen)?;
         let borrowed: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
-        wire::send(&orders.channel, &FromJail::Listening, &borrowed, SendFlags::empty())
+        wire::send(channel, &FromJail::Listening, &borrowed, SendFlags::empty())
             .doing("handing the listeners out")?;
     }
     rustix::system::sethostname(HOSTNAME.as_bytes()).doing("setting the host name")?;
     let victim = oom_victim()?;
-    lock(program, orders.watch_memory, filters)?;
+    lock(program, watch_memory, filters)?;
     let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
     let pid = program::start(program, &output, proof)?;
     drop(output);
     victim.spare_pid_1()?;
     let dumpable = DumpableBehavior::NotDumpable;
     rustix::process::set_dumpable_behavior(dumpable).doing("closing pid 1 to inspection")?;
-    wire::send(&orders.channel, &FromJail::Started, &[], SendFlags::empty()).doing("reporting the start")?;
+    wire::send(channel, &FromJail::Started, &[], SendFlags::empty()).doing("reporting the start")?;
     Ok(Running { pid, signals, peak })
 }
 

@@ -15,7 +15,7 @@ use crate::process::jail::wire::{Doing, Failure};
 const SHARED_MEMORY: u64 = 64 << 20;
 
 /// Mounts what is the jail's own over the root that it was born into, which nobody can write to.
-pub(super) fn set_up(mounts: &[(OwnedFd, PathBuf)], tmp_bytes: u64) -> Result<(), Failure> {
+pub(super) fn set_up(mounts: Vec<(OwnedFd, PathBuf)>, tmp_bytes: u64) -> Result<(), Failure> {
     let base = libc::MS_NOSUID | libc::MS_NODEV;
     sys::mount_new(c"proc", c"/proc", base | libc::MS_NOEXEC, c"")
         .doing("mounting /proc (a container runtime that masks parts of its own /proc forbids it)")?;
