@@ -12,6 +12,9 @@ from measure import PEERS, ROOT
 
 TARGET = ROOT / "docs" / "benchmarks.md"
 
+# A machine that does other things at the same time makes every absolute number worse, and tails above all.
+LOAD_AT_START = os.getloadavg()[0]
+
 HEAD = """# Benchmarks
 
 `make bench` measures these and writes this page. Every figure is a ratio to a peer or to a bare baseline in
@@ -40,11 +43,12 @@ class Row:
     @property
     def ratio(self):
         """Virga's number to the peer's."""
-        return self.value / self.peer_value if self.value is not None and self.peer_value else None
+        usable = self.against == "ratio" and self.value is not None and self.peer_value and self.peer_value > 0
+        return self.value / self.peer_value if usable else None
 
     @property
     def verdict(self):
-        """Whether the goal is met; a row without a goal is there to be compared."""
+        """Whether the goal is met. No verdict where noise swallowed the peer's number (a difference below zero)."""
         judged = self.ratio if self.against == "ratio" else self.value
         if judged is None:
             return "not measured"
@@ -91,7 +95,9 @@ def machine():
         "## The machine", "",
         f"- {model[1].strip() if model else platform.machine()}, {os.cpu_count()} cores, {int(memory[1]) >> 20} GiB of memory",
         f"- Linux {platform.release().split('-')[0]}, cgroups {cgroups}",
-        f"- measured on {datetime.date.today().isoformat()}, Virga {said(os.environ['VIRGA_BIN'], '--version')}",
+        f"- measured on {datetime.date.today().isoformat()}, Virga {said(os.environ['VIRGA_BIN'], '--version')}"
+        f" ({os.environ.get('BENCH_BUILD', 'a binary that was given, not built by this run')})",
+        f"- load average when it began: {LOAD_AT_START:.1f}",
     ]  # fmt: skip
     peers = {
         "Python": said("/usr/bin/python3", "--version"), "Node": said("node", "--version"),

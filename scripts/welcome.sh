@@ -27,6 +27,10 @@ for sample in examples/*/; do
     fi
 done
 
+# The commands below look in .virga themselves.
+where=
+[ "$data" = .virga ] || where=" --data $data"
+
 cat <<END
 
 Virga is running. Ctrl-C stops it.
@@ -39,9 +43,9 @@ $lines
 
 Try next, in another terminal:
   curl '$endpoint/_fn/hello-python/?name=Ada'
-  $virga invoke hello-node '{"name": "Ada"}' --tail
-  $virga logs hello-python -f
-  $virga deploy examples/hello-python    # after a change to handler.py
+  $virga invoke hello-node '{"name": "Ada"}' --tail$where
+  $virga logs hello-python -f$where
+  $virga deploy examples/hello-python$where    # after a change to handler.py
   AWS_SHARED_CREDENTIALS_FILE=$data/credentials aws lambda list-functions    # or boto3, or any SDK
 
 END

@@ -16,10 +16,8 @@ if ! "$python" -m ziglang version >/dev/null 2>&1; then
     python3 -m venv "$work/venv"
     "$python" -m pip install --quiet ziglang==0.17.0
 fi
-# A stack of zig's default 16 MiB would be counted as the function's memory. With 1 MiB from the start malloc does
-# not have to grow the memory in every call, which costs more than the rest of a short call.
-small="-Wl,-z,stack-size=131072 -Wl,--initial-memory=1048576"
-cc() { "$python" -m ziglang cc -target wasm32-wasi -Oz -s -Wall -Wextra $small -I "$here" "$@"; }
+# zig's default stack of 16 MiB would be counted as the function's memory.
+cc() { "$python" -m ziglang cc -target wasm32-wasi -Oz -s -Wall -Wextra -Wl,-z,stack-size=131072 -I "$here" "$@"; }
 
 component() { # SOURCE OUT
     cc -mexec-model=reactor -o "$work/core.wasm" "$1"

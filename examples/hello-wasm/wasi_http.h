@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena.h"
+
 #define WASI_IMPORT(interface, name)                                                                        \
     __attribute__((import_module("wasi:" interface "@0.2.12"), import_name(name))) extern
 #define WASI_EXPORT(name) __attribute__((export_name(name)))
@@ -135,10 +137,11 @@ static inline void copy_body(handle_t request, writer_t *writer) {
     incoming_request_consume(request, &body);
     incoming_body_stream(body.handle, &stream);
     for (;;) {
+        size_t used = arena_used;
         input_stream_blocking_read(stream.handle, 16384, &chunk);
         if (chunk.tag) break;
         bool read_on = write_bytes(writer, chunk.bytes.start, chunk.bytes.length);
-        if (chunk.bytes.length) free(chunk.bytes.start);
+        arena_used = used;
         if (!read_on) break;
     }
     input_stream_drop(stream.handle);

@@ -166,3 +166,20 @@ def test_the_queue_is_bounded(new_server, marker):
     answers = together(6, call)
     assert answers.count(200) == 2 and answers.count("TooManyRequestsException") == 4, answers
     assert poll.until(lambda: functions.invoke(name).ok(), "calls work again")
+
+
+def test_the_memory_of_all_instances_together_is_capped(new_server):
+    from support.clients import Functions
+
+    server = new_server(arguments=["--max-memory-mb", "200", "--queue-timeout-s", "1"]).start()
+    functions = Functions(server)
+    name = functions.deploy(kinds.python_function("echo.py"), kinds.python(), MemorySize=128)
+
+    def call(_):
+        try:
+            return functions.invoke(name, {"do": "sleep", "seconds": 4}).status
+        except functions.api.exceptions.TooManyRequestsException as refused:
+            return code_of(refused)
+
+    assert sorted(together(2, call), key=str) == [200, "TooManyRequestsException"], "128 MB and 128 MB are over 200"
+    assert functions.invoke(name).ok()

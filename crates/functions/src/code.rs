@@ -18,7 +18,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use store::Blobs;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::CodeRef;
 use crate::package;
@@ -31,7 +31,7 @@ const STAGING: &str = ".staging";
 pub(crate) struct CodeStore {
     dir: PathBuf,
     blobs: Blobs,
-    unpacking: Semaphore,
+    unpacking: Arc<Semaphore>,
     counts: Mutex<HashMap<String, usize>>,
     file_locks: [tokio::sync::Mutex<()>; 16],
 }
@@ -49,7 +49,7 @@ impl CodeStore {
         Ok(Self {
             dir,
             blobs,
-            unpacking: Semaphore::new(limits::UNPACKING_AT_ONCE),
+            unpacking: Arc::new(Semaphore::new(limits::UNPACKING_AT_ONCE)),
             counts: Mutex::default(),
             file_locks: Default::default(),
         })
@@ -81,16 +81,26 @@ impl CodeStore {
         }
     }
 
+    fn is_referred_to(&self, digest: &str) -> bool {
+        self.counts.lock().contains_key(digest)
+    }
+
+    /// Waits until a package may be unpacked. Wait for it in the caller's own task, where the wait and the package
+    /// end with a caller who hangs up: what runs regardless is then bounded.
+    pub(crate) async fn turn(&self) -> Result<Turn, Error> {
+        Arc::clone(&self.unpacking).acquire_owned().await.map_err(Error::internal)
+    }
+
     /// Checks a package without keeping anything of it.
-    pub(crate) async fn check(&self, zip: Bytes) -> Result<CodeRef, Error> {
-        let (code, staged) = self.unpack(zip).await?;
+    pub(crate) async fn check(&self, turn: Turn, zip: Bytes) -> Result<CodeRef, Error> {
+        let (code, staged) = self.unpack(turn, zip).await?;
         staged.discard().await;
         Ok(code)
     }
 
     /// Takes a package in: durable as a blob, unpacked in its folder. It stays while the pin or a version does.
-    pub(crate) async fn take_in(self: &Arc<Self>, zip: Bytes) -> Result<Pin, Error> {
-        let (code, staged) = self.unpack(zip.clone()).await?;
+    pub(crate) async fn take_in(self: &Arc<Self>, turn: Turn, zip: Bytes) -> Result<Pin, Error> {
+        let (code, staged) = self.unpack(turn, zip.clone()).await?;
         self.retain(&code.digest);
         let pin = Pin { store: Arc::clone(self), code };
         let kept = self.keep(zip, &pin.code.digest, staged).await;
@@ -114,13 +124,18 @@ impl CodeStore {
         staged.rename_to(&folder)
     }
 
-    /// Makes the folder again from the blob, if it is not there.
+    /// Makes the folder of a package that is referred to again from the blob, if it is not there.
     pub(crate) async fn restore(&self, digest: &str) -> Result<(), Error> {
+        let _files = self.file_lock(digest).lock().await;
         let folder = self.folder(digest);
         if folder.exists() {
             return Ok(());
         }
-        let (code, staged) = self.unpack(self.package(digest).await?).await?;
+        // What was collected meanwhile must not come back: nobody would remove it.
+        if !self.is_referred_to(digest) {
+            return Err(Error::internal(format!("package {digest} is not in use any more")));
+        }
+        let (code, staged) = self.unpack(self.turn().await?, self.package(digest).await?).await?;
         if code.digest != digest {
             return Err(Error::internal(format!("package {digest} does not hold what its name says")));
         }
@@ -130,7 +145,7 @@ impl CodeStore {
     /// Removes the package if nothing refers to it any more.
     pub(crate) async fn collect(&self, digest: &str) {
         let _files = self.file_lock(digest).lock().await;
-        if self.counts.lock().contains_key(digest) {
+        if self.is_referred_to(digest) {
             return;
         }
         let folder = self.folder(digest);
@@ -169,11 +184,11 @@ impl CodeStore {
         Ok(())
     }
 
-    async fn unpack(&self, zip: Bytes) -> Result<(CodeRef, Staged), Error> {
-        let _permit = self.unpacking.acquire().await.map_err(Error::internal)?;
+    async fn unpack(&self, turn: Turn, zip: Bytes) -> Result<(CodeRef, Staged), Error> {
         let staged = Staged::new(&self.dir)?;
-        // The folder's guard goes with the work: a caller that gives up does not pull it from under it.
+        // The folder's guard goes with the work, and so does the turn: a caller that gives up ends neither.
         tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             package::unpack(&zip, &staged.path)?;
             staged.sync()?;
             let digest = hex::encode(Sha256::digest(&zip));
@@ -188,6 +203,9 @@ impl CodeStore {
         &self.file_locks[usize::from(first) % self.file_locks.len()]
     }
 }
+
+/// The right to unpack one package.
+pub(crate) type Turn = OwnedSemaphorePermit;
 
 /// Keeps a package that no version refers to yet.
 pub(crate) struct Pin {
@@ -250,5 +268,34 @@ async fn remove_folder(folder: PathBuf) -> std::io::Result<()> {
     match removed.map_err(std::io::Error::other)? {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn package() -> Bytes {
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        writer.start_file("index.py", zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(b"x").unwrap();
+        writer.finish().unwrap().into_inner().into()
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_made_again_once_and_only_for_what_is_referred_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(&dir.path().join("blobs")).unwrap();
+        let code = CodeStore::open(dir.path().join("code"), blobs.clone()).unwrap();
+        let digest = blobs.put(package()).await.unwrap();
+        assert!(code.restore(&digest).await.is_err(), "a version that waited for this was deleted");
+        assert!(!code.folder(&digest).exists());
+        code.retain(&digest);
+        let (first, second) = tokio::join!(code.restore(&digest), code.restore(&digest));
+        assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+        assert!(code.folder(&digest).join("index.py").exists());
+        assert_eq!(fs::read_dir(code.dir.join(STAGING)).unwrap().count(), 0);
     }
 }

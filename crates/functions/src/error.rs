@@ -17,7 +17,7 @@ pub enum Error {
     /// The state of the thing forbids it for now (an update is in progress, Pending).
     #[error("{0}")]
     Conflict(String),
-    /// `RevisionId` or `CodeSha256` is not the current one.
+    /// `RevisionId` is not the current one.
     #[error("{0}")]
     PreconditionFailed(String),
     /// The function is not `Active`.

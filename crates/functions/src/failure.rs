@@ -7,6 +7,8 @@ use bytes::Bytes;
 use sandbox::{Error as SandboxError, Exit, Fault, FunctionError, StartError};
 use serde_json::json;
 
+use crate::limits;
+
 /// A failure as the caller sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -103,7 +105,12 @@ impl Failure {
         let payload = json!({
             "errorType": "Http.Status", "errorMessage": message, "statusCode": status, "body": text,
         });
-        Self { reported: Some(payload.to_string().into()), ..Self::new("Http.Status", message) }
+        let payload = payload.to_string();
+        // Escaped, a body within the limit may have become six times as long.
+        if payload.len() > limits::PAYLOAD_BYTES {
+            return Self::too_large(limits::PAYLOAD_BYTES);
+        }
+        Self { reported: Some(payload.into()), ..Self::new("Http.Status", message) }
     }
 
     /// The payload of an Invoke's answer.
@@ -172,6 +179,13 @@ mod tests {
             payload(|id| Failure::timed_out(id, 1)),
             r#"{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: ID Error: Task timed out after 1.00 seconds"}"#
         );
+    }
+
+    #[test]
+    fn a_status_with_too_long_a_body_is_too_large() {
+        assert!(payload(|id| Failure::status(id, 500, b"broken")).contains(r#""body":"broken""#));
+        let escaped = payload(|id| Failure::status(id, 500, &vec![0; limits::PAYLOAD_BYTES / 2]));
+        assert!(escaped.starts_with(r#"{"errorType":"Function.ResponseSizeTooLarge""#));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Until a call has an instance it belongs to its caller: who hangs up leaves the line. From the hand-over on it is a
 //! task of its own and runs to its end, report included, whether or not anybody still listens, as on Lambda.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,7 @@ pub(crate) async fn admit(
     find: impl Fn() -> Result<Arc<Target>, Error>,
 ) -> Result<Admission, Error> {
     for _ in 0..FOLLOWED {
-        match target.pool(host).acquire().await {
+        match target.acquire(host).await {
             Ok(lease) => return Ok(Admission::Leased(lease)),
             Err(Refusal::Failed(failure)) => {
                 return Ok(Admission::Failed(failure, Arc::clone(target.plan())));
@@ -271,9 +272,13 @@ pub(crate) fn check_event(json: Bytes) -> Result<Bytes, Error> {
             limits::PAYLOAD_BYTES
         )));
     }
-    match serde_json::from_slice::<serde::de::IgnoredAny>(&json) {
+    let malformed =
+        |error: &dyn Display| Error::InvalidJson(format!("Could not parse request body into json: {error}"));
+    // Ignored strings are not looked into by the parser, and JSON is UTF-8 (RFC 8259 §8.1).
+    let text = std::str::from_utf8(&json).map_err(|error| malformed(&error))?;
+    match serde_json::from_str::<serde::de::IgnoredAny>(text) {
         Ok(_) => Ok(json),
-        Err(error) => Err(Error::InvalidJson(format!("Could not parse request body into json: {error}"))),
+        Err(error) => Err(malformed(&error)),
     }
 }
 
@@ -303,8 +308,8 @@ mod tests {
     fn events_are_json_of_a_bounded_size() {
         assert_eq!(check_event(Bytes::new()).unwrap(), "{}");
         assert_eq!(check_event(Bytes::from_static(b"[1, 2]")).unwrap(), "[1, 2]");
-        for bad in ["{", "nothing", "{} {}", "{'a':1}"] {
-            let error = check_event(Bytes::from_static(bad.as_bytes())).unwrap_err().to_string();
+        for bad in [&b"{"[..], b"nothing", b"{} {}", b"{'a':1}", b"\"\xff\""] {
+            let error = check_event(Bytes::from_static(bad)).unwrap_err().to_string();
             assert!(error.starts_with("Could not parse request body into json: "), "{error}");
         }
         let at_limit = format!("\"{}\"", "x".repeat(limits::PAYLOAD_BYTES - 2));

@@ -38,6 +38,9 @@ pub(crate) const UNPACKING_AT_ONCE: usize = 2;
 /// Versions prepared at the same time: compiling a component takes all it gets.
 pub(crate) const PREPARING_AT_ONCE: usize = 2;
 
+/// After how long an outcome that could not be written down is tried again: a disk that is full stays so for a while.
+pub(crate) const PREPARE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Bytes of an event and of its answer (Lambda quotas: 6 MB each; the exact number is the service's own).
 pub(crate) const PAYLOAD_BYTES: usize = 6_291_556;
 

@@ -47,23 +47,35 @@ pub(crate) async fn preparer(service: Weak<Inner>, queue: Arc<Queue>) {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let key = queue.next().await;
         let Some(service) = service.upgrade() else { return };
+        let queue = Arc::clone(&queue);
         tokio::spawn(async move {
-            service.settle(&key).await;
+            if !service.settle(&key).await {
+                drop(service);
+                tokio::time::sleep(limits::PREPARE_AGAIN).await;
+                queue.push(key);
+            }
             drop(permit);
         });
     }
 }
 
 impl Inner {
-    async fn settle(self: Arc<Self>, key: &Key) {
-        let Some(function) = self.registry.get(key) else { return };
+    /// Whether nothing is left to do.
+    async fn settle(self: &Arc<Self>, key: &Key) -> bool {
+        let Some(function) = self.registry.get(key) else { return true };
+        let mut settled = true;
         let unsettled = function.versions().filter(|version| version.unsettled());
         for version in unsettled.map(Arc::clone).collect::<Vec<_>>() {
             let outcome = self.prepare(&version.configuration).await.map_err(|error| reason(&error));
             if let Err(error) = self.write_down(key, &version, outcome).await {
-                tracing::error!(function = %function.arn, %error, "the outcome of preparing could not be kept");
+                let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::error!(
+                    function = %function.arn, %error, detail, "the outcome of preparing could not be kept"
+                );
+                settled = false;
             }
         }
+        settled
     }
 
     /// Does the back end's once-a-version work.

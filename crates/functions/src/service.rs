@@ -263,30 +263,29 @@ impl Inner {
         };
         digests(new.as_ref()).iter().for_each(|digest| self.code.retain(digest));
         self.registry.put(key, old.map(|old| &**old), new.as_ref());
-        let released = digests(old);
-        released.iter().for_each(|digest| self.code.release(digest));
         let targets = |function: Option<&Arc<Function>>| -> Vec<Arc<Target>> {
             function.into_iter().flat_map(|function| function.targets()).map(Arc::clone).collect()
         };
         let mut gone = targets(old);
         let kept = targets(new.as_ref());
         gone.retain(|old| !kept.iter().any(|kept| Arc::ptr_eq(kept, old)));
-        self.let_go(key.clone(), gone, released);
+        self.let_go(key.clone(), gone, digests(old));
         Ok(())
     }
 
     /// Stops what runs of targets that are gone, each after its last call; then the code can go, and the
-    /// metrics of versions that are no more.
-    fn let_go(self: &Arc<Self>, key: Key, gone: Vec<Arc<Target>>, mut digests: Vec<String>) {
-        digests.sort();
-        digests.dedup();
+    /// metrics of versions that are no more. Until then the code counts as referred to, since instances see it.
+    fn let_go(self: &Arc<Self>, key: Key, gone: Vec<Arc<Target>>, digests: Vec<String>) {
         let service: Weak<Self> = Arc::downgrade(self);
         tokio::spawn(async move {
             join_all(gone.iter().map(|target| target.retire())).await;
             let Some(service) = service.upgrade() else { return };
             for digest in digests {
+                service.code.release(&digest);
                 service.code.collect(&digest).await;
             }
+            // Under the lock, so that a function made anew under the same name does not lose its own.
+            let _lock = service.lock(&key).await;
             for target in gone {
                 service.forget_metrics(&key, &target.plan().configuration.version);
             }

@@ -22,9 +22,10 @@ impl Functions {
         settings::check_tags(&args.tags)?;
         let configuration = configuration(&self.inner, &args)?;
         check_absent(&self.inner, &function)?;
+        let turn = self.inner.code.turn().await?;
         let inner = Arc::clone(&self.inner);
         self.detached(async move {
-            let pin = inner.code.take_in(args.code.clone()).await?;
+            let pin = inner.code.take_in(turn, args.code.clone()).await?;
             let created = inner.create(function, args, configuration, &pin).await;
             pin.let_go().await;
             created

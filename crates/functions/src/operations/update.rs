@@ -23,15 +23,16 @@ impl Functions {
         let old = self.inner.function(&function)?;
         check_changeable(&old)?;
         check_revision(&old, args.revision_id.as_deref())?;
+        let turn = self.inner.code.turn().await?;
         if args.dry_run {
-            let code = self.inner.code.check(args.code).await?;
+            let code = self.inner.code.check(turn, args.code).await?;
             let mut view = old.view(&old.latest, None);
             view.configuration.code = code;
             return Ok(view);
         }
         let inner = Arc::clone(&self.inner);
         self.detached(async move {
-            let pin = inner.code.take_in(args.code.clone()).await?;
+            let pin = inner.code.take_in(turn, args.code.clone()).await?;
             let updated = inner.update_code(&function, &args, pin.code.clone()).await;
             pin.let_go().await;
             updated

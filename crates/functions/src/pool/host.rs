@@ -104,7 +104,7 @@ impl Host {
 
     /// Takes the instance that has been idle for longest out of another pool than `asking`, to be stopped.
     pub(super) fn pick_victim(&self, asking: &Pool) -> Option<(Arc<Pool>, Arc<Slot>)> {
-        let pools: Vec<Arc<Pool>> = self.live.lock().iter().filter_map(Weak::upgrade).collect();
+        let pools = self.pools();
         let others = pools.iter().filter(|pool| !std::ptr::eq(Arc::as_ptr(pool), asking));
         let mut idle: Vec<_> = others.filter_map(|pool| Some((pool.idle_since()?, pool))).collect();
         idle.sort_by_key(|(since, _)| *since);
@@ -113,8 +113,7 @@ impl Host {
 
     /// Stops what has been idle for too long and forgets pools without instances.
     pub(crate) fn reap(&self, now: Instant) {
-        let pools: Vec<Arc<Pool>> = self.live.lock().iter().filter_map(Weak::upgrade).collect();
-        for pool in &pools {
+        for pool in self.pools() {
             pool.reap(now);
         }
         self.live.lock().retain(|pool| pool.upgrade().is_some_and(|pool| !pool.unlist_if_empty()));
@@ -124,13 +123,22 @@ impl Host {
     /// Refuses new calls, waits for those under way at most `grace`, stops every instance.
     pub(crate) async fn shut_down(&self, grace: Duration) {
         self.stopping.store(true, Ordering::Release);
-        let pools: Vec<Arc<Pool>> = self.live.lock().iter().filter_map(Weak::upgrade).collect();
-        for pool in &pools {
-            pool.close();
-        }
+        self.close_all();
         let _ = tokio::time::timeout(grace, self.calls_ended()).await;
         self.stopped.send_replace(true);
+        // Again, for a pool whose first call got in while the first look was taken.
+        let pools = self.close_all();
         futures_util::future::join_all(pools.iter().map(|pool| pool.stop_all())).await;
+    }
+
+    fn close_all(&self) -> Vec<Arc<Pool>> {
+        let pools = self.pools();
+        pools.iter().for_each(|pool| pool.close());
+        pools
+    }
+
+    fn pools(&self) -> Vec<Arc<Pool>> {
+        self.live.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     async fn calls_ended(&self) {

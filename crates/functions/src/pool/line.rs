@@ -96,7 +96,9 @@ impl Line {
             return 0;
         }
         if shape.single {
-            return usize::from(!self.waiters.is_empty() && self.members.is_empty() && self.starting == 0);
+            // A retired instance that still has calls takes no more: it must not keep the next one away.
+            let served = self.members.iter().any(|slot| !slot.retired.load(Ordering::Relaxed));
+            return usize::from(!self.waiters.is_empty() && !served && self.starting == 0);
         }
         self.waiters.len().div_ceil(shape.soft as usize).saturating_sub(self.starting)
     }

@@ -109,6 +109,8 @@ async fn start(pool: Arc<Pool>, room: Room) {
 
 fn failed(pool: &Arc<Pool>, failure: FailedStart) {
     match &failure.error {
+        // The owner's to mend, so that the call's own answer says what.
+        StartError::Sandbox(sandbox::Error::Invalid(_)) => pool.start_failed(failure),
         StartError::Sandbox(error) => {
             let detail = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             tracing::error!(function = %pool.plan().arn, %error, detail, "an instance could not be started");

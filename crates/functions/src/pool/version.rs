@@ -1,6 +1,6 @@
 //! One version's pool.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -35,32 +35,29 @@ pub(crate) struct Plan {
 /// What calls of a version get.
 pub(crate) struct Target {
     plan: Arc<Plan>,
-    pool: OnceLock<Arc<Pool>>,
-    retired: AtomicBool,
+    /// `None` once retired before the first call.
+    pool: OnceLock<Option<Arc<Pool>>>,
 }
 
 impl Target {
     pub(crate) fn from_plan(plan: Plan) -> Self {
-        Self { plan: Arc::new(plan), pool: OnceLock::new(), retired: AtomicBool::new(false) }
+        Self { plan: Arc::new(plan), pool: OnceLock::new() }
     }
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 
-    /// The pool, made by the first call.
-    pub(crate) fn pool(&self, host: &Arc<Host>) -> &Arc<Pool> {
-        let pool = self.pool.get_or_init(|| Pool::new(Arc::clone(host), Arc::clone(&self.plan)));
-        if self.retired.load(Ordering::Acquire) {
-            pool.close();
-        }
-        pool
+    /// A place on an instance of the pool, which the first call makes.
+    pub(crate) async fn acquire(&self, host: &Arc<Host>) -> Result<Lease, Refusal> {
+        let pool = self.pool.get_or_init(|| Some(Pool::new(Arc::clone(host), Arc::clone(&self.plan))));
+        pool.as_ref().ok_or(Refusal::Retired)?.acquire().await
     }
 
     /// No call gets in any more; returns when its last instance is gone.
     pub(crate) async fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
-        if let Some(pool) = self.pool.get() {
+        // Whoever comes first, a call or this, decides whether there is a pool: none escapes being closed.
+        if let Some(pool) = self.pool.get_or_init(|| None) {
             pool.close();
             pool.emptied().await;
         }
@@ -153,7 +150,7 @@ impl Pool {
     }
 
     /// A place on an instance: at once, or when it is this call's turn.
-    pub(crate) async fn acquire(self: &Arc<Self>) -> Result<Lease, Refusal> {
+    async fn acquire(self: &Arc<Self>) -> Result<Lease, Refusal> {
         match self.attempt()? {
             Attempt::Leased(lease) => Ok(lease),
             Attempt::Queued(ticket, receiver) => self.wait(ticket, receiver).await,

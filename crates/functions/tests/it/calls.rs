@@ -110,6 +110,7 @@ async fn a_start_that_fails_is_its_callers_answer() {
         ("init-exit", "Runtime.ExitError", "Error: Runtime exited with error: exit status 3"),
         ("init-timeout", "Sandbox.Timedout", "Error: Initialization timed out after 20.00 seconds"),
         ("no-entry", "Runtime.InvalidEntrypoint", "Error: bootstrap is not executable"),
+        ("start-invalid", "Runtime.InvalidEntrypoint", "Error: the module has gone bad"),
     ] {
         world.create(handler, handler).await;
         let before = *world.stage.attempts.borrow();

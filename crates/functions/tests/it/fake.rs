@@ -88,6 +88,9 @@ impl Backend for Fake {
                 "init-timeout" => return Err(StartError::TimedOut),
                 "no-entry" => return Err(StartError::Entrypoint("bootstrap is not executable".into())),
                 "host-fails" => return Err(StartError::Sandbox(Error::Unavailable("no namespaces".into()))),
+                "start-invalid" => {
+                    return Err(StartError::Sandbox(Error::Invalid("the module has gone bad".into())));
+                }
                 "start-gate" => pass(&self.stage.start_gate).await,
                 _ => {}
             }

@@ -156,3 +156,13 @@ async fn an_invoke_posts_the_event() {
         })
     );
 }
+
+#[tokio::test]
+async fn a_request_that_comes_after_the_deletion_leaves_no_metrics() {
+    let world = World::new().await;
+    let route = web(&world, "f", 3).await;
+    world.functions.delete(&world.caller, &world.named("f")).await.unwrap();
+    world.nothing_kept().await;
+    assert!(matches!(get(&world, &route, "/", "").await, Err(Error::FunctionNotFound(_))));
+    until("the metrics are gone", || (!world.metrics.encode().contains("\"f\"")).then_some(())).await;
+}

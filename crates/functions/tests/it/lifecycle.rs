@@ -230,3 +230,22 @@ async fn settings_ride_on_tags_and_are_part_of_the_configuration() {
     assert_eq!(world.settled(&function).await.configuration.memory_bytes(), 128 << 20);
     assert!(world.functions.tags(&world.caller, &function).unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn an_outcome_that_cannot_be_written_down_is_tried_again() {
+    let world = World::new().await;
+    let run = async |sql: &'static str| {
+        let done: Result<u64, store::Error> = world.store.write(move |tx| tx.execute(sql, &[])).await;
+        done.unwrap();
+    };
+    run("CREATE TRIGGER broken BEFORE UPDATE ON function_versions BEGIN SELECT RAISE(ABORT, 'no'); END")
+        .await;
+    let mut args = World::args("app", "slow-prepare");
+    args.runtime = "wasm".into();
+    world.functions.create(&world.caller, args).await.unwrap();
+    world.stage.prepare_gate.add_permits(2);
+    until("prepared in vain", || (world.stage.prepared.load(Ordering::SeqCst) >= 2).then_some(())).await;
+    run("DROP TRIGGER broken").await;
+    world.stage.prepare_gate.add_permits(10);
+    assert_eq!(world.settled(&world.named("app")).await.configuration.state, State::Active);
+}

@@ -3,9 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 
 use functions::Error;
+use functions::model::UpdateCode;
 
-use crate::world::World;
-use crate::zips::{Entry, crc32, file, link, with_mode, zip};
+use crate::world::{World, until};
+use crate::zips::{self, Entry, crc32, file, link, with_mode, zip};
 
 async fn refused(world: &World, what: &str, package: Vec<u8>) -> Error {
     let mut args = World::args("bad", "echo");
@@ -132,4 +133,26 @@ async fn the_same_package_is_kept_once_and_as_long_as_somebody_needs_it() {
     assert_eq!(world.invoke("b", "1").await.unwrap().result.unwrap(), "1");
     world.functions.delete(&world.caller, &world.named("b")).await.unwrap();
     world.nothing_kept().await;
+}
+
+#[tokio::test]
+async fn code_stays_while_a_call_of_a_replaced_version_runs_on_it() {
+    let world = World::new().await;
+    world.create("a", "gate").await;
+    world.create("b", "echo").await;
+    let (shared, _) = world.folders();
+    let running = world.spawn("a", "1");
+    world.begun(1).await;
+    let new = zips::package("new");
+    let update = UpdateCode { code: new, dry_run: false, publish: false, revision_id: None };
+    world.functions.update_code(&world.caller, &world.named("a"), update).await.unwrap();
+    world.settled(&world.named("a")).await;
+    // Its metrics go after its code would.
+    world.invoke("b", "1").await.unwrap();
+    world.functions.delete(&world.caller, &world.named("b")).await.unwrap();
+    until("b is gone", || (!world.metrics.encode().contains("\"b\"")).then_some(())).await;
+    assert!(world.folders().0.contains(&shared[0]), "a call still runs on it");
+    world.stage.gate.add_permits(1);
+    running.await.unwrap().unwrap();
+    until("the shared code is gone", || (world.folders().0.len() == 1).then_some(())).await;
 }

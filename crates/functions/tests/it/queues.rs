@@ -248,3 +248,20 @@ async fn wasm_has_one_instance_a_version() {
     }
     assert_eq!(world.started(), 1);
 }
+
+#[tokio::test]
+async fn a_retired_wasm_instance_does_not_keep_the_next_one_away() {
+    let world = World::with(Bounds { queue_timeout: Duration::from_secs(2), ..bounds() }).await;
+    let mut args = World::args("f", "command");
+    args.runtime = "wasm".into();
+    args.timeout_s = 60;
+    world.create_with(args, &[]).await;
+    let running = world.spawn("f", "\"do gate\"");
+    world.begun(1).await;
+    assert!(world.invoke("f", "\"do reset\"").await.unwrap().result.is_err());
+    assert_eq!(world.invoke("f", "1").await.unwrap().result.unwrap(), "1");
+    assert_eq!(world.started(), 2);
+    world.stage.gate.add_permits(1);
+    assert!(running.await.unwrap().unwrap().result.is_ok());
+    world.live(1).await;
+}

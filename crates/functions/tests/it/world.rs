@@ -24,6 +24,7 @@ pub(crate) struct World {
     pub(crate) logs: observe::Logs,
     pub(crate) metrics: Arc<observe::FunctionMetrics>,
     pub(crate) blobs: store::Blobs,
+    pub(crate) store: store::Store,
     bounds: Bounds,
 }
 
@@ -65,7 +66,7 @@ impl World {
         let blobs = store::Blobs::open(&at("blobs")).unwrap();
         let backend = |isolation| Arc::new(Fake { isolation, stage: Arc::clone(&stage) }) as Arc<dyn Backend>;
         let functions = Functions::open(Deps {
-            store,
+            store: store.clone(),
             blobs: blobs.clone(),
             code_dir: at("code"),
             logs: logs.clone(),
@@ -76,7 +77,7 @@ impl World {
             backends: vec![backend(Isolation::Process), backend(Isolation::Wasm)],
             bounds: bounds.clone(),
         });
-        Self { functions: functions.await.unwrap(), dir, stage, caller, logs, metrics, blobs, bounds }
+        Self { functions: functions.await.unwrap(), dir, stage, caller, logs, metrics, blobs, store, bounds }
     }
 
     /// As after kill -9: nothing is told to end, and the directory is opened again.

@@ -216,3 +216,10 @@ async fn an_exit_in_the_handler_ends_the_process() {
 async fn program_exit(program: Program) -> i32 {
     program.exit_code().await.unwrap()
 }
+
+#[tokio::test]
+async fn the_client_imports_nothing_slow() {
+    let source = "import sys\ndef handler(event, context):\n    return [name for name in event if name in sys.modules]\n";
+    let program = ready(source).await;
+    assert_eq!(program.result(r#"["json", "re", "socket", "logging", "http", "typing"]"#).await, "[]");
+}

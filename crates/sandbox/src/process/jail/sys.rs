@@ -309,7 +309,8 @@ pub(super) fn set_title(_proof: SingleThreaded, title: &CStr) -> io::Result<()> 
     unsafe {
         libc::clearenv();
         std::ptr::write_bytes(start as *mut u8, 0, end - start);
-        let length = title.to_bytes().len().min(arguments_end - start - 1);
+        // Past the arguments' end the kernel reads on to the first zero byte (proc_pid_cmdline(5)).
+        let length = title.to_bytes().len().min(end - start - 1);
         std::ptr::copy_nonoverlapping(title.as_ptr().cast::<u8>(), start as *mut u8, length);
     }
     Ok(())

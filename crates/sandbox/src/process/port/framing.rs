@@ -187,7 +187,11 @@ mod tests {
 
     /// Everything that comes out when the bytes arrive in pieces of this size: data joined, trailers, and what
     /// is left over after the end.
-    fn decode(mut framing: Framing, bytes: &[u8], piece: usize) -> Result<(String, usize, String), Malformed> {
+    fn decode(
+        mut framing: Framing,
+        bytes: &[u8],
+        piece: usize,
+    ) -> Result<(String, usize, String), Malformed> {
         let (mut read, mut data, mut trailers) = (BytesMut::new(), Vec::new(), 0);
         let mut pieces = bytes.chunks(piece);
         loop {
@@ -206,7 +210,11 @@ mod tests {
         Ok((String::from_utf8(data).unwrap(), trailers, String::from_utf8(read.to_vec()).unwrap()))
     }
 
-    fn check(framing: impl Fn() -> Framing, bytes: &str, expected: Result<(&str, usize, &str), &'static str>) {
+    fn check(
+        framing: impl Fn() -> Framing,
+        bytes: &str,
+        expected: Result<(&str, usize, &str), &'static str>,
+    ) {
         let expected = expected.map(|(a, b, c)| (a.to_owned(), b, c.to_owned())).map_err(Malformed);
         for piece in 1..=bytes.len().max(1) {
             assert_eq!(decode(framing(), bytes.as_bytes(), piece), expected, "{bytes:?} by {piece}");

@@ -112,7 +112,12 @@ pub(super) fn read(read: &mut BytesMut, method: &Method) -> Result<Option<Head>,
     Ok(Some(Head { status, headers, framing, keep_alive }))
 }
 
-fn framing(status: StatusCode, headers: &HeaderMap, old: bool, method: &Method) -> Result<Framing, Malformed> {
+fn framing(
+    status: StatusCode,
+    headers: &HeaderMap,
+    old: bool,
+    method: &Method,
+) -> Result<Framing, Malformed> {
     let length = content_length(headers)?;
     if headers.contains_key(TRANSFER_ENCODING) {
         let mut codings = tokens(headers, &TRANSFER_ENCODING);
@@ -131,7 +136,8 @@ fn framing(status: StatusCode, headers: &HeaderMap, old: bool, method: &Method) 
 }
 
 fn has_body(status: StatusCode, method: &Method) -> bool {
-    let none = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let none =
+        status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     !none && *method != Method::HEAD
 }
 
@@ -204,7 +210,8 @@ mod tests {
         ] {
             assert_eq!(framing_of(lines), Ok(expected), "{lines}");
         }
-        let (to_head, _) = head("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", &Method::HEAD).unwrap().unwrap();
+        let (to_head, _) =
+            head("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", &Method::HEAD).unwrap().unwrap();
         assert_eq!(to_head.framing, Framing::Over);
     }
 

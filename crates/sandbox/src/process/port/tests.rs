@@ -341,3 +341,61 @@ async fn ready_when_the_port_answers_and_not_before() {
     tokio::time::timeout(PATIENCE, ready).await.expect("it is found");
     drop(listener);
 }
+
+#[tokio::test]
+async fn an_answer_before_the_request_has_ended() {
+    let raw = raw().await;
+    let (up, body) = piecemeal();
+    let sent = raw.send(Request::post("/").body(body).unwrap());
+    let mut peer = raw.accept().await;
+    up.send(Ok(Frame::data(Bytes::from_static(b"one")))).await.unwrap();
+    peer.until("3\r\none\r\n").await;
+    peer.write("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno").await;
+    let response = answered(sent).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(text(response.into_body()).await, "no");
+    assert!(peer.is_closed().await, "the rest of the request would be taken for the next one");
+    drop(up);
+}
+
+#[tokio::test]
+async fn a_request_whose_body_breaks() {
+    let raw = raw().await;
+    let (up, body) = piecemeal();
+    let sent = raw.send(Request::post("/").body(body).unwrap());
+    let mut peer = raw.accept().await;
+    peer.until("\r\n\r\n").await;
+    up.send(Err(std::io::Error::other("the client left"))).await.unwrap();
+    let error = sent.await.unwrap().err().unwrap();
+    assert!(matches!(&error, Error::Request(why) if why.to_string() == "the client left"), "{error}");
+    assert!(peer.is_closed().await, "not ended as if it were whole");
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let raw = raw().await;
+    let (up, body) = piecemeal();
+    let sent = raw.send(Request::post("/").body(body).unwrap());
+    let mut peer = raw.accept().await;
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-sum", "1".parse().unwrap());
+    up.send(Ok(Frame::trailers(trailers.clone()))).await.unwrap();
+    peer.until("\r\n\r\n0\r\nx-sum: 1\r\n\r\n").await;
+    peer.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n").await;
+    let collected = answered(sent).await.into_body().collect().await.unwrap();
+    assert_eq!(collected.trailers(), Some(&trailers));
+    assert_eq!(collected.to_bytes(), "a");
+}
+
+#[tokio::test]
+async fn a_body_of_known_length_goes_with_its_head() {
+    let raw = raw().await;
+    let sent = raw.send(Request::post("/").body(Body::from("seven!!")).unwrap());
+    let mut peer = raw.accept().await;
+    let head = peer.until("\r\n\r\nseven!!").await;
+    assert!(head.contains("content-length: 7\r\n"), "{head}");
+    peer.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    answered(sent).await;
+    let connect = Request::builder().method(Method::CONNECT).uri("/").body(Body::empty()).unwrap();
+    assert!(matches!(raw.web.send(connect).await, Err(Error::Tunnel)));
+}

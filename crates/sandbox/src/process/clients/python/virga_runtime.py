@@ -8,7 +8,6 @@ standard library of Python 3.8 or later, nothing else.
 import sys
 import os
 import time
-import json
 import _socket
 
 TASK = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
@@ -191,14 +190,14 @@ def read_json(text):
     if not text:
         return None
     try:
-        value = json.loads(text)
+        value = loads(text)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
 
 
 def as_json(value):
-    """For `json`: what it does not know by itself."""
+    """For values that JSON does not know."""
     decimal = sys.modules.get("decimal")
     if decimal is not None and isinstance(value, decimal.Decimal):
         whole = value.is_finite() and value == value.to_integral_value()
@@ -206,16 +205,62 @@ def as_json(value):
     raise TypeError("Object of type %s is not JSON serializable" % type(value).__name__)
 
 
-encode = json.JSONEncoder(ensure_ascii=False, default=as_json).encode
+class Scanning:
+    """What the scanner of `_json` asks about how to read: as `json` does by default."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = {"-Infinity": float("-inf"), "Infinity": float("inf"), "NaN": float("nan")}.__getitem__
+
+
+try:
+    # The C half of `json`. The package itself is not needed for the usual case, and importing it (for regular
+    # expressions, most of all) would take longer than all the rest of this file.
+    import _json
+
+    scan = _json.make_scanner(Scanning)
+except (ImportError, AttributeError, TypeError):
+    _json = None
+
+
+def loads(text):
+    if _json is not None:
+        start = 0
+        while text[start : start + 1] in (" ", "\t", "\n", "\r"):
+            start += 1
+        try:
+            value, end = scan(text, start)
+            if end == len(text) or not text[end:].strip(" \t\n\r"):
+                return value
+        except StopIteration:
+            pass
+    # For another Python, and for a text that is no JSON: `json` says why.
+    import json
+
+    return json.loads(text)
+
+
+def dumps(value, ascii=False):
+    if _json is None:
+        import json
+
+        return json.dumps(value, ensure_ascii=ascii, default=as_json)
+    escape = _json.encode_basestring_ascii if ascii else _json.encode_basestring
+    if isinstance(value, str):
+        return escape(value)
+    # Made anew each time: it remembers what it is inside of, to notice circles.
+    encoder = _json.make_encoder({}, as_json, escape, None, ": ", ", ", False, False, True)
+    return "".join(encoder(value, 0))
 
 
 def to_bytes(value):
-    text = encode(value)
     try:
-        return text.encode("utf-8")
+        return dumps(value).encode("utf-8")
     except UnicodeEncodeError:
         # A lone surrogate has no UTF-8, but an escape.
-        return json.dumps(value, default=as_json).encode("ascii")
+        return dumps(value, ascii=True).encode("ascii")
 
 
 def marshal(result):
@@ -230,7 +275,7 @@ def marshal(result):
 
 def unmarshal(body):
     try:
-        return json.loads(body.decode("utf-8"))
+        return loads(body.decode("utf-8"))
     except Exception as error:
         raise Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % error)
 

@@ -194,13 +194,22 @@ fn two(hierarchy: &Hierarchy, server: &str, ours: &[u32]) -> Option<PathBuf> {
 }
 
 /// Gives the controllers that a group has to its children. Whether memory is among them then.
+///
+/// All in one write: memory is refused where processes are in the group, and then the others must not be given
+/// either, or the group would become the root of a threaded subtree whose children take no process.
 fn enable(dir: &Path) -> bool {
     let control = dir.join("cgroup.subtree_control");
-    for controller in ["memory", "pids", "cpu"] {
-        if lists(&dir.join("cgroup.controllers"), controller) && !lists(&control, controller) {
-            // Refused where processes are in the group; what counts is read back.
-            let _ = std::fs::write(&control, format!("+{controller}"));
-        }
+    let missing: Vec<_> = ["memory", "pids", "cpu"]
+        .into_iter()
+        .filter(|controller| {
+            lists(&dir.join("cgroup.controllers"), controller) && !lists(&control, controller)
+        })
+        .map(|controller| format!("+{controller}"))
+        .collect();
+    let populated = std::fs::read_to_string(dir.join("cgroup.procs")).map_or(true, |pids| !pids.is_empty());
+    if !missing.is_empty() && (!populated || missing[0] == "+memory") {
+        // What counts is read back.
+        let _ = std::fs::write(&control, missing.join(" "));
     }
     lists(&control, "memory")
 }

@@ -1,0 +1,114 @@
+//! Measures the long-poll engine: warm round trips of a Python and a Node handler in real jails.
+//!
+//! Prints, for each, how long starting took and the latencies of invocations one after another, from the
+//! back end's seam: what the handler itself does (nothing) is the bare baseline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base::{AccountId, FunctionArn, InstanceId, Region, RequestId};
+use bytes::Bytes;
+use sandbox::process::jail::{Launcher, MissingLimits};
+use sandbox::process::{ProcessBackend, Settings};
+use sandbox::{
+    Artifact, Backend, BoxError, Call, Contract, Egress, Event, Instance, Limits, LogSink, Output, Payload,
+    Runtime, Spec,
+};
+
+const ROUNDS: usize = 5_000;
+
+/// Throws away what is printed.
+struct Nowhere;
+
+impl LogSink for Nowhere {
+    fn write(&self, _bytes: &[u8]) {}
+}
+
+fn main() -> Result<(), BoxError> {
+    let folder = tempfile::tempdir()?;
+    let launcher = Launcher::start(folder.path(), MissingLimits::Degrade)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(measure(folder.path(), launcher.clone()));
+    launcher.shutdown();
+    result
+}
+
+async fn measure(folder: &std::path::Path, launcher: Launcher) -> Result<(), BoxError> {
+    let code = folder.join("code");
+    std::fs::create_dir(&code)?;
+    std::fs::write(code.join("app.py"), "def handler(event, context):\n    return event\n")?;
+    std::fs::write(code.join("index.js"), "exports.handler = async (event) => event")?;
+    let settings =
+        Settings { runtime_dir: folder.join("runtime"), endpoint: None, endpoint_url_on_host: String::new() };
+    let backend = ProcessBackend::new(launcher, settings)?;
+    for interpreter in backend.interpreters().list().await {
+        let python = matches!(interpreter.runtime, Runtime::Python { .. });
+        let handler = if python { "app.handler" } else { "index.handler" };
+        let spec = spec(code.clone(), interpreter.runtime.clone(), handler)?;
+        let begun = Instant::now();
+        let instance = backend.start(Arc::new(spec)).await?;
+        let start = begun.elapsed();
+        let mut latencies = Vec::with_capacity(ROUNDS);
+        for _ in 0..ROUNDS {
+            let begun = Instant::now();
+            call(&*instance).await?;
+            latencies.push(begun.elapsed());
+        }
+        latencies.sort_unstable();
+        let (p50, p99) = (latencies[ROUNDS / 2], latencies[ROUNDS * 99 / 100]);
+        println!(
+            "{} {}: start {start:?}, p50 {p50:?}, p99 {p99:?}",
+            interpreter.runtime, interpreter.version
+        );
+        instance.stop().await;
+    }
+    Ok(())
+}
+
+async fn call(instance: &dyn Instance) -> Result<(), BoxError> {
+    let call = Call {
+        id: RequestId::random(),
+        deadline: Instant::now() + Duration::from_secs(10),
+        deadline_unix_ms: i64::MAX,
+        payload: Payload::Event(Event {
+            json: Bytes::from_static(b"{\"name\":\"world\",\"numbers\":[1,2,3]}"),
+            invoked_arn: "arn:aws:lambda:us-east-1:123456789012:function:f".to_owned(),
+            trace_id: "Root=1-5759e988-bd862e3fe1be46a994272793".to_owned(),
+            client_context: None,
+            cognito_identity: None,
+        }),
+    };
+    match instance.invoke(call).await {
+        Ok(Output::Event(_)) => Ok(()),
+        Ok(_) => Err("the handler failed".into()),
+        Err(fault) => Err(format!("{fault:?}").into()),
+    }
+}
+
+fn spec(dir: std::path::PathBuf, runtime: Runtime, handler: &str) -> Result<Spec, BoxError> {
+    let account = AccountId::parse("123456789012").ok_or("no account id")?;
+    let function = FunctionArn { region: Region::default(), account, name: "f".to_owned(), qualifier: None };
+    Ok(Spec {
+        instance: InstanceId::random(),
+        function,
+        artifact: Artifact {
+            dir,
+            digest: "0".repeat(64),
+            runtime,
+            contract: Contract::Lambda,
+            handler: handler.to_owned(),
+        },
+        env: vec![("_HANDLER".to_owned(), handler.to_owned())],
+        limits: Limits {
+            memory_bytes: 256 << 20,
+            cpu_hundredths: None,
+            tmp_bytes: 16 << 20,
+            pids: 64,
+            answer_bytes: 6 << 20,
+        },
+        port: 8080,
+        egress: Egress::None,
+        init_timeout: Duration::from_secs(10),
+        output: Arc::new(Nowhere),
+    })
+}
