@@ -77,7 +77,7 @@ impl UnderWay {
 }
 
 impl Drop for UnderWay {
-    /// A body that was not read to its end was the caller's to give up.
+    /// An answer that was not waited for, or not read to its end, was the caller's to give up.
     fn drop(&mut self) {
         self.count(Ending::Success);
     }
@@ -99,8 +99,10 @@ async fn exchange(
     let deadline = began + Duration::from_secs(timeout_s.into());
     let deadline_unix_ms = host.clock.now().as_millis() + i64::from(timeout_s) * 1000;
     let call = Call { id, deadline, deadline_unix_ms, payload: Payload::Http(request) };
-    let answered = tokio::time::timeout_at(deadline.into(), lease.instance().invoke(call)).await;
+    // Before the call, so that one whose caller hangs up is counted too.
     let mut under_way = UnderWay { lease, id, began, deadline, timeout_s, counted: false };
+    let answer = under_way.lease.instance().invoke(call);
+    let answered = tokio::time::timeout_at(deadline.into(), answer).await;
     match answered {
         Ok(Ok(Output::Http(response))) => Ok(pass_on(host, under_way, response)),
         Ok(Ok(Output::Event(_) | Output::FunctionError(_))) => {

@@ -39,8 +39,13 @@ pub(crate) fn timed_out(id: RequestId, now: Timestamp, timeout_s: u32) -> String
     format!("{} {id} Task timed out after {timeout_s}.00 seconds", now.to_rfc3339())
 }
 
-pub(crate) fn init_timeout(init: Duration) -> String {
-    format!("INIT_REPORT Init Duration: {} ms\tPhase: init\tStatus: timeout", millis(init))
+/// Initialisation failed, with this type of error or by taking too long.
+pub(crate) fn init_failed(init: Duration, error_type: Option<&str>) -> String {
+    let status = match error_type {
+        None => "timeout".to_owned(),
+        Some(error_type) => format!("error\tError Type: {error_type}"),
+    };
+    format!("INIT_REPORT Init Duration: {} ms\tPhase: init\tStatus: {status}", millis(init))
 }
 
 impl Report<'_> {

@@ -247,14 +247,15 @@ mod tests {
         let deep = |n: usize| (format!("{n}{}", "/a".repeat(1000)), FILE);
         let entries: Vec<_> = (0..100).map(deep).collect();
         let entries: Vec<_> = entries.iter().map(|(name, node)| (name.as_str(), node.clone())).collect();
-        assert!(plan(&entries).unwrap_err().contains("too many entries"));
+        let refused = |entries: &[_], why| plan(entries).err().is_some_and(|error| error.contains(why));
+        assert!(refused(&entries, "too many entries"));
 
         // Each goes through forty others by the longest way there is.
         let way = "x/../".repeat(400);
         let entries: Vec<_> = (0..1000).map(|n| (n.to_string(), link(&format!("{way}{}", n + 1)))).collect();
         let mut entries: Vec<_> = entries.iter().map(|(name, node)| (name.as_str(), node.clone())).collect();
         entries.retain(|(name, _)| name.parse::<usize>().is_ok_and(|n| n % 39 != 0));
-        assert!(plan(&entries).unwrap_err().contains("links are too many"));
+        assert!(refused(&entries, "links are too many"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::{Duration, Instant};
 
-use base::{FunctionArn, InstanceId};
+use base::{FunctionArn, InstanceId, RequestId};
 use observe::LogStream;
 use parking_lot::Mutex;
 use sandbox::{Instance, Limits, LogSink, Spec, StartError};
@@ -12,6 +12,7 @@ use sandbox::{Instance, Limits, LogSink, Spec, StartError};
 use super::Pool;
 use super::caps::Room;
 use super::lease::Slot;
+use crate::failure::Failure;
 use crate::{environment, limits, report};
 
 /// How an instance came not to be, with what its call's report needs.
@@ -109,19 +110,23 @@ async fn start(pool: Arc<Pool>, room: Room) {
 
 fn failed(pool: &Arc<Pool>, failure: FailedStart) {
     match &failure.error {
-        // The owner's to mend, so that the call's own answer says what.
-        StartError::Sandbox(sandbox::Error::Invalid(_)) => pool.start_failed(failure),
-        StartError::Sandbox(error) => {
+        StartError::Sandbox(error) if !matches!(error, sandbox::Error::Invalid(_)) => {
             let detail = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             tracing::error!(function = %pool.plan().arn, %error, detail, "an instance could not be started");
             pool.cannot_start("The host could not start an instance of the function.");
         }
-        StartError::TimedOut => {
-            failure.log.line(&report::init_timeout(failure.init));
+        // The owner's to mend: the log says so even if no call waits for this start any more.
+        error => {
+            failure.log.line(&report::init_failed(failure.init, error_type(error).as_deref()));
             pool.start_failed(failure);
         }
-        _ => pool.start_failed(failure),
     }
+}
+
+/// Lambda's error type; `None` for a time-out.
+fn error_type(error: &StartError) -> Option<String> {
+    let failure = Failure::start(RequestId::random(), error, 0.0);
+    failure.filter(|_| !matches!(error, StartError::TimedOut)).map(|failure| failure.error_type)
 }
 
 fn slot(instance: Arc<dyn Instance>, log: Arc<LogStream>, init: Duration, room: Room) -> Slot {

@@ -166,3 +166,16 @@ async fn a_request_that_comes_after_the_deletion_leaves_no_metrics() {
     assert!(matches!(get(&world, &route, "/", "").await, Err(Error::FunctionNotFound(_))));
     until("the metrics are gone", || (!world.metrics.encode().contains("\"f\"")).then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_request_whose_caller_hangs_up_is_counted_and_gives_its_place_back() {
+    let world = World::new().await;
+    let route = web(&world, "f", 30).await;
+    let functions = world.functions.clone();
+    let request = http::Request::get("/").body(Body::from("do hang")).unwrap();
+    let call = tokio::spawn(async move { functions.serve_http(&route, RequestId::random(), request).await });
+    world.begun(1).await;
+    call.abort();
+    assert!(call.await.err().unwrap().is_cancelled());
+    assert_eq!((world.metric("invocations"), running(&world)), (Some(1.0), 0.0));
+}

@@ -112,6 +112,11 @@ impl World {
         format!("1{:07}{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Whether the kernel holds the limits, by control groups.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.launcher.report().complete()
+    }
+
     /// The launcher of this process.
     pub(crate) fn launcher_pid(&self) -> u32 {
         let is_launcher = |pid: &u32| {

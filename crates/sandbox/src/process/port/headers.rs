@@ -37,6 +37,8 @@ pub(super) fn outgoing<B>(request: &mut Request<B>) -> bool {
     }
     *request.version_mut() = Version::HTTP_11;
     origin_form(request);
+    // HTTP/1.0 knows no `Host`; without one an HTTP/1.1 server refuses the request.
+    request.headers_mut().entry(HOST).or_insert(HeaderValue::from_static("localhost"));
     upgrades
 }
 
@@ -139,15 +141,16 @@ mod tests {
 
     #[test]
     fn an_upgrade_passes() {
-        let websocket = [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
-        check(&websocket, &[("upgrade", "websocket"), ("connection", "upgrade")]);
-        check(&[("upgrade", "h2c")], &[]);
+        let websocket = [("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
+        check(&websocket, &[("host", "a"), ("upgrade", "websocket"), ("connection", "upgrade")]);
+        check(&[("host", "a"), ("upgrade", "h2c")], &[("host", "a")]);
     }
 
     #[test]
     fn readiness_for_trailers_passes() {
-        check(&[("te", "gzip, trailers")], &[("te", "trailers"), ("connection", "te")]);
-        check(&[("te", "gzip")], &[]);
+        let trailers = [("host", "a"), ("te", "gzip, trailers")];
+        check(&trailers, &[("host", "a"), ("te", "trailers"), ("connection", "te")]);
+        check(&[("host", "a"), ("te", "gzip")], &[("host", "a")]);
     }
 
     #[test]
@@ -155,7 +158,7 @@ mod tests {
         for (uri, target, host) in [
             ("https://b.example:1/x?y=%20", "/x?y=%20", Some("b.example:1")),
             ("http://b.example", "/", Some("b.example")),
-            ("/plain?q", "/plain?q", None),
+            ("/plain?q", "/plain?q", Some("localhost")),
         ] {
             let mut request = request(uri, &[]);
             outgoing(&mut request);

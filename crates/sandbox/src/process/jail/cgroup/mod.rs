@@ -19,6 +19,9 @@ use super::host::{HostReport, Status};
 pub(super) use group::{Bounds, Group};
 use hierarchy::{Hierarchy, hierarchies};
 
+/// Where the server itself goes when its group must be emptied (version 2).
+const LEAF: &str = "virga-server";
+
 /// The version of a hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Version {
@@ -165,12 +168,17 @@ fn one_dir(hierarchy: &Hierarchy, server: &str) -> Option<PathBuf> {
 /// where we are alone, is emptied into a leaf, as systemd asks of a delegated unit.
 fn two(hierarchy: &Hierarchy, server: &str, ours: &[u32]) -> Option<PathBuf> {
     let mut fallback = None;
-    for base in hierarchy.own.ancestors().take_while(|base| base.starts_with(&hierarchy.mount)) {
+    // A server that was started by one of ours is in its leaf.
+    let own = match hierarchy.own.file_name() {
+        Some(name) if name == LEAF => hierarchy.own.parent().unwrap_or(&hierarchy.own),
+        _ => &hierarchy.own,
+    };
+    for base in own.ancestors().take_while(|base| base.starts_with(&hierarchy.mount)) {
         if !writable(&base.join("cgroup.procs")) {
             continue;
         }
-        if !enable(base) && base == hierarchy.own && alone(base, ours) {
-            move_into(&base.join("virga-server"), ours);
+        if !enable(base) && base == own && alone(base, ours) {
+            move_into(&base.join(LEAF), ours);
             enable(base);
         }
         let parent = base.join("virga");
