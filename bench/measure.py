@@ -129,8 +129,9 @@ class Contest:
         return statistics.median(each[key] for each in self.seen[name])
 
 
-def with_cpu(pid, measure):
-    """The measurement with microseconds of processor time a request added."""
-    before = cpu_seconds(pid)
+def with_cpu(pids, measure):
+    """The measurement with microseconds of processor time a request added, of one process tree or of several."""
+    pids = [pids] if isinstance(pids, int) else pids
+    before = sum(cpu_seconds(pid) for pid in pids)
     result = measure()
-    return result | {"cpu": (cpu_seconds(pid) - before) * 1e6 / result["count"]}
+    return result | {"cpu": (sum(cpu_seconds(pid) for pid in pids) - before) * 1e6 / result["count"]}

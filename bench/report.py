@@ -24,6 +24,14 @@ of another machine differ; the ratios should not differ much. A goal that is not
 
 """
 
+# Cores that other work may keep busy before the numbers mean little.
+QUIET = 0.5
+
+DISTURBED = """**This run was disturbed: other work kept the machine busy. Its numbers and verdicts are not to be relied on; the
+processor time a request is the least affected.**
+
+"""
+
 
 @dataclass
 class Row:
@@ -80,7 +88,7 @@ def write(rows, rounds):
     """Writes docs/benchmarks.md and prints the table."""
     head = ["figure", "what", "peer", "its value", "Virga", "ratio", "goal", "verdict", "notes"]
     table = ["| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *(row.cells() for row in rows)]]
-    text = HEAD.format(rounds=rounds) + "\n".join(table) + "\n\n" + machine() + "\n"
+    text = HEAD.format(rounds=rounds) + (DISTURBED if LOAD_AT_START > QUIET else "") + "\n".join(table) + "\n\n" + machine() + "\n"
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_text(text)
     print("\n".join(table))

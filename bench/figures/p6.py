@@ -23,7 +23,7 @@ def run():
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         script = pathlib.Path(folder, "hello.mjs")
         script.write_text(HELLO)
-        _, direct = stack.enter_context(node_server(script))
+        node, direct = stack.enter_context(node_server(script))
         server, functions = stack.enter_context(virga())
         name = functions.deploy({"hello.mjs": HELLO}, kinds.node(), "hello.mjs", tags=kinds.WEB, url=True)
         ours = request_bytes("GET", address(server), f"/_fn/{name}/")
@@ -32,8 +32,8 @@ def run():
         rate.add("direct", lambda: wrk(f"http://{direct}/", SECONDS, CONNECTIONS))
         delay.add("direct", lambda: load(direct, request_bytes("GET", direct, "/"), SECONDS, 8, RATE))
         if NGINX.exists():
-            _, proxy = stack.enter_context(nginx(direct))
-            rate.add("nginx", lambda: wrk(f"http://{proxy}/", SECONDS, CONNECTIONS))
+            front, proxy = stack.enter_context(nginx(direct))
+            rate.add("nginx", lambda: with_cpu([node.pid, front.pid], lambda: wrk(f"http://{proxy}/", SECONDS, CONNECTIONS)))
             delay.add("nginx", lambda: load(proxy, request_bytes("GET", proxy, "/"), SECONDS, 8, RATE))
         rate.run()
         delay.run()
@@ -42,8 +42,9 @@ def run():
 
 def _rows(rate, delay):
     there = "nginx" in rate.seen
+    theirs_cpu = f"{rate.median('nginx', 'cpu'):.0f} µs" if there else "?"
     bare = delay.median("direct", "p50")
-    note = (f"{rate.median('virga', 'cpu'):.0f} µs of CPU a request with Node's; Node alone {rate.median('direct', 'rate'):,.0f}/s; "
+    note = (f"{rate.median('virga', 'cpu'):.0f} µs of CPU a request with Node's, {theirs_cpu} with nginx; Node alone {rate.median('direct', 'rate'):,.0f}/s; "
             f"{CONNECTIONS} connections")  # fmt: skip
     added = delay.median("virga", "p50") - bare
     theirs = delay.median("nginx", "p50") - bare if there else None

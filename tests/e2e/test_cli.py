@@ -32,12 +32,12 @@ def examples(tmp_path_factory):
     if not installed.exists():
         installed = kinds.node_modules()
     for package in installed.iterdir():
-        if package.name not in ("aws-lambda-ric", ".bin") and not package.name.startswith("@"):
+        if package.is_dir() and package.name != "aws-lambda-ric" and not package.name.startswith((".", "@")):
             shutil.copytree(package, copy / "web-express" / "node_modules" / package.name)
     return copy
 
 
-@pytest.mark.parametrize("example", ["hello-python", "hello-node", "shell", "web-express"])
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_each_example(server, examples, made, example):
     done = server.cli("deploy", examples / example, "--json", check=0)
     deployed = json.loads(done.stdout)

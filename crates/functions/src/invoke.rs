@@ -117,7 +117,7 @@ impl Run {
     async fn execute(mut self) -> Result<Outcome, Error> {
         let plan = Arc::clone(self.lease.pool().plan());
         let (id, log) = (self.request.id, self.lease.log());
-        // Initialisation collects a tail too, in case it fails; a call without one need not pay for it.
+        // A call without a tail need not pay for one.
         if self.request.tail {
             log.begin_tail();
         } else {

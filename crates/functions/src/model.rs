@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use base::{AccountId, FunctionArn, Region, Timestamp};
+use base::{AccountId, FunctionArn, Timestamp};
 use sandbox::{Contract, Egress, Isolation};
 use serde::{Deserialize, Serialize};
 
@@ -278,11 +278,4 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Give this back as `marker` for the next page; opaque.
     pub next_marker: Option<String>,
-}
-
-/// Where functions live; part of every ARN.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// The region this server answers for.
-    pub region: Region,
 }

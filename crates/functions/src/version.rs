@@ -36,6 +36,7 @@ pub(crate) struct Function {
 }
 
 /// One version.
+#[derive(Clone)]
 pub(crate) struct Version {
     /// What the API shows.
     pub(crate) configuration: Arc<Configuration>,
@@ -152,19 +153,8 @@ impl Version {
                 }
                 configuration.update_status = UpdateStatus::Failed;
                 configuration.update_reason = Some(reason);
-                Self { configuration: Arc::new(configuration), ..self.copy() }
+                Self { configuration: Arc::new(configuration), ..self.clone() }
             }
-        }
-    }
-
-    /// The same with another target's absence or presence kept.
-    fn copy(&self) -> Self {
-        Self {
-            configuration: Arc::clone(&self.configuration),
-            serving: self.serving.clone(),
-            prepared: self.prepared,
-            source_description: self.source_description.clone(),
-            target: self.target.clone(),
         }
     }
 

@@ -410,7 +410,10 @@ fn report(
     }
     let (what, runtime) = (plan.detected.describe(), text(configuration, "Runtime"));
     let size = plan.package.zip.len().div_ceil(1024);
-    let count = plan.package.count.map_or_else(String::new, |count| format!(", {count} files"));
+    let count = plan.package.count.map_or_else(String::new, |count| match count {
+        1 => ", 1 file".to_owned(),
+        _ => format!(", {count} files"),
+    });
     output::line(format!("{}: {what}{count}, {size} KB", path.display()))?;
     let done = match action {
         Action::Created => "created",

@@ -43,9 +43,7 @@ impl Inner {
             return Err(Error::Conflict(state_text(State::Failed)));
         }
         check_code(latest, args.code_sha256.as_deref())?;
-        if let Some((number, version)) = old.published.last_key_value()
-            && version.was_published_from(latest)
-        {
+        if let Some((number, version)) = old.published_already() {
             return Ok(old.view(version, Some(&number.to_string())));
         }
         let mut new = (*old).clone();
@@ -94,6 +92,14 @@ impl Version {
 }
 
 impl Function {
+    /// The version published last, if publishing `$LATEST` would make the same again. One that failed does not
+    /// stand in the way of another attempt.
+    pub(super) fn published_already(&self) -> Option<(u64, &Arc<Version>)> {
+        let (number, version) = self.published.last_key_value()?;
+        let usable = version.configuration.state != State::Failed;
+        (usable && version.was_published_from(&self.latest.configuration)).then_some((*number, version))
+    }
+
     /// Freezes `$LATEST` under the next number, which is the answer. What waits to be prepared waits in the
     /// frozen version too.
     pub(crate) fn publish_latest(&mut self, description: Option<String>, now: Timestamp) -> String {

@@ -96,7 +96,10 @@ impl Inner {
         check_revision(&old, args.revision_id.as_deref())?;
         let mut new = (*old).clone();
         self.change_latest(&mut new, |configuration| configuration.code = code).await?;
-        let number = args.publish.then(|| new.publish_latest(None, self.host.clock.now()));
+        // Lambda API: the same effect as calling PublishVersion.
+        let already = new.published_already().map(|(number, _)| number.to_string());
+        let publish = || already.unwrap_or_else(|| new.publish_latest(None, self.host.clock.now()));
+        let number = args.publish.then(publish);
         let shown = new.version(number.as_deref()).map_or_else(|| Arc::clone(&new.latest), Arc::clone);
         let view = new.view(&shown, number.as_deref());
         self.commit(&key, Some(&old), Some(new)).await?;

@@ -95,6 +95,8 @@ async fn start(pool: Arc<Pool>, room: Room) {
     guard.pool = None;
     match started {
         Ok(instance) => {
+            // It was for the answer to a call whose start fails.
+            log.end_tail();
             pool.meter().cold_start(init);
             pool.arrived(Arc::new(slot(instance, log, init, room)));
         }

@@ -51,16 +51,19 @@ pub(super) struct Start<'a> {
 /// Lives the whole life of pid 1.
 pub(super) fn run(start: Start<'_>) -> ! {
     let Start { orders, joins, filters, proof } = start;
-    let Ok(orders) = enter(orders, joins) else { sys::exit(1) };
-    let Ok(Some(jail)) = prepare(&orders) else { sys::exit(1) };
-    drop(orders);
-    let Orders { channel, mounts, watch_memory } = jail;
+    // Until the channel is here there is nobody to tell; the launcher sees the end.
+    let joined = join(joins);
+    let Ok(orders) = let_go(orders) else { sys::exit(1) };
+    let Ok(Some(orders)) = receive_orders(&orders) else { sys::exit(1) };
+    let Orders { channel, mounts, watch_memory } = orders;
     let Ok(Received::Message(ToJail::Job(program), descriptors)) =
         wire::receive(&channel, wire::JOB_LIMIT, RecvFlags::empty())
     else {
         sys::exit(1)
     };
-    let outcome = mounts::set_up(mounts, program.tmp_bytes)
+    let outcome = joined
+        .and_then(|()| become_user())
+        .and_then(|()| mounts::set_up(mounts, program.tmp_bytes))
         .and_then(|()| launch(&channel, &program, descriptors, filters, watch_memory, proof));
     match outcome {
         Ok(running) => supervise::run(channel, running, watch_memory),
@@ -79,11 +82,15 @@ struct Orders {
     watch_memory: Option<u64>,
 }
 
-/// Joins the control groups and lets go of everything that was the launcher's.
-fn enter(orders: OwnedFd, joins: Vec<OwnedFd>) -> Result<OwnedFd, Failure> {
-    for join in joins {
-        File::from(join).write_all(b"0").doing("joining a control group")?;
-    }
+/// Joins the version 1 control groups.
+fn join(groups: Vec<OwnedFd>) -> Result<(), Failure> {
+    groups
+        .into_iter()
+        .try_for_each(|group| File::from(group).write_all(b"0").doing("joining a control group"))
+}
+
+/// Lets go of everything that was the launcher's.
+fn let_go(orders: OwnedFd) -> Result<OwnedFd, Failure> {
     let null = File::options().read(true).write(true).open("/dev/null").doing("opening /dev/null")?;
     for stream in 0..=2 {
         sys::replace_stdio(null.as_fd(), stream).doing("replacing the standard streams")?;
@@ -94,25 +101,27 @@ fn enter(orders: OwnedFd, joins: Vec<OwnedFd>) -> Result<OwnedFd, Failure> {
     Ok(orders)
 }
 
-/// Becomes the user and waits for the rest of the orders. `None`: the launcher gave this jail up.
-fn prepare(orders: &OwnedFd) -> Result<Option<Orders>, Failure> {
+/// Waits for the user mapping and the rest. `None`: the launcher gave this jail up.
+fn receive_orders(orders: &OwnedFd) -> Result<Option<Orders>, Failure> {
     let receive =
         || wire::receive(orders, wire::REQUEST_LIMIT, RecvFlags::empty()).doing("waiting for orders");
     let Received::Message(ToInit::Mapped, _) = receive()? else { return Ok(None) };
-    // From a user that has no number here to one that is not root here: capabilities stay.
-    let (user, group) = (rustix::process::Uid::from_raw(USER), rustix::process::Gid::from_raw(USER));
-    rustix::thread::set_thread_res_gid(group, group, group).doing("becoming the group")?;
-    rustix::thread::set_thread_res_uid(user, user, user).doing("becoming the user")?;
     let Received::Message(ToInit::Go { targets, watch_memory }, descriptors) = receive()? else {
         return Ok(None);
     };
     let mut descriptors = descriptors.into_iter();
     let Some(channel) = descriptors.next() else { return Ok(None) };
-    let mounts = descriptors.zip(targets).collect();
-    // Changing the user cleared it. Should the launcher have died before this, the channel is closed soon.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .doing("tying life to the launcher")?;
-    Ok(Some(Orders { channel, mounts, watch_memory }))
+    Ok(Some(Orders { channel, mounts: descriptors.zip(targets).collect(), watch_memory }))
+}
+
+/// Becomes the user that the launcher has mapped.
+fn become_user() -> Result<(), Failure> {
+    // From a user that has no number here to one that is not root here: capabilities stay.
+    let (user, group) = (rustix::process::Uid::from_raw(USER), rustix::process::Gid::from_raw(USER));
+    rustix::thread::set_thread_res_gid(group, group, group).doing("becoming the group")?;
+    rustix::thread::set_thread_res_uid(user, user, user).doing("becoming the user")?;
+    // Changing the user clears it. Should the launcher have died before this, the channel is closed soon.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing("tying life to the launcher")
 }
 
 /// What the supervisor goes on with.

@@ -168,7 +168,6 @@ fn run(socket: OwnedFd, data_dir: &Path, proof: SingleThreaded) -> ! {
 
 fn set_up(data_dir: &Path, proof: SingleThreaded, report: &mut HostReport) -> Result<Workshop, Failure> {
     let server = become_launcher(proof)?;
-    // As root of the host this is refused or lacks a capability in some containers, and then tried below.
     let root = rustix::process::geteuid().is_root();
     let cgroups = Cgroups::find(&server_name(data_dir), &[std::process::id(), server]);
     for left in cgroups.remove_leftovers() {

@@ -102,7 +102,7 @@ pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_fchdir,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
-    libc::SYS_fchmodat2,
+    FCHMODAT2,
     libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_fcntl,
@@ -325,6 +325,7 @@ pub(super) const ALLOWED: &[c_long] = &[
 
 // Newer than the C library's list; the numbers are the same on every machine.
 const CACHESTAT: c_long = 451;
+const FCHMODAT2: c_long = 452;
 const MAP_SHADOW_STACK: c_long = 453;
 const FUTEX_WAKE: c_long = 454;
 const FUTEX_WAIT: c_long = 455;
