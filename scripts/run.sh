@@ -15,7 +15,11 @@ if ! command -v cargo >/dev/null 2>&1; then
     echo "Rust's cargo is needed: see https://rustup.rs" >&2
     exit 1
 fi
-cargo build --locked --release --quiet --bin virga
+virga=${CARGO_TARGET_DIR:-target}/release/virga
+if [ ! -x "$virga" ]; then
+    echo "building Virga: some minutes the first time" >&2
+fi
+cargo build --locked --release --bin virga
 
 # npm leaves a copy of the lock file that it installed; a newer lock file means something changed.
 express=examples/web-express
@@ -25,5 +29,5 @@ if [ ! "$express/node_modules/.package-lock.json" -nt "$express/package-lock.jso
 fi
 
 export VIRGA_LOG=${VIRGA_LOG:-warn}
-exec "${CARGO_TARGET_DIR:-target}/release/virga" serve --data "$data" --listen "$listen" --admin "$admin" "$@" \
+exec "$virga" serve --data "$data" --listen "$listen" --admin "$admin" "$@" \
     > >(exec scripts/welcome.sh "$data")

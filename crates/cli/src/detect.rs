@@ -4,7 +4,7 @@
 //! and every part of it can be said outright with a flag. It runs nothing.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -367,11 +367,11 @@ fn only(names: &[String], endings: &[&str]) -> Option<String> {
     found.next().is_none().then(|| first.clone())
 }
 
-/// A function's name from its path: what Lambda allows of the file's or folder's name.
+/// A function's name from its path: what Lambda allows of the file's or folder's name, a link's own included.
 pub(crate) fn name_of(path: &Path) -> Result<String> {
-    let absolute: PathBuf =
-        fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let base = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
+    // `.` and `..` have no name of their own.
+    let named = if path.file_name().is_some() { path.to_owned() } else { fs::canonicalize(path)? };
+    let base = if named.is_dir() { named.file_name() } else { named.file_stem() };
     let base = base.and_then(|name| name.to_str()).unwrap_or("");
     let legal = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
     let name: String = base.chars().map(legal).take(64).collect();
@@ -489,5 +489,8 @@ mod tests {
         assert_eq!(name("hello-python").as_deref(), Some("hello-python"));
         assert_eq!(name("my.app v2").as_deref(), Some("my-app-v2"));
         assert_eq!(name("日本"), None);
+        std::os::unix::fs::symlink("hello-python", dir.path().join("other")).unwrap();
+        assert_eq!(name_of(&dir.path().join("other")).unwrap(), "other");
+        assert_eq!(name_of(&dir.path().join("other/..")).ok(), name_of(dir.path()).ok());
     }
 }

@@ -69,6 +69,12 @@ pub(crate) fn colour(code: u8, text: &str) -> String {
     if plain { text.to_owned() } else { format!("\x1b[{code}m{text}\x1b[0m") }
 }
 
+/// A line of a log for people: Lambda's runtimes write a trace as one line, its parts apart by carriage returns,
+/// and a terminal would print each part over the one before.
+pub(crate) fn log_text(line: &str) -> String {
+    line.trim_end().replace('\r', "\n")
+}
+
 /// Columns that line up, two spaces between them.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -86,7 +92,12 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{log_text, table};
+
+    #[test]
+    fn a_trace_has_its_lines() {
+        assert_eq!(log_text("[ERROR] no\rTraceback:\r  x\r\n"), "[ERROR] no\nTraceback:\n  x");
+    }
 
     #[test]
     fn columns_line_up() {

@@ -30,6 +30,9 @@ const LEFT_OUT: [&str; 10] = [
 /// Bytes of files, unpacked: Lambda's own limit on a package (Lambda quotas: 250 MB).
 const MAX_UNPACKED_BYTES: u64 = 250 << 20;
 
+/// Bytes of the zip: what CreateFunction takes (Lambda quotas: 50 MB).
+const MAX_ZIPPED_BYTES: usize = 50 << 20;
+
 /// What goes into a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Files {
@@ -59,15 +62,15 @@ pub(crate) struct Package {
 impl Package {
     /// Makes it.
     pub(crate) fn build(files: &Files) -> Result<Self> {
-        match files {
+        let package = match files {
             Files::Ready(path) => {
                 let zip = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-                Ok(Self { zip, count: None })
+                Self { zip, count: None }
             }
             Files::One { path, name, executable } => {
                 let mut entries = vec![Entry::file(path.clone(), name.clone())?];
                 entries[0].executable |= executable;
-                Self::pack(&entries)
+                Self::pack(&entries)?
             }
             Files::Folder(root) => {
                 let mut entries = Vec::new();
@@ -76,9 +79,13 @@ impl Package {
                 if entries.is_empty() {
                     bail!("{} holds no files", root.display());
                 }
-                Self::pack(&entries)
+                Self::pack(&entries)?
             }
+        };
+        if package.zip.len() > MAX_ZIPPED_BYTES {
+            bail!("the package is {} MB as a zip; a function's may be 50 MB", package.zip.len() >> 20);
         }
+        Ok(package)
     }
 
     /// Lambda's `CodeSha256`.
@@ -264,6 +271,15 @@ mod tests {
             Files::One { path: dir.path().join("a.py"), name: "bootstrap".to_owned(), executable: true };
         let found = content(&Package::build(&files).unwrap());
         assert_eq!(found["bootstrap"], (0o100755, "a".to_owned()));
+    }
+
+    #[test]
+    fn a_zip_that_no_server_takes_is_not_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("big.zip");
+        fs::File::create(&path).unwrap().set_len(MAX_ZIPPED_BYTES as u64 + (1 << 20)).unwrap();
+        let error = Package::build(&Files::Ready(path)).err().unwrap().to_string();
+        assert_eq!(error, "the package is 51 MB as a zip; a function's may be 50 MB");
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! files are made and removed under a lock per digest, so that a removal never meets a new upload of the
 //! same bytes. What a crash leaves is removed when the store is opened.
 //!
+//! What back ends made of a package goes first and its blob last, so that as long as anything is left the next
+//! start finds the digest.
+//!
 //! `code_dir` itself lies in the data directory, which only the server's user may enter; inside, everything is
 //! readable by all, because instances run as other users and see it through a mount.
 
@@ -16,6 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sandbox::Backend;
 use sha2::{Digest, Sha256};
 use store::Blobs;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,6 +35,7 @@ const STAGING: &str = ".staging";
 pub(crate) struct CodeStore {
     dir: PathBuf,
     blobs: Blobs,
+    backends: Vec<Arc<dyn Backend>>,
     unpacking: Arc<Semaphore>,
     counts: Mutex<HashMap<String, usize>>,
     file_locks: [tokio::sync::Mutex<()>; 16],
@@ -38,7 +43,11 @@ pub(crate) struct CodeStore {
 
 impl CodeStore {
     /// Opens or makes the folder; what was being unpacked when the server died is gone afterwards.
-    pub(crate) fn open(dir: PathBuf, blobs: Blobs) -> Result<Self, Error> {
+    pub(crate) fn open(
+        dir: PathBuf,
+        blobs: Blobs,
+        backends: Vec<Arc<dyn Backend>>,
+    ) -> Result<Self, Error> {
         fs::create_dir_all(&dir).map_err(Error::internal)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).map_err(Error::internal)?;
         let staging = dir.join(STAGING);
@@ -49,6 +58,7 @@ impl CodeStore {
         Ok(Self {
             dir,
             blobs,
+            backends,
             unpacking: Arc::new(Semaphore::new(limits::UNPACKING_AT_ONCE)),
             counts: Mutex::default(),
             file_locks: Default::default(),
@@ -148,6 +158,7 @@ impl CodeStore {
         if self.is_referred_to(digest) {
             return;
         }
+        self.forget(digest).await;
         let folder = self.folder(digest);
         if let Err(error) = remove_folder(folder).await {
             tracing::warn!(digest, %error, "the folder of an unused package could not be removed");
@@ -159,11 +170,19 @@ impl CodeStore {
 
     /// Removes every package but these, and makes missing folders again. At start.
     pub(crate) async fn sweep(&self, referenced: &HashSet<String>) -> Result<(), Error> {
-        for digest in self.blobs.list().await? {
-            if !referenced.contains(&digest) {
-                self.blobs.remove(&digest).await?;
-            }
+        let unused: Vec<String> =
+            self.blobs.list().await?.into_iter().filter(|digest| !referenced.contains(digest)).collect();
+        for digest in &unused {
+            self.forget(digest).await;
         }
+        self.sweep_folders(referenced).await?;
+        for digest in &unused {
+            self.blobs.remove(digest).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep_folders(&self, referenced: &HashSet<String>) -> Result<(), Error> {
         let mut present = HashSet::new();
         for entry in fs::read_dir(&self.dir).map_err(Error::internal)? {
             let name = entry.map_err(Error::internal)?.file_name().to_string_lossy().into_owned();
@@ -182,6 +201,16 @@ impl CodeStore {
             }
         }
         Ok(())
+    }
+
+    /// Has every back end remove what it made of a package.
+    async fn forget(&self, digest: &str) {
+        let (backends, digest) = (self.backends.clone(), digest.to_owned());
+        let forgotten = tokio::task::spawn_blocking(move || {
+            backends.iter().for_each(|backend| backend.forget(&digest));
+        });
+        // It fails only where the runtime is going down, and then the next start does it.
+        let _ = forgotten.await;
     }
 
     async fn unpack(&self, turn: Turn, zip: Bytes) -> Result<(CodeRef, Staged), Error> {
@@ -288,7 +317,7 @@ mod tests {
     async fn a_folder_is_made_again_once_and_only_for_what_is_referred_to() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(&dir.path().join("blobs")).unwrap();
-        let code = CodeStore::open(dir.path().join("code"), blobs.clone()).unwrap();
+        let code = CodeStore::open(dir.path().join("code"), blobs.clone(), Vec::new()).unwrap();
         let digest = blobs.put(package()).await.unwrap();
         assert!(code.restore(&digest).await.is_err(), "a version that waited for this was deleted");
         assert!(!code.folder(&digest).exists());

@@ -52,7 +52,7 @@ impl Failure {
     /// A call came to nothing.
     pub(crate) fn fault(id: RequestId, fault: &Fault) -> Self {
         match fault {
-            Fault::Exited(exit) => Self::exited(id, *exit),
+            Fault::Exited(exit) | Fault::NotDelivered(exit) => Self::exited(id, *exit),
             Fault::AnswerTooLarge { limit, .. } => Self::too_large(*limit),
             Fault::Trap(text) => Self::new("Runtime.Trap", format!("RequestId: {id} Error: {text}")),
             Fault::BadAnswer(text) => {

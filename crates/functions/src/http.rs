@@ -118,10 +118,10 @@ async fn exchange(
 }
 
 fn failed(host: &Host, under_way: &mut UnderWay, fault: &Fault) -> Error {
-    if matches!(fault, Fault::Exited(Exit::Stopped)) && host.is_stopping() {
+    if matches!(fault, Fault::Exited(Exit::Stopped) | Fault::NotDelivered(Exit::Stopped)) && host.is_stopping() {
         return Error::Unavailable("The server is stopping.".into());
     }
-    if matches!(fault, Fault::Exited(_) | Fault::BadAnswer(_)) {
+    if matches!(fault, Fault::Exited(_) | Fault::NotDelivered(_) | Fault::BadAnswer(_)) {
         under_way.lease.retire();
     }
     under_way.count(Ending::Error);

@@ -2,6 +2,9 @@
 //!
 //! Until a call has an instance it belongs to its caller: who hangs up leaves the line. From the hand-over on it is a
 //! task of its own and runs to its end, report included, whether or not anybody still listens, as on Lambda.
+//!
+//! An instance that was idle may turn out to have ended before it took the call. Nothing has run then, so the call
+//! gets another instance and keeps what is left of its time; it never does once its event may have been read.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -29,6 +32,10 @@ pub(crate) struct Request {
 /// How often a call follows a version's target to its successor. More changes than that during one call's
 /// admission are a caller's own doing.
 const FOLLOWED: usize = 5;
+
+/// How many instances are offered a call. Several that were idle may have been killed at once; a program that
+/// ends whenever it has asked for an event would go on for ever.
+const OFFERS: usize = 5;
 
 /// Either a place on an instance, or a start that failed for this call.
 pub(crate) enum Admission {
@@ -62,15 +69,38 @@ impl Inner {
         request: Request,
         find: impl Fn() -> Result<Arc<Target>, Error>,
     ) -> Result<Outcome, Error> {
-        let host = Arc::clone(&self.host);
-        match admit(&host, find()?, find).await? {
-            Admission::Leased(lease) => {
-                let run = tokio::spawn(async move { Run { host, lease, request }.execute().await });
-                run.await.map_err(Error::internal)?
+        let mut offer = Offer { request, spent: Duration::ZERO, left: OFFERS };
+        loop {
+            let host = Arc::clone(&self.host);
+            let lease = match admit(&host, find()?, &find).await? {
+                Admission::Leased(lease) => lease,
+                Admission::Failed(failure, plan) => {
+                    return failed_start(&host, failure, &plan, &offer.request);
+                }
+            };
+            let run = tokio::spawn(async move { Run { host, lease, offer }.execute().await });
+            match run.await.map_err(Error::internal)?? {
+                Ran::Over(outcome) => return Ok(outcome),
+                Ran::NotDelivered(again) => offer = again,
             }
-            Admission::Failed(failure, plan) => failed_start(&host, failure, &plan, &request),
         }
     }
+}
+
+/// A call that no code has seen.
+struct Offer {
+    request: Request,
+    /// How long instances had it that ended before they took it. The function's time-out covers that; waiting
+    /// for another instance has its own bounds.
+    spent: Duration,
+    /// How many instances it may still be offered.
+    left: usize,
+}
+
+/// What came of one offer.
+enum Ran {
+    Over(Outcome),
+    NotDelivered(Offer),
 }
 
 /// The outcome of a call whose instance did not come up.
@@ -102,8 +132,11 @@ fn failed_start(host: &Host, start: FailedStart, plan: &Plan, request: &Request)
 struct Run {
     host: Arc<Host>,
     lease: Lease,
-    request: Request,
+    offer: Offer,
 }
+
+/// The instance had ended before it took the call.
+struct NotTaken(Exit);
 
 /// How a call ended.
 enum End {
@@ -114,11 +147,11 @@ enum End {
 }
 
 impl Run {
-    async fn execute(mut self) -> Result<Outcome, Error> {
+    async fn execute(mut self) -> Result<Ran, Error> {
         let plan = Arc::clone(self.lease.pool().plan());
-        let (id, log) = (self.request.id, self.lease.log());
+        let (id, log) = (self.offer.request.id, self.lease.log());
         // A call without a tail need not pay for one.
-        if self.request.tail {
+        if self.offer.request.tail {
             log.begin_tail();
         } else {
             log.end_tail();
@@ -127,35 +160,48 @@ impl Run {
         let init = self.lease.take_init();
         let began = Instant::now();
         let end = self.hand_over(&plan, began).await;
-        let duration = began.elapsed();
-        let end = end?;
+        let duration = self.offer.spent + began.elapsed();
+        let end = match end? {
+            Ok(end) => end,
+            Err(NotTaken(exit)) => return Ok(Ran::NotDelivered(self.offer_again(exit, duration))),
+        };
         let log = self.lease.log();
         log.flush();
         self.say_what_happened(&end, plan.configuration.timeout_s);
         log.line(&report::end(id));
         log.line(&self.report(&plan, &end, duration, init));
         self.count(&end, duration);
-        let log_tail = self.request.tail.then(|| log.tail().into());
+        let log_tail = self.offer.request.tail.then(|| log.tail().into());
         let result = match end {
             End::Answer(bytes) => Ok(bytes),
             End::Reported(error) => Err(error),
             End::Failed(failure) | End::TimedOut(failure) => Err(failure.into_function_error()),
         };
-        Ok(Outcome { executed_version: plan.configuration.version.clone(), result, log_tail })
+        Ok(Ran::Over(Outcome { executed_version: plan.configuration.version.clone(), result, log_tail }))
     }
 
-    async fn hand_over(&mut self, plan: &Plan, began: Instant) -> Result<End, Error> {
+    /// Says in the log of the instance that ended what became of it and of the call.
+    fn offer_again(self, exit: Exit, spent: Duration) -> Offer {
+        let (id, log) = (self.offer.request.id, self.lease.log());
+        log.flush();
+        log.line(&report::not_delivered(&Failure::exited(id, exit).message));
+        log.line(&report::end(id));
+        Offer { spent, left: self.offer.left - 1, ..self.offer }
+    }
+
+    async fn hand_over(&mut self, plan: &Plan, began: Instant) -> Result<Result<End, NotTaken>, Error> {
         let timeout = Duration::from_secs(plan.configuration.timeout_s.into());
-        let deadline = began + timeout;
-        let timeout_ms = i64::from(plan.configuration.timeout_s) * 1000;
+        let left = timeout.saturating_sub(self.offer.spent);
+        let deadline = began + left;
         let call = Call {
-            id: self.request.id,
+            id: self.offer.request.id,
             deadline,
-            deadline_unix_ms: self.host.clock.now().as_millis() + timeout_ms,
-            payload: payload(plan.prepared.speaks, &self.request.event)?,
+            // At most 900 seconds.
+            deadline_unix_ms: self.host.clock.now().as_millis() + left.as_millis() as i64,
+            payload: payload(plan.prepared.speaks, &self.offer.request.event)?,
         };
         let instance = self.lease.instance();
-        let id = self.request.id;
+        let id = self.offer.request.id;
         let answered = async {
             match instance.invoke(call).await {
                 Ok(Output::Event(bytes)) => Ok(End::Answer(bytes)),
@@ -165,17 +211,23 @@ impl Run {
             }
         };
         match tokio::time::timeout_at(deadline.into(), answered).await {
-            Ok(Ok(end)) => Ok(end),
-            Ok(Err(Fault::Exited(Exit::Stopped))) if self.host.is_stopping() => {
+            Ok(Ok(end)) => Ok(Ok(end)),
+            Ok(Err(Fault::Exited(Exit::Stopped) | Fault::NotDelivered(Exit::Stopped)))
+                if self.host.is_stopping() =>
+            {
                 Err(Error::Unavailable("The server is stopping.".into()))
+            }
+            Ok(Err(Fault::NotDelivered(exit))) if self.offer.left > 1 => {
+                self.lease.retire();
+                Ok(Err(NotTaken(exit)))
             }
             Ok(Err(fault)) => {
                 self.after(&fault);
-                Ok(End::Failed(Failure::fault(id, &fault)))
+                Ok(Ok(End::Failed(Failure::fault(id, &fault))))
             }
             Err(_) => {
                 self.stop_after_timeout(plan).await;
-                Ok(End::TimedOut(Failure::timed_out(id, plan.configuration.timeout_s)))
+                Ok(Ok(End::TimedOut(Failure::timed_out(id, plan.configuration.timeout_s))))
             }
         }
     }
@@ -183,7 +235,7 @@ impl Run {
     /// Whether the next call may have the same instance.
     fn after(&self, fault: &Fault) {
         match fault {
-            Fault::Exited(_) | Fault::BadAnswer(_) => self.lease.retire(),
+            Fault::Exited(_) | Fault::NotDelivered(_) | Fault::BadAnswer(_) => self.lease.retire(),
             // The instance lives, and a WebAssembly guest was one call's own.
             Fault::AnswerTooLarge { .. } | Fault::Trap(_) => {}
         }
@@ -204,7 +256,7 @@ impl Run {
                 self.lease.log().line(&format!("{} {}", failure.message, failure.error_type));
             }
             End::TimedOut(_) => {
-                self.lease.log().line(&report::timed_out(self.request.id, self.host.clock.now(), timeout_s));
+                self.lease.log().line(&report::timed_out(self.offer.request.id, self.host.clock.now(), timeout_s));
             }
         }
     }
@@ -217,7 +269,7 @@ impl Run {
             End::Failed(failure) => Status::Error(&failure.error_type),
             End::TimedOut(_) => Status::Timeout,
         };
-        Report { id: self.request.id, duration, init, configuration: &plan.configuration, peak_bytes, status }
+        Report { id: self.offer.request.id, duration, init, configuration: &plan.configuration, peak_bytes, status }
             .line()
     }
 

@@ -66,7 +66,12 @@ impl Inner {
         let mut settled = true;
         let unsettled = function.versions().filter(|version| version.unsettled());
         for version in unsettled.map(Arc::clone).collect::<Vec<_>>() {
+            // Kept until it is prepared, so that a function deleted meanwhile leaves nothing that was made of it.
+            let digest = &version.configuration.code.digest;
+            self.code.retain(digest);
             let outcome = self.prepare(&version.configuration).await.map_err(|error| reason(&error));
+            self.code.release(digest);
+            self.code.collect(digest).await;
             if let Err(error) = self.write_down(key, &version, outcome).await {
                 let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 tracing::error!(

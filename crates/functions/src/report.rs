@@ -35,6 +35,11 @@ pub(crate) fn end(id: RequestId) -> String {
     format!("END RequestId: {id}")
 }
 
+/// An instance ended before it took a call; another one gets that.
+pub(crate) fn not_delivered(exited: &str) -> String {
+    format!("{exited}, before it took the event; another instance gets it")
+}
+
 pub(crate) fn timed_out(id: RequestId, now: Timestamp, timeout_s: u32) -> String {
     format!("{} {id} Task timed out after {timeout_s}.00 seconds", now.to_rfc3339())
 }

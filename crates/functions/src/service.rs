@@ -150,7 +150,11 @@ impl Functions {
     pub async fn open(deps: Deps) -> Result<Self, Error> {
         let inner = Arc::new(Inner {
             store: deps.store.clone(),
-            code: Arc::new(CodeStore::open(deps.code_dir.clone(), deps.blobs.clone())?),
+            code: Arc::new(CodeStore::open(
+                deps.code_dir.clone(),
+                deps.blobs.clone(),
+                deps.backends.clone(),
+            )?),
             registry: Registry::new(deps.iam.first_account().clone()),
             host: Host::new(deps),
             queue: Arc::default(),

@@ -2,8 +2,10 @@
 
 use std::ops::RangeInclusive;
 
+use sandbox::Runtime;
+
 use crate::model::Configuration;
-use crate::{Error, environment, limits};
+use crate::{Error, environment, limits, settings};
 
 /// Checks a function's name.
 pub(crate) fn name(name: &str) -> Result<(), Error> {
@@ -35,8 +37,21 @@ pub(crate) fn configuration(configuration: &Configuration) -> Result<(), Error> 
             "Member must have length less than or equal to 128 and satisfy regular expression pattern: [^\\s]+",
         ));
     }
+    handler_given(configuration)?;
     role(&configuration.role)?;
     environment::check(&configuration.environment)
+}
+
+/// Python and Node cannot guess what to run, a function or a web server's file; `bootstrap` and a component can be
+/// found without a name (Lambda API: CreateFunction, `Handler`).
+fn handler_given(configuration: &Configuration) -> Result<(), Error> {
+    let found = !matches!(settings::parse_runtime(&configuration.runtime)?, Runtime::Python { .. } | Runtime::Node { .. });
+    if found || !configuration.handler.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Invalid(
+        "Runtime and Handler are mandatory parameters for functions created with deployment packages.".into(),
+    ))
 }
 
 /// `arn:aws:iam::ACCOUNT:role/NAME`; whether there is such a role is not asked.

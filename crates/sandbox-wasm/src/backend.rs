@@ -70,6 +70,10 @@ impl Backend for WasmBackend {
         .boxed()
     }
 
+    fn forget(&self, digest: &str) {
+        self.host.programs.forget(digest);
+    }
+
     fn start(&self, spec: Arc<Spec>) -> BoxFuture<'_, Result<Arc<dyn Instance>, StartError>> {
         async move {
             check(&spec.artifact)?;

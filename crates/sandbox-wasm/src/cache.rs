@@ -5,8 +5,9 @@
 //! disk or a flipped bit leads to compiling again, not to running what is left. Whoever can write here as
 //! the server's user can run code as it anyway; the checksum is no defence against them.
 //!
-//! A name is KEY-ENGINE: of the package's digest and the file in it, and of wasmtime's version and settings.
-//! Files of another engine are removed at start; those of deleted functions stay until then.
+//! A name is PACKAGE-MODULE-ENGINE: of the package's digest, of the file in it, and of wasmtime's version and
+//! settings. Files of another engine are removed at start, those of a package when it is forgotten; code that
+//! still runs keeps its file's pages until its last instance is gone.
 
 use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -27,14 +28,16 @@ const SUM: &str = "sha256";
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key(String);
 
+/// How the names of a package's code begin. Hashed, so that whatever a digest is it can be part of a name.
+fn prefix(digest: &str) -> String {
+    format!("{}-", hex::encode(&Sha256::digest(digest)[..20]))
+}
+
 impl Key {
     /// Of the package and the module's path in it.
     pub(crate) fn of(artifact: &Artifact, module: &Path) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(artifact.digest.as_bytes());
-        hash.update([0]);
-        hash.update(module.as_os_str().as_encoded_bytes());
-        Self(hex::encode(&hash.finalize()[..20]))
+        let module = Sha256::digest(module.as_os_str().as_encoded_bytes());
+        Self(prefix(&artifact.digest) + &hex::encode(&module[..20]))
     }
 }
 
@@ -72,6 +75,18 @@ impl Cache {
                 && path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(&self.engine_id));
             if !ours && path.is_file() {
                 fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the code of a package, for every module that was ever run of it.
+    pub(crate) fn forget(&self, digest: &str) -> io::Result<()> {
+        let prefix = prefix(digest);
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
+                fs::remove_file(entry.path())?;
             }
         }
         Ok(())

@@ -125,6 +125,13 @@ impl Programs {
         })
     }
 
+    /// Removes the compiled code of a package from the disk; what is loaded goes as others take its place.
+    pub(crate) fn forget(&self, digest: &str) {
+        if let Err(error) = self.cache.forget(digest) {
+            tracing::warn!(digest, %error, "compiled WebAssembly that nothing uses could not be removed");
+        }
+    }
+
     fn find(&self, artifact: &Artifact) -> Result<Found, Error> {
         let key = Key::of(artifact, &module_path(artifact)?);
         Ok(self.load(&key).map_or(Found::Missing(key), Found::Program))

@@ -67,6 +67,10 @@ pub struct FunctionError {
 pub enum Fault {
     /// The instance is gone.
     Exited(Exit),
+    /// The instance was gone before the code took the call: nothing of it ran, and another instance may have it.
+    /// That is known of an event which the runtime client never fetched, and of a request for which there was
+    /// no connection to the web server. Whatever may have been read is [`Fault::Exited`].
+    NotDelivered(Exit),
     /// The answer to an event was over the limit; the instance lives.
     AnswerTooLarge {
         /// Bytes of the answer, or the limit plus one where reading stopped.

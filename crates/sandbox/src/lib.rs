@@ -36,12 +36,22 @@ pub trait Backend: Send + Sync + 'static {
     /// event, the web server's port answers, the guest is compiled. Dropping the future before it is done
     /// leaves nothing running.
     fn start(&self, spec: Arc<Spec>) -> BoxFuture<'_, Result<Arc<dyn Instance>, StartError>>;
+
+    /// Removes what [`Backend::prepare`] keeps on disk for the package with this digest: no version has it any
+    /// more, and none of it is being prepared. May block on the disk. Called again where a crash may have come
+    /// between; a digest that is not known is none of its business.
+    fn forget(&self, digest: &str) {
+        let _ = digest;
+    }
 }
 
 /// A started instance. Dropping the last handle stops it.
 pub trait Instance: Send + Sync + 'static {
     /// Runs one call. How many may be under way at once is the caller's to respect: one for a process that
     /// speaks events, any number for a web server or a WebAssembly component.
+    ///
+    /// After [`Fault::NotDelivered`] the same call may go to another instance; after any other fault it may
+    /// have run, in part or whole.
     ///
     /// Dropping the future gives the call up. A process that speaks events is then in an unknown state and
     /// must be stopped; the others stay usable.

@@ -46,7 +46,7 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         print_json(&answer, failed.as_deref(), tail.as_deref())?;
     } else {
         if let Some(tail) = &tail {
-            eprint!("{tail}");
+            eprintln!("{}", output::log_text(tail));
         }
         print_payload(&answer.body)?;
     }

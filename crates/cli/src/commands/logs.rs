@@ -1,9 +1,9 @@
-//! `virga logs NAME [-f]`: FilterLogEvents, asked again and again with `-f`.
+//! `virga logs NAME [-f]`: FilterLogEvents, asked again and again with `-f`, each time from where the page
+//! before ended (`virgaResume`), so that no line is printed twice or missed.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use base::{Clock, SystemClock};
 use serde_json::{Value, json};
 
@@ -28,9 +28,6 @@ pub(crate) struct Args {
 /// How often a followed log is asked for new lines.
 const POLL: Duration = Duration::from_millis(300);
 
-/// Lines may arrive a little out of order: each poll looks back this far and skips what was printed.
-const OVERLAP_MS: i64 = 2_000;
-
 /// Prints the lines.
 pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<()> {
     let start = match args.since {
@@ -38,10 +35,10 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         None if args.follow => now_ms(),
         None => 0,
     };
-    let mut printer = Printer { as_json, seen: HashSet::new(), newest: start };
+    let mut request =
+        json!({ "logGroupName": format!("/aws/lambda/{}", args.name), "startTime": start.max(0) });
     loop {
-        let from = if args.follow { (printer.newest - OVERLAP_MS).max(start) } else { start };
-        match page_through(client, &args.name, from, &mut printer).await {
+        match page_through(client, &mut request, as_json).await {
             Err(error) if args.follow && is_missing_group(&error) => {}
             Err(error) if is_missing_group(&error) => return nothing_yet(client, &args.name).await,
             other => other?,
@@ -49,56 +46,31 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         if !args.follow {
             return Ok(());
         }
-        printer.forget();
         tokio::time::sleep(POLL).await;
     }
 }
 
-/// Everything from a time on, page by page.
-async fn page_through(client: &Client, name: &str, from: i64, printer: &mut Printer) -> Result<()> {
-    let mut token = Value::Null;
+/// Everything that there is now, page by page; leaves in the request where later lines will start.
+async fn page_through(client: &Client, request: &mut Value, as_json: bool) -> Result<()> {
     loop {
-        let mut body = json!({ "logGroupName": format!("/aws/lambda/{name}"), "startTime": from.max(0) });
-        if token.is_string() {
-            body["nextToken"] = token;
-        }
-        let mut page = client.logs("FilterLogEvents", &body).await?;
+        let mut page = client.logs("FilterLogEvents", request).await?;
         for event in page["events"].as_array().into_iter().flatten() {
-            printer.print(event)?;
+            print(event, as_json)?;
         }
-        token = page["nextToken"].take();
-        if !token.is_string() {
+        let more = page["nextToken"].is_string();
+        // A server without it ends here: the rest cannot be told from what was printed already.
+        let Value::String(resume) = page["virgaResume"].take() else {
+            bail!("the server does not say where its log ended: is this a Virga server?");
+        };
+        request["nextToken"] = resume.into();
+        if !more {
             return Ok(());
         }
     }
 }
 
-/// Prints each event once.
-struct Printer {
-    as_json: bool,
-    seen: HashSet<(i64, String)>,
-    newest: i64,
-}
-
-impl Printer {
-    fn print(&mut self, event: &Value) -> Result<()> {
-        let time = event["timestamp"].as_i64().unwrap_or(0);
-        if !self.seen.insert((time, text(event, "eventId").to_owned())) {
-            return Ok(());
-        }
-        self.newest = self.newest.max(time);
-        if self.as_json {
-            output::line(event.to_string())
-        } else {
-            output::line(text(event, "message").trim_end())
-        }
-    }
-
-    /// Drops what no later poll can bring again.
-    fn forget(&mut self) {
-        let oldest = self.newest - OVERLAP_MS;
-        self.seen.retain(|(time, _)| *time >= oldest);
-    }
+fn print(event: &Value, as_json: bool) -> Result<()> {
+    output::line(if as_json { event.to_string() } else { output::log_text(text(event, "message")) })
 }
 
 fn is_missing_group(error: &anyhow::Error) -> bool {
@@ -142,18 +114,5 @@ mod tests {
         for bad in ["", "s", "10", "1w", "-1s", "1.5h", "é"] {
             assert!(parse_age(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn an_event_is_printed_once_and_then_forgotten() {
-        let mut printer = Printer { as_json: false, seen: HashSet::new(), newest: 0 };
-        let event = |time: i64| json!({ "eventId": time.to_string(), "timestamp": time, "message": "" });
-        for time in [10, 10, 5_000] {
-            printer.print(&event(time)).unwrap();
-        }
-        assert_eq!(printer.seen.len(), 2);
-        printer.forget();
-        assert_eq!(printer.seen.len(), 1);
-        assert_eq!(printer.newest, 5_000);
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     max_instances: u32,
     /// Memory limits of all instances together, MB (default: three quarters of the host's memory)
-    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(16..))]
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
     max_memory_mb: Option<u64>,
     /// Calls of one function that may wait for an instance; more are answered 429
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
@@ -122,7 +122,24 @@ fn parse_address(text: &str) -> Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_address;
+    use clap::Parser;
+
+    use super::{Args, parse_address};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn memory_is_a_host_s() {
+        let parse = |mb: &str| Line::try_parse_from(["serve", "--max-memory-mb", mb]);
+        assert_eq!(parse("512").ok().unwrap().args.max_memory_mb, Some(512));
+        for bad in ["15", "17592186044416", "-1"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn addresses() {

@@ -1,5 +1,6 @@
 //! What callers and logs are told, call by call.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use functions::{Bounds, Error};
@@ -81,6 +82,48 @@ async fn every_bad_end_has_lambdas_words_and_the_next_call_is_clean() {
         assert_eq!(world.invoke(&name, "1").await.unwrap().result.unwrap(), "1", "{handler}");
         assert_eq!(world.started() - before, 1 + usize::from(fresh), "{handler}");
     }
+}
+
+#[tokio::test]
+async fn an_instance_that_ended_before_it_took_the_event_is_not_the_calls_end() {
+    for contract in ["lambda", "http"] {
+        let world = World::new().await;
+        world.create_with(World::args("hello", "echo"), &[("virga:contract", contract)]).await;
+        world.invoke("hello", "1").await.unwrap();
+        world.stage.not_delivered.store(4, Ordering::SeqCst);
+        let call = world.call("hello", "2");
+        let id = call.id;
+        let outcome = world.functions.invoke(&world.caller, call).await.unwrap();
+        assert_eq!(outcome.result.as_ref().unwrap(), "2");
+        assert_eq!(world.begun(2).await, ["1", "2"], "no code saw the event twice");
+        assert_eq!(world.started(), 5);
+        assert_eq!(tail(&outcome).matches("START RequestId").count(), 1, "the tail is the last instance's");
+        let query = observe::Query { limit: 100, ..observe::Query::default() };
+        let page = world.logs.filter(&world.caller.account, "/aws/lambda/hello", &query).unwrap();
+        let said = format!(
+            "RequestId: {id} Error: Runtime exited with error: signal: killed, before it took the event; another \
+             instance gets it"
+        );
+        assert_eq!(page.events.iter().filter(|event| event.message.trim_end() == said).count(), 4);
+        world.live(1).await;
+        assert_eq!(world.metric("invocations"), Some(2.0));
+        assert_eq!(world.metric("errors").unwrap_or_default(), 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_ends_before_every_event_is_given_up() {
+    let world = World::new().await;
+    world.create("hello", "echo").await;
+    world.stage.not_delivered.store(100, Ordering::SeqCst);
+    let outcome = world.invoke("hello", "1").await.unwrap();
+    assert_eq!(
+        error_payload(&outcome),
+        json!({"errorType": "Runtime.ExitError", "errorMessage": "Error: Runtime exited with error: signal: killed"})
+    );
+    assert_eq!((world.started(), world.stage.begun.borrow().len()), (5, 0));
+    assert!(tail(&outcome).contains("Status: error\tError Type: Runtime.ExitError"));
+    world.live(0).await;
 }
 
 #[tokio::test]

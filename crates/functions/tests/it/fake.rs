@@ -1,7 +1,7 @@
 //! A back end without sandboxes. A function's handler is its script; tests open gates and wait for counts, so that no
 //! test sleeps.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -27,6 +27,10 @@ pub(crate) struct Stage {
     pub(crate) prepared: AtomicU64,
     /// Starts that failed on purpose, or were asked to.
     pub(crate) attempts: watch::Sender<u64>,
+    /// So many of the next calls meet an instance that has ended before it takes them.
+    pub(crate) not_delivered: AtomicU64,
+    /// Digests that were forgotten, in order.
+    pub(crate) forgotten: Mutex<Vec<String>>,
 }
 
 impl Default for Stage {
@@ -40,6 +44,8 @@ impl Default for Stage {
             begun: watch::Sender::default(),
             prepared: AtomicU64::new(0),
             attempts: watch::Sender::default(),
+            not_delivered: AtomicU64::new(0),
+            forgotten: Mutex::default(),
         }
     }
 }
@@ -71,6 +77,10 @@ impl Backend for Fake {
             let speaks = if events { Speaks::Events } else { Speaks::Http };
             Ok(Prepared { speaks, one_at_a_time: artifact.contract == Contract::Lambda })
         })
+    }
+
+    fn forget(&self, digest: &str) {
+        self.stage.forgotten.lock().unwrap().push(digest.to_owned());
     }
 
     fn start(&self, spec: Arc<Spec>) -> BoxFuture<'_, Result<Arc<dyn Instance>, StartError>> {
@@ -123,6 +133,11 @@ impl FakeInstance {
     }
 
     async fn run(&self, call: Call) -> Result<Output, Fault> {
+        let unlucky = |left: u64| left.checked_sub(1);
+        if self.stage.not_delivered.fetch_update(Ordering::SeqCst, Ordering::SeqCst, unlucky).is_ok() {
+            self.end(Exit::Signal(9));
+            return Err(Fault::NotDelivered(Exit::Signal(9)));
+        }
         let (event, http) = match call.payload {
             Payload::Event(event) => (event.json, None),
             Payload::Http(request) => {

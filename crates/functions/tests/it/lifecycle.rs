@@ -57,6 +57,44 @@ async fn what_is_there_already_and_what_breaks_rules_is_refused_and_leaves_nothi
 }
 
 #[tokio::test]
+async fn python_and_node_are_told_what_to_run() {
+    let world = World::new().await;
+    let without = |name: &str, runtime: &str, contract: &str| {
+        let mut args = World::args(name, "");
+        args.runtime = runtime.into();
+        args.tags.insert("virga:contract".into(), contract.into());
+        args
+    };
+    let said = "Runtime and Handler are mandatory parameters for functions created with deployment packages.";
+    for runtime in ["python3.11", "nodejs20.x"] {
+        for contract in ["lambda", "http"] {
+            let args = without("refused", runtime, contract);
+            let error = world.functions.create(&world.caller, args).await.unwrap_err();
+            assert!(matches!(&error, Error::Invalid(text) if text == said), "{runtime} {contract}: {error}");
+        }
+    }
+    assert_eq!(world.blobs.list().await.unwrap().len(), 0);
+    for (runtime, contract) in
+        [("provided.al2023", "lambda"), ("provided.al2023", "http"), ("provided.al2023", "wasi"), ("wasm", "wasi")]
+    {
+        world.create_with(without(&format!("{runtime}-{contract}").replace('.', "-"), runtime, contract), &[]).await;
+    }
+    world.create("named", "echo").await;
+    let updates = [
+        ("named", UpdateConfiguration { handler: Some(String::new()), ..Default::default() }),
+        (
+            "provided-al2023-lambda",
+            UpdateConfiguration { runtime: Some("python3.11".into()), ..Default::default() },
+        ),
+    ];
+    for (name, update) in updates {
+        let function = world.named(name);
+        let error = world.functions.update_configuration(&world.caller, &function, update).await.unwrap_err();
+        assert!(matches!(&error, Error::Invalid(text) if text == said), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_stranger_is_refused_whatever_there_is() {
     let world = World::new().await;
     world.create("hello", "echo").await;
@@ -87,9 +125,10 @@ async fn what_a_crash_interrupts_is_finished_by_the_next_start() {
     // What a crash in the middle of an upload and of a deletion leaves.
     std::fs::create_dir_all(world.code_dir().join(".staging/half")).unwrap();
     std::fs::create_dir(world.code_dir().join("0".repeat(64))).unwrap();
-    world.blobs.put(zips::package("nobody's")).await.unwrap();
+    let nobodys = world.blobs.put(zips::package("nobody's")).await.unwrap();
 
     let world = world.crash().await;
+    assert_eq!(*world.stage.forgotten.lock().unwrap(), [nobodys.clone(), nobodys], "by both back ends");
     assert_eq!(world.folders().1, Vec::<String>::new());
     assert_eq!((world.folders().0.len(), world.blobs.list().await.unwrap().len()), (1, 1));
     assert_eq!(

@@ -1,9 +1,10 @@
 //! Packages that must not be unpacked, and what unpacking makes of those that may.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::Ordering;
 
 use functions::Error;
-use functions::model::UpdateCode;
+use functions::model::{CreateFunction, UpdateCode};
 
 use crate::world::{World, until};
 use crate::zips::{self, Entry, crc32, file, link, with_mode, zip};
@@ -129,10 +130,34 @@ async fn the_same_package_is_kept_once_and_as_long_as_somebody_needs_it() {
     world.create("a", "echo").await;
     world.create("b", "echo").await;
     assert_eq!((world.folders().0.len(), world.blobs.list().await.unwrap().len()), (1, 1));
+    let digest = world.folders().0.remove(0);
     world.functions.delete(&world.caller, &world.named("a")).await.unwrap();
     assert_eq!(world.invoke("b", "1").await.unwrap().result.unwrap(), "1");
+    until("a is gone", || (!world.metrics.encode().contains("\"a\"")).then_some(())).await;
+    assert!(world.stage.forgotten.lock().unwrap().is_empty(), "b needs it");
     world.functions.delete(&world.caller, &world.named("b")).await.unwrap();
     world.nothing_kept().await;
+    assert_eq!(*world.stage.forgotten.lock().unwrap(), [digest.clone(), digest], "by both back ends");
+}
+
+#[tokio::test]
+async fn a_function_deleted_while_it_is_prepared_leaves_nothing_of_that() {
+    let world = World::new().await;
+    let mut args = World::args("slow", "slow-prepare");
+    args.runtime = "wasm".into();
+    world.functions.create(&world.caller, args).await.unwrap();
+    until("preparing", || (world.stage.prepared.load(Ordering::SeqCst) == 1).then_some(())).await;
+    world.functions.delete(&world.caller, &world.named("slow")).await.unwrap();
+    // Its metrics go after its code would; another function's removal comes after this one's.
+    world.create_with(CreateFunction { code: zips::package("y"), ..World::args("other", "echo") }, &[]).await;
+    world.functions.delete(&world.caller, &world.named("other")).await.unwrap();
+    until("the other is forgotten", || (world.stage.forgotten.lock().unwrap().len() == 2).then_some(())).await;
+    let kept = world.folders().0;
+    assert_eq!(kept.len(), 1, "what is being prepared");
+    assert!(!world.stage.forgotten.lock().unwrap().contains(&kept[0]));
+    world.stage.prepare_gate.add_permits(1);
+    world.nothing_kept().await;
+    assert!(world.stage.forgotten.lock().unwrap().contains(&kept[0]), "after it was prepared");
 }
 
 #[tokio::test]

@@ -153,6 +153,30 @@ async fn the_cache_is_private_and_holds_only_this_engines_code() {
 }
 
 #[tokio::test]
+async fn a_forgotten_packages_code_is_removed_and_no_others() {
+    let mut bench = Bench::with(HELLO).unwrap();
+    bench.put("command.wasm", COMMAND).unwrap();
+    let of = |bench: &Bench, digest: &str, handler: &str| {
+        let mut artifact = bench.artifact();
+        artifact.digest = digest.repeat(64);
+        artifact.handler = handler.into();
+        artifact
+    };
+    for (digest, handler) in [("a", "guest.wasm"), ("a", "command.wasm"), ("b", "command.wasm")] {
+        bench.backend.prepare(&of(&bench, digest, handler)).await.unwrap();
+    }
+    assert_eq!((files(&bench.cache(), "cwasm").len(), files(&bench.cache(), "sha256").len()), (3, 3));
+    bench.backend.forget(&"a".repeat(64));
+    bench.backend.forget("../nothing");
+    assert_eq!((files(&bench.cache(), "cwasm").len(), files(&bench.cache(), "sha256").len()), (1, 1));
+    bench.restart().unwrap();
+    bench.backend.prepare(&of(&bench, "b", "command.wasm")).await.unwrap();
+    assert_eq!(bench.backend.compiled(), 0, "the other package's is there");
+    bench.backend.prepare(&of(&bench, "a", "guest.wasm")).await.unwrap();
+    assert_eq!(bench.backend.compiled(), 1);
+}
+
+#[tokio::test]
 async fn a_refused_module_leaves_nothing_in_the_cache() {
     let bench = Bench::with(&command("local.get 7")[..60]).unwrap();
     assert!(bench.prepare().await.is_err());

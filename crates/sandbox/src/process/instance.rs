@@ -126,12 +126,14 @@ impl Process {
     }
 
     async fn fault(&self, error: port::Error) -> Fault {
-        if matches!(error, port::Error::Connect(_) | port::Error::Closed(_))
-            && let Ok(exit) = tokio::time::timeout(EXIT_NEWS, self.wait_for_exit()).await
-        {
-            return Fault::Exited(exit);
-        }
-        Fault::BadAnswer(error.to_string())
+        let exit = async { tokio::time::timeout(EXIT_NEWS, self.wait_for_exit()).await.ok() };
+        let fault = match &error {
+            // Without a connection nothing was sent.
+            port::Error::Connect(_) => exit.await.map(Fault::NotDelivered),
+            port::Error::Closed(_) => exit.await.map(Fault::Exited),
+            _ => None,
+        };
+        fault.unwrap_or_else(|| Fault::BadAnswer(error.to_string()))
     }
 }
 

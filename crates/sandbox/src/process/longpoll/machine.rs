@@ -130,9 +130,9 @@ impl Machine {
         possible
     }
 
-    /// The process is gone.
-    pub(super) fn gone(&mut self) {
-        self.phase = Phase::Over;
+    /// The process is gone. True where an invocation was offered that it never fetched.
+    pub(super) fn gone(&mut self) -> bool {
+        matches!(std::mem::replace(&mut self.phase, Phase::Over), Phase::Offered(_))
     }
 }
 
@@ -233,9 +233,22 @@ mod tests {
     }
 
     #[test]
+    fn the_end_tells_what_was_never_fetched() {
+        let (mut machine, id) = (idle(), RequestId::random());
+        assert!(!machine.gone(), "nothing was offered");
+        let mut offered = idle();
+        assert!(offered.offer(id));
+        assert!(offered.gone());
+        assert!(!offered.gone());
+        let (mut machine, id) = running();
+        assert_eq!(machine.answer(Some(id)), Ok(()));
+        assert!(!machine.gone());
+    }
+
+    #[test]
     fn nothing_goes_on_after_the_end() {
         let (mut machine, id) = running();
-        machine.gone();
+        assert!(!machine.gone(), "it was fetched");
         assert!(!machine.offer(RequestId::random()));
         assert_eq!(machine.answer(Some(id)), Err(Refusal::WrongId));
         assert_eq!(machine.fetch(2), Fetch::Refuse);

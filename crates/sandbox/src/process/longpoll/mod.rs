@@ -5,6 +5,9 @@
 //! moves payloads. The client is not trusted: connections, heads and bodies are bounded, and no error of
 //! its making reaches further than its own invocation.
 //!
+//! An event counts as fetched from the moment its bytes are given to a connection that was open then. Until that
+//! moment the end of the process leaves it undelivered, and its caller hears so.
+//!
 //! Absent: extensions, telemetry, snapshots; a streamed response is accepted but answered whole.
 
 mod answer;
@@ -12,6 +15,7 @@ mod machine;
 mod wire;
 
 use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -22,6 +26,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use rustix::net::RecvFlags;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
@@ -66,6 +71,24 @@ struct Current {
     reply: oneshot::Sender<Result<CallOutput, Fault>>,
 }
 
+/// A connection that the client made.
+struct Connection {
+    id: ConnectionId,
+    /// The same socket as the one that is served. `None` where it could not be had twice.
+    socket: Option<OwnedFd>,
+}
+
+impl Connection {
+    /// Whether the other end is closed already. The reactor may hear of it only after an event was offered.
+    fn has_ended(&self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        match rustix::net::recv(socket, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, read)) => read == 0,
+            Err(error) => error != rustix::io::Errno::WOULDBLOCK && error != rustix::io::Errno::INTR,
+        }
+    }
+}
+
 impl LongPoll {
     /// An API that nobody has called yet. `answer_bytes` bounds the answers.
     pub(crate) fn new(output: Arc<Output>, answer_bytes: usize) -> (Arc<Self>, Started) {
@@ -96,11 +119,12 @@ impl LongPoll {
         }
     }
 
-    async fn serve_connection(self: Arc<Self>, stream: TcpStream, connection: ConnectionId) {
+    async fn serve_connection(self: Arc<Self>, stream: TcpStream, id: ConnectionId) {
         // A small message must not wait for the acknowledgement of the one before it.
         stream.set_nodelay(true).ok();
+        let connection = Connection { id, socket: stream.as_fd().try_clone_to_owned().ok() };
         let service = service_fn(|request| {
-            let api = self.clone();
+            let (api, connection) = (&self, &connection);
             async move { Ok::<_, Infallible>(api.handle(request, connection).await) }
         });
         // Shell clients look for the headers with the case that the documentation has.
@@ -127,7 +151,7 @@ impl LongPoll {
         {
             let mut state = self.state.lock();
             if let Some(exit) = state.gone {
-                return Err(Fault::Exited(exit));
+                return Err(Fault::NotDelivered(exit));
             }
             if !state.machine.offer(id) {
                 return Err(Fault::BadAnswer("the runtime client is busy with an earlier event".to_owned()));
@@ -142,16 +166,16 @@ impl LongPoll {
     pub(crate) fn gone(&self, exit: Exit) {
         let mut state = self.state.lock();
         state.gone = Some(exit);
-        state.machine.gone();
+        let fault = if state.machine.gone() { Fault::NotDelivered(exit) } else { Fault::Exited(exit) };
         if let Some(started) = state.started.take() {
             started.send(Err(StartError::Exited(exit))).ok();
         }
         if let Some(current) = state.current.take() {
-            current.reply.send(Err(Fault::Exited(exit))).ok();
+            current.reply.send(Err(fault)).ok();
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>, connection: ConnectionId) -> Reply {
+    async fn handle(&self, request: Request<Incoming>, connection: &Connection) -> Reply {
         match wire::operation(request.method(), request.uri().path()) {
             Ok(Operation::Next) => self.next(connection).await,
             Ok(Operation::Response(id)) => self.answer(id, request, Self::result).await,
@@ -168,7 +192,7 @@ impl LongPoll {
         }
     }
 
-    async fn next(&self, connection: ConnectionId) -> Reply {
+    async fn next(&self, connection: &Connection) -> Reply {
         loop {
             // Registered before the look, so that an event offered in between is not missed; a `next` whose
             // client hangs up is dropped here and passes its wake-up on.
@@ -180,7 +204,7 @@ impl LongPoll {
         }
     }
 
-    fn look(&self, connection: ConnectionId) -> Option<Reply> {
+    fn look(&self, connection: &Connection) -> Option<Reply> {
         let mut state = self.state.lock();
         if state.machine.asked() {
             // What initialisation printed is in the log before anyone hears that it is done.
@@ -189,7 +213,12 @@ impl LongPoll {
                 started.send(Ok(())).ok();
             }
         }
-        match (state.machine.fetch(connection), &state.current) {
+        if state.current.is_some() && connection.has_ended() {
+            // The answer reaches nobody; the wake-up may be another connection's.
+            self.parked.notify_one();
+            return Some(refused(Refusal::Transition));
+        }
+        match (state.machine.fetch(connection.id), &state.current) {
             (Fetch::Deliver, Some(current)) => {
                 Some(wire::event(current.id, current.deadline_unix_ms, &current.event))
             }

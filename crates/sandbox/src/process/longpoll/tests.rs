@@ -293,5 +293,38 @@ async fn the_end_of_the_process_ends_every_wait() {
     served.api.gone(Exit::OutOfMemory);
     assert_eq!(outcome.await.unwrap().err(), Some(Fault::Exited(Exit::OutOfMemory)));
     let next = served.api.invoke(RequestId::random(), 99, event_of("1")).await;
-    assert_eq!(next.err(), Some(Fault::Exited(Exit::OutOfMemory)));
+    assert_eq!(next.err(), Some(Fault::NotDelivered(Exit::OutOfMemory)));
+}
+
+#[tokio::test]
+async fn the_end_of_the_process_before_it_fetches_an_event_leaves_that_undelivered() {
+    let mut served = serve(1000).await;
+    let (mut client, id, outcome) = served.running().await;
+    client.call("POST", &format!("invocation/{id}/response"), "1").await;
+    outcome.await.unwrap().unwrap();
+    let mut call = Box::pin(served.api.invoke(RequestId::random(), 99, event_of("2")));
+    let pending =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx).is_pending())).await;
+    assert!(pending, "offered; the client has not asked again");
+    served.api.gone(Exit::Code(0));
+    assert_eq!(call.await.err(), Some(Fault::NotDelivered(Exit::Code(0))));
+}
+
+#[tokio::test]
+async fn an_event_is_not_given_to_a_connection_that_has_ended() {
+    let mut served = serve(1000).await;
+    let mut client = served.client().await;
+    client.send("GET", "invocation/next", "").await;
+    served.started.take().unwrap().await.unwrap().unwrap();
+    // Nothing is awaited from here to the event: the reactor has not heard that the client is gone.
+    drop(client);
+    let mut call = Box::pin(served.api.invoke(RequestId::random(), 99, event_of("2")));
+    let pending =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx).is_pending())).await;
+    assert!(pending);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    served.api.gone(Exit::Signal(9));
+    assert_eq!(call.await.err(), Some(Fault::NotDelivered(Exit::Signal(9))));
 }

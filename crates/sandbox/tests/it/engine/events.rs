@@ -175,7 +175,7 @@ async fn an_exit_ends_the_call(world: World) {
         assert_eq!(running.fault("1").await, Fault::Exited(exit));
         assert_eq!(running.log.text(), "last\n");
         assert_eq!(running.instance.exited().await, exit);
-        assert_eq!(running.fault("1").await, Fault::Exited(exit));
+        assert_eq!(running.fault("1").await, Fault::NotDelivered(exit), "the second event was not fetched");
     }
 }
 

@@ -156,8 +156,6 @@ fn launch(
     let pid = program::start(program, &output, proof)?;
     drop(output);
     victim.spare_pid_1()?;
-    let dumpable = DumpableBehavior::NotDumpable;
-    rustix::process::set_dumpable_behavior(dumpable).doing("closing pid 1 to inspection")?;
     wire::send(channel, &FromJail::Started, &[], SendFlags::empty()).doing("reporting the start")?;
     Ok(Running { pid, signals, peak })
 }
@@ -171,10 +169,13 @@ fn host(context: &str) -> Failure {
 struct OomVictim(File);
 
 fn oom_victim() -> Result<OomVictim, Failure> {
-    // Changing the user has closed this process to its own /proc files.
+    // Changing the user has closed this process to its own /proc files. Open for this moment only: the
+    // program has the same user, and must never find pid 1 open, not even as it starts.
     rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).doing("opening pid 1's own files")?;
-    let mut file =
-        File::options().write(true).open("/proc/self/oom_score_adj").doing("opening oom_score_adj")?;
+    let file = File::options().write(true).open("/proc/self/oom_score_adj").doing("opening oom_score_adj");
+    let closed = DumpableBehavior::NotDumpable;
+    rustix::process::set_dumpable_behavior(closed).doing("closing pid 1 to inspection")?;
+    let mut file = file?;
     file.write_all(b"1000").doing("making the program the first to be killed for memory")?;
     Ok(OomVictim(file))
 }
