@@ -7,7 +7,7 @@ import threading
 import pytest
 import requests
 
-from support import host, kinds, poll
+from support import host, kinds, poll, zips
 from support.clients import FAST, code_of
 from support.server import no_process_left
 
@@ -124,6 +124,19 @@ def test_a_crash_between_calls_is_not_the_next_calls(functions, echo, marker):
         os.kill(pid, signal.SIGKILL)
     no_process_left(marker)
     assert functions.invoke(echo).ok()["count"] == 1
+
+
+ONE_EVENT = """#!/bin/sh
+api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation"
+event=$(curl -sS -D /tmp/headers "$api/next")
+id=$(sed -n 's/^[Ll]ambda-[Rr]untime-[Aa]ws-[Rr]equest-[Ii]d: *//p' /tmp/headers | tr -d '\\r')
+curl -sS -o /dev/null -d "$event" "$api/$id/response"
+"""
+
+
+def test_a_program_that_ends_after_each_answer_fails_no_call(functions):
+    name = functions.deploy({"bootstrap": zips.executable(ONE_EVENT)}, kinds.CUSTOM)
+    assert [functions.invoke(name, number).ok() for number in range(20)] == list(range(20))
 
 
 @pytest.mark.timeout(90)

@@ -53,6 +53,8 @@ pub struct Context {
     /// Scheme and authority by which the client reached the server, without a slash at the end:
     /// `http://127.0.0.1:9080`. Links in answers start with it.
     pub base_url: String,
+    /// Whether function URLs by path (`/_fn/NAME/…`) exist where the client is.
+    pub paths: bool,
 }
 
 /// Cheap to clone.

@@ -99,9 +99,15 @@ impl From<Region> for String {
 pub struct RequestId(uuid::Uuid);
 
 impl RequestId {
-    /// A new one from the operating system's randomness.
+    /// A new one, from a generator of the thread's own that the operating system seeds: as hard to guess as its
+    /// randomness, without a system call for each.
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4())
+    }
+
+    /// Gives the hyphenated form to whoever copies it, without a string in between.
+    pub fn with_text<T>(self, use_text: impl FnOnce(&str) -> T) -> T {
+        use_text(self.0.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
     }
 
     /// Reads the hyphenated form.

@@ -40,11 +40,6 @@ impl Client {
         Self { connection, http }
     }
 
-    /// Where requests go.
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
     /// Lambda's API: JSON in, JSON out. An empty answer is null.
     pub(crate) async fn lambda(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let body = body.map_or_else(Bytes::new, |value| value.to_string().into());

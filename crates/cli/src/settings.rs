@@ -3,6 +3,7 @@
 //! The AWS variables count only where an endpoint is said too (`--endpoint` or `AWS_ENDPOINT_URL`): keys
 //! meant for AWS itself are never used to sign for whatever the data directory points at.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -62,16 +63,16 @@ const DEFAULT_REGION: &str = "us-east-1";
 impl Connection {
     /// Reads flags, environment and file.
     pub(crate) fn resolve(flags: &Flags) -> Result<Self> {
-        let file = std::fs::read_to_string(flags.data.join("credentials")).ok();
-        Self::from_parts(
-            flags,
-            |name| std::env::var(name).ok().filter(|value| !value.is_empty()),
-            file.as_deref(),
-        )
+        let text = std::fs::read_to_string(flags.data.join("credentials"));
+        Self::from_parts(flags, |name| std::env::var(name).ok().filter(|value| !value.is_empty()), text)
     }
 
-    fn from_parts(flags: &Flags, env: impl Fn(&str) -> Option<String>, file: Option<&str>) -> Result<Self> {
-        let file = |key: &str| file.and_then(|text| ini_value(text, key));
+    fn from_parts(
+        flags: &Flags,
+        env: impl Fn(&str) -> Option<String>,
+        text: io::Result<String>,
+    ) -> Result<Self> {
+        let file = |key: &str| text.as_ref().ok().and_then(|text| ini_value(text, key));
         let said = flags
             .endpoint
             .clone()
@@ -87,7 +88,7 @@ impl Connection {
         } else if let (Some(id), Some(secret)) = (file("aws_access_key_id"), file("aws_secret_access_key")) {
             (id, secret, None)
         } else {
-            bail!(no_keys(&flags.data));
+            bail!(no_keys(&flags.data, text.err()));
         };
         let endpoint = said
             .clone()
@@ -103,20 +104,19 @@ impl Connection {
             region,
         })
     }
-
-    /// Whether the server runs on this machine, as far as its address tells.
-    pub(crate) fn is_local(&self) -> bool {
-        let authority = self.endpoint.trim_start_matches("http://");
-        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-        host == "localhost" || host.starts_with("127.") || host == "[::1]"
-    }
 }
 
-fn no_keys(data: &Path) -> String {
+fn no_keys(data: &Path, unread: Option<io::Error>) -> String {
+    let file = data.join("credentials");
+    let file = file.display();
+    let why = match unread {
+        None => format!("{file} holds none"),
+        Some(error) if error.kind() == io::ErrorKind::NotFound => format!("there is no {file}"),
+        Some(error) => format!("cannot read {file}: {error}"),
+    };
     format!(
-        "no keys: there is no {}. Start a server here with `virga serve`, name its data directory with --data, \
-         or set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        data.join("credentials").display()
+        "no keys: {why}. Start a server here with `virga serve`, name its data directory with --data, \
+         or set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     )
 }
 
@@ -158,6 +158,7 @@ mod tests {
 
     fn resolve(flags: &Flags, env: &[(&str, &str)], file: Option<&str>) -> Result<Connection> {
         let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let file = file.map(str::to_owned).ok_or(io::ErrorKind::NotFound.into());
         Connection::from_parts(flags, env, file)
     }
 
@@ -167,7 +168,6 @@ mod tests {
         assert_eq!(found.endpoint, "http://127.0.0.1:9999");
         assert_eq!((found.access_key_id.as_str(), found.secret_access_key.as_str()), ("AKIAFILE", "s=/+"));
         assert_eq!(found.region, "eu-west-3");
-        assert!(found.is_local());
     }
 
     #[test]
@@ -180,7 +180,6 @@ mod tests {
         let found = resolve(&Flags::default(), &with_endpoint, Some(FILE)).unwrap();
         assert_eq!((found.access_key_id.as_str(), found.region.as_str()), ("AKIAENV", "us-west-2"));
         assert_eq!(found.endpoint, "http://far:1");
-        assert!(!found.is_local());
     }
 
     #[test]
@@ -201,13 +200,16 @@ mod tests {
             (found.endpoint.as_str(), found.access_key_id.as_str()),
             ("http://localhost:1", "AKIAFLAG")
         );
-        assert!(found.is_local());
     }
 
     #[test]
     fn what_is_missing_or_wrong_is_said() {
         let error = |flags: &Flags, file| resolve(flags, &[], file).err().unwrap().to_string();
-        assert!(error(&Flags::default(), None).contains("virga serve"));
+        assert!(error(&Flags::default(), None).contains("there is no credentials. Start a server"));
+        assert!(error(&Flags::default(), Some("[default]\n")).contains("credentials holds none"));
+        let denied =
+            Connection::from_parts(&Flags::default(), |_| None, Err(io::ErrorKind::PermissionDenied.into()));
+        assert!(denied.err().unwrap().to_string().contains("cannot read credentials: permission denied"));
         for bad in ["https://x", "127.0.0.1:9080", "http://x/path", "ftp://x", ""] {
             let flags = Flags { endpoint: Some(bad.to_owned()), ..Flags::default() };
             assert!(error(&flags, Some(FILE)).len() > 10, "{bad}");

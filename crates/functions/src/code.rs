@@ -43,11 +43,7 @@ pub(crate) struct CodeStore {
 
 impl CodeStore {
     /// Opens or makes the folder; what was being unpacked when the server died is gone afterwards.
-    pub(crate) fn open(
-        dir: PathBuf,
-        blobs: Blobs,
-        backends: Vec<Arc<dyn Backend>>,
-    ) -> Result<Self, Error> {
+    pub(crate) fn open(dir: PathBuf, blobs: Blobs, backends: Vec<Arc<dyn Backend>>) -> Result<Self, Error> {
         fs::create_dir_all(&dir).map_err(Error::internal)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).map_err(Error::internal)?;
         let staging = dir.join(STAGING);

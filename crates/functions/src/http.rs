@@ -118,7 +118,9 @@ async fn exchange(
 }
 
 fn failed(host: &Host, under_way: &mut UnderWay, fault: &Fault) -> Error {
-    if matches!(fault, Fault::Exited(Exit::Stopped) | Fault::NotDelivered(Exit::Stopped)) && host.is_stopping() {
+    if matches!(fault, Fault::Exited(Exit::Stopped) | Fault::NotDelivered(Exit::Stopped))
+        && host.is_stopping()
+    {
         return Error::Unavailable("The server is stopping.".into());
     }
     if matches!(fault, Fault::Exited(_) | Fault::NotDelivered(_) | Fault::BadAnswer(_)) {

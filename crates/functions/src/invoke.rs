@@ -147,9 +147,13 @@ enum End {
 }
 
 impl Run {
+    fn id(&self) -> RequestId {
+        self.offer.request.id
+    }
+
     async fn execute(mut self) -> Result<Ran, Error> {
         let plan = Arc::clone(self.lease.pool().plan());
-        let (id, log) = (self.offer.request.id, self.lease.log());
+        let (id, log) = (self.id(), self.lease.log());
         // A call without a tail need not pay for one.
         if self.offer.request.tail {
             log.begin_tail();
@@ -165,6 +169,9 @@ impl Run {
             Ok(end) => end,
             Err(NotTaken(exit)) => return Ok(Ran::NotDelivered(self.offer_again(exit, duration))),
         };
+        if plan.prepared.speaks == Speaks::Http {
+            self.lease.instance().collect_output();
+        }
         let log = self.lease.log();
         log.flush();
         self.say_what_happened(&end, plan.configuration.timeout_s);
@@ -182,7 +189,7 @@ impl Run {
 
     /// Says in the log of the instance that ended what became of it and of the call.
     fn offer_again(self, exit: Exit, spent: Duration) -> Offer {
-        let (id, log) = (self.offer.request.id, self.lease.log());
+        let (id, log) = (self.id(), self.lease.log());
         log.flush();
         log.line(&report::not_delivered(&Failure::exited(id, exit).message));
         log.line(&report::end(id));
@@ -194,14 +201,14 @@ impl Run {
         let left = timeout.saturating_sub(self.offer.spent);
         let deadline = began + left;
         let call = Call {
-            id: self.offer.request.id,
+            id: self.id(),
             deadline,
             // At most 900 seconds.
             deadline_unix_ms: self.host.clock.now().as_millis() + left.as_millis() as i64,
             payload: payload(plan.prepared.speaks, &self.offer.request.event)?,
         };
         let instance = self.lease.instance();
-        let id = self.offer.request.id;
+        let id = self.id();
         let answered = async {
             match instance.invoke(call).await {
                 Ok(Output::Event(bytes)) => Ok(End::Answer(bytes)),
@@ -256,7 +263,7 @@ impl Run {
                 self.lease.log().line(&format!("{} {}", failure.message, failure.error_type));
             }
             End::TimedOut(_) => {
-                self.lease.log().line(&report::timed_out(self.offer.request.id, self.host.clock.now(), timeout_s));
+                self.lease.log().line(&report::timed_out(self.id(), self.host.clock.now(), timeout_s));
             }
         }
     }
@@ -269,7 +276,7 @@ impl Run {
             End::Failed(failure) => Status::Error(&failure.error_type),
             End::TimedOut(_) => Status::Timeout,
         };
-        Report { id: self.offer.request.id, duration, init, configuration: &plan.configuration, peak_bytes, status }
+        Report { id: self.id(), duration, init, configuration: &plan.configuration, peak_bytes, status }
             .line()
     }
 

@@ -20,8 +20,8 @@ pub(crate) type Key = (AccountId, String);
 /// The snapshot.
 pub(crate) struct Registry {
     functions: papaya::HashMap<Key, Arc<Function>>,
-    by_url: papaya::HashMap<String, Route>,
-    by_name: papaya::HashMap<String, Route>,
+    by_url: papaya::HashMap<String, Arc<Route>>,
+    by_name: papaya::HashMap<String, Arc<Route>>,
     /// The same functions in name order, for listings alone.
     ordered: RwLock<BTreeMap<Key, Arc<Function>>>,
     first_account: AccountId,
@@ -42,11 +42,11 @@ impl Registry {
         self.functions.pin().get(key).cloned()
     }
 
-    pub(crate) fn by_url(&self, id: &str) -> Option<Route> {
+    pub(crate) fn by_url(&self, id: &str) -> Option<Arc<Route>> {
         self.by_url.pin().get(id).cloned()
     }
 
-    pub(crate) fn by_name(&self, name: &str) -> Option<Route> {
+    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Route>> {
         self.by_name.pin().get(name).cloned()
     }
 
@@ -63,7 +63,7 @@ impl Registry {
             }
         }
         let old_url = old.and_then(|old| old.url.as_ref());
-        let route = new.and_then(|new| route(new));
+        let route = new.and_then(|new| route(new)).map(Arc::new);
         if let Some(gone) = old_url.filter(|old| route.as_ref().is_none_or(|route| route.url.id != old.id)) {
             self.by_url.pin().remove(gone.id.as_str());
         }
@@ -71,7 +71,7 @@ impl Registry {
         match route {
             Some(route) => {
                 if named {
-                    self.by_name.pin().insert(key.1.clone(), route.clone());
+                    self.by_name.pin().insert(key.1.clone(), Arc::clone(&route));
                 }
                 self.by_url.pin().insert(route.url.id.clone(), route);
             }

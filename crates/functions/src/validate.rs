@@ -45,7 +45,10 @@ pub(crate) fn configuration(configuration: &Configuration) -> Result<(), Error> 
 /// Python and Node cannot guess what to run, a function or a web server's file; `bootstrap` and a component can be
 /// found without a name (Lambda API: CreateFunction, `Handler`).
 fn handler_given(configuration: &Configuration) -> Result<(), Error> {
-    let found = !matches!(settings::parse_runtime(&configuration.runtime)?, Runtime::Python { .. } | Runtime::Node { .. });
+    let found = !matches!(
+        settings::parse_runtime(&configuration.runtime)?,
+        Runtime::Python { .. } | Runtime::Node { .. }
+    );
     if found || !configuration.handler.is_empty() {
         return Ok(());
     }

@@ -13,9 +13,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sandbox::Body;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::gateway::Inner;
+use crate::gateway::{Inner, Place};
 use crate::http::framing;
 use crate::http::headers::Origin;
 use crate::http::stream::{Linger, Stream};
@@ -35,7 +34,7 @@ pub(crate) struct Connection {
 }
 
 /// Serves until the connection ends.
-pub(crate) async fn serve(gateway: Arc<Inner>, socket: TcpStream, permit: OwnedSemaphorePermit, paths: bool) {
+pub(crate) async fn serve(gateway: Arc<Inner>, socket: TcpStream, place: Place, paths: bool) {
     // Small answers must not wait for the client's acknowledgement of earlier ones.
     let _ = socket.set_nodelay(true);
     let linger = Linger::new(AtomicBool::new(false));
@@ -43,7 +42,7 @@ pub(crate) async fn serve(gateway: Arc<Inner>, socket: TcpStream, permit: OwnedS
     let peer = socket
         .peer_addr()
         .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer: SocketAddr| peer.ip().to_canonical());
-    let stream = Stream::new(socket, permit, Arc::clone(&linger));
+    let stream = Stream::new(socket, place, Arc::clone(&linger));
     let mut phases = gateway.phases.watch();
     let builder = builder(&gateway);
     let connection = Arc::new(Connection { gateway, peer, origin: origin(peer, local), paths, linger });

@@ -65,12 +65,13 @@ impl<'a> Policy<'a> {
 
     /// Whether the origin may; says so if it may.
     fn allow(&self, headers: &mut HeaderMap) -> bool {
-        let Some(origin) = &self.origin else { return false };
         let any = self.cors.allow_origins.iter().any(|allowed| allowed == "*");
-        let named = self.cors.allow_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
         if !any && !self.cors.allow_origins.is_empty() {
+            // Without an origin too: a cache must not give that answer to one who has one.
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
+        let Some(origin) = &self.origin else { return false };
+        let named = self.cors.allow_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
         if named {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         } else if any {
@@ -141,6 +142,10 @@ mod tests {
         let mut own = asked(&[("access-control-allow-origin", "*")]);
         policy.apply(&mut own);
         assert!(!own.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+        let mut plain = HeaderMap::new();
+        Policy::of(Some(&cors), &HeaderMap::new()).unwrap().apply(&mut plain);
+        assert_eq!(plain[VARY], "Origin");
+        assert_eq!(plain.len(), 1);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use sandbox::Body;
 
 use crate::connection::Connection;
 use crate::event::{answer as from_event, request as to_event};
+use crate::http::headers::{add_forwarded, strip_hop_by_hop};
 use crate::{limits, refusal, router};
 
 /// Request to event, event to answer, answer to response.
@@ -43,7 +44,8 @@ async fn event(
     id: RequestId,
 ) -> Result<bytes::Bytes, Response<Body>> {
     let gateway = &connection.gateway;
-    crate::http::headers::add_forwarded(request.headers_mut(), &connection.origin);
+    strip_hop_by_hop(request.headers_mut(), false);
+    add_forwarded(request.headers_mut(), &connection.origin);
     let domain = match router::host(&request).rsplit_once(':') {
         Some((domain, port)) if port.bytes().all(|b| b.is_ascii_digit()) => domain.to_owned(),
         _ => router::host(&request).to_owned(),

@@ -2,12 +2,12 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Clock;
 use functions::Functions;
+use sandbox::process::FromInside;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -32,6 +32,8 @@ pub(crate) struct Inner {
 
 /// After a failed accept (mostly: no file descriptors left) the next try waits so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// For each so many connections from outside there may be one from inside sandboxes.
+const INSIDE_SHARE: u32 = 4;
 
 impl Gateway {
     /// Puts the front together; nothing listens yet.
@@ -46,51 +48,68 @@ impl Gateway {
     pub async fn serve(
         &self,
         listener: TcpListener,
-        inside: mpsc::Receiver<TcpStream>,
+        inside: mpsc::Receiver<FromInside>,
         stop: impl Future<Output = ()>,
     ) {
         let bound = u32::try_from(self.inner.settings.max_connections).unwrap_or(u32::MAX).max(1);
-        let places = Arc::new(Semaphore::new(bound as usize));
+        // Apart, so that functions, however many connections they hold, keep nobody else out.
+        let few = (bound / INSIDE_SHARE).max(1);
+        let (outer, inner) =
+            (Arc::new(Semaphore::new(bound as usize)), Arc::new(Semaphore::new(few as usize)));
+        let paths =
+            listener.local_addr().is_ok_and(|local: SocketAddr| local.ip().to_canonical().is_loopback());
         tokio::select! {
-            () = self.accept(listener, inside, &places) => {}
+            () = self.accept(listener, &outer, paths) => {}
+            () = self.accept_inside(inside, &inner, paths) => {}
             () = stop => {}
         }
         self.inner.phases.set(Phase::Draining);
         // All places free: no connection is left, upgraded ones included.
-        let _ = tokio::time::timeout(self.inner.settings.grace, places.acquire_many(bound)).await;
+        let all = async { tokio::join!(outer.acquire_many(bound), inner.acquire_many(few)) };
+        let _ = tokio::time::timeout(self.inner.settings.grace, all).await;
         self.inner.phases.set(Phase::Closed);
     }
 
-    async fn accept(
-        &self,
-        listener: TcpListener,
-        mut inside: mpsc::Receiver<TcpStream>,
-        places: &Arc<Semaphore>,
-    ) {
-        let paths =
-            listener.local_addr().is_ok_and(|local: SocketAddr| local.ip().to_canonical().is_loopback());
+    async fn accept(&self, listener: TcpListener, places: &Arc<Semaphore>, paths: bool) {
         loop {
             // The place first: at the bound, connections wait in the backlog.
             let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
-            let socket = next(&listener, &mut inside).await;
-            self.begin(socket, place, paths);
+            let socket = next(&listener).await;
+            self.begin(socket, Place { _ours: place, _instances: None }, paths);
         }
     }
 
-    fn begin(&self, socket: TcpStream, place: OwnedSemaphorePermit, paths: bool) {
+    async fn accept_inside(
+        &self,
+        mut inside: mpsc::Receiver<FromInside>,
+        places: &Arc<Semaphore>,
+        paths: bool,
+    ) {
+        loop {
+            let Ok(ours) = Arc::clone(places).acquire_owned().await else { return };
+            let Some(FromInside { stream, place }) = inside.recv().await else { break };
+            self.begin(stream, Place { _ours: ours, _instances: Some(place) }, paths);
+        }
+        // There are no functions that could connect; the listener goes on.
+        std::future::pending().await
+    }
+
+    fn begin(&self, socket: TcpStream, place: Place, paths: bool) {
         tokio::spawn(connection::serve(Arc::clone(&self.inner), socket, place, paths));
     }
 }
 
-/// The next connection from outside or inside.
-async fn next(listener: &TcpListener, inside: &mut mpsc::Receiver<TcpStream>) -> TcpStream {
+/// What a connection holds while it lives.
+pub(crate) struct Place {
+    _ours: OwnedSemaphorePermit,
+    /// Of the instance that it comes from.
+    _instances: Option<OwnedSemaphorePermit>,
+}
+
+/// The next connection from outside.
+async fn next(listener: &TcpListener) -> TcpStream {
     loop {
-        let mut from_inside = pin!(inside.recv());
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(socket) = &mut from_inside => return socket,
-        };
-        match accepted {
+        match listener.accept().await {
             Ok((socket, _)) => return socket,
             Err(error) => {
                 tracing::warn!(%error, "accepting a connection failed");

@@ -9,7 +9,7 @@
 //! body that is held whole, and every buffer are bounded in bytes and in time; nothing on this path takes a
 //! lock that is held for longer than a map look-up, or touches the database.
 //!
-//! Absent: TLS, HTTP/2 (its preface gets a 400-class refusal from the HTTP/1 parser), custom domains, AWS_IAM
+//! Absent: TLS, HTTP/2 (a connection that begins with its preface is closed), custom domains, AWS_IAM
 //! on function URLs, compression, caching.
 
 mod connection;

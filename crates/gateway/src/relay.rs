@@ -35,7 +35,7 @@ pub(crate) async fn answer(
     let headers = request.headers_mut();
     strip_hop_by_hop(headers, upgrade.is_some());
     add_forwarded(headers, &connection.origin);
-    let id_value = HeaderValue::try_from(id.to_string()).ok();
+    let id_value = id.with_text(|text| HeaderValue::from_str(text).ok());
     if let Some(id) = &id_value {
         headers.insert(REQUEST_ID.clone(), id.clone());
     }

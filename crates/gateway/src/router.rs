@@ -1,6 +1,7 @@
 //! From a request to who answers it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use api_aws::Context;
 use functions::Route;
@@ -15,7 +16,7 @@ use crate::{cors, function, refusal, relay};
 
 /// A function to call, and the path that it sees, where that is not the request's own.
 struct Call {
-    route: Route,
+    route: Arc<Route>,
     path: Option<String>,
 }
 
@@ -37,7 +38,8 @@ pub(crate) async fn answer(connection: &Connection, request: Request<Incoming>) 
         }
     };
     match found {
-        None => api(connection, request).await,
+        // Boxed, as below: what a request to a web server never runs must not make its own future large.
+        None => Box::pin(api(connection, request)).await,
         Some(None) => refusal::nobody(),
         Some(Some(call)) => call_function(connection, call, request).await,
     }
@@ -63,7 +65,11 @@ async fn api(connection: &Connection, request: Request<Incoming>) -> Response<Bo
         host => format!("http://{host}"),
     };
     let (head, body) = request.into_parts();
-    connection.gateway.api.handle(head, Body::Incoming(body), Context { base_url }).await
+    connection
+        .gateway
+        .api
+        .handle(head, Body::Incoming(body), Context { base_url, paths: connection.paths })
+        .await
 }
 
 async fn call_function(connection: &Connection, call: Call, request: Request<Incoming>) -> Response<Body> {
@@ -76,7 +82,7 @@ async fn call_function(connection: &Connection, call: Call, request: Request<Inc
     }
     let mut response = match route.speaks {
         Speaks::Http => relay::answer(connection, &route, path, request).await,
-        Speaks::Events => function::answer(connection, &route, path, request).await,
+        Speaks::Events => Box::pin(function::answer(connection, &route, path, request)).await,
     };
     if let Some(policy) = policy {
         policy.apply(response.headers_mut());

@@ -39,6 +39,11 @@ impl Key {
         let module = Sha256::digest(module.as_os_str().as_encoded_bytes());
         Self(prefix(&artifact.digest) + &hex::encode(&module[..20]))
     }
+
+    /// Whether it names code of this package.
+    pub(crate) fn is_of(&self, digest: &str) -> bool {
+        self.0.starts_with(&prefix(digest))
+    }
 }
 
 /// The directory of compiled code.

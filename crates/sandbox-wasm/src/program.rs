@@ -125,8 +125,10 @@ impl Programs {
         })
     }
 
-    /// Removes the compiled code of a package from the disk; what is loaded goes as others take its place.
+    /// Removes the compiled code of a package from the disk. What is loaded is not found any more, so that the same
+    /// package uploaded anew is written again, and goes as others take its place.
     pub(crate) fn forget(&self, digest: &str) {
+        self.loaded.lock().all.retain(|key, _| !key.is_of(digest));
         if let Err(error) = self.cache.forget(digest) {
             tracing::warn!(digest, %error, "compiled WebAssembly that nothing uses could not be removed");
         }

@@ -60,6 +60,10 @@ pub trait Instance: Send + Sync + 'static {
     /// Resolves when the instance is gone by itself or stopped; at once if it already is.
     fn exited(&self) -> BoxFuture<'_, Exit>;
 
+    /// Hands what the instance has printed so far to its log. For a call whose answer carries the log: a web
+    /// server's output may otherwise reach the log a little after its answer.
+    fn collect_output(&self) {}
+
     /// Bytes: the most memory the instance has held so far, its `/tmp` included.
     fn peak_memory(&self) -> u64;
 

@@ -53,7 +53,7 @@ impl DataDir {
         &self.root
     }
 
-    /// Writes the credentials file with mode 0600: whole or not at all.
+    /// Writes the credentials file with mode 0600: whole or not at all, and on the disk when this returns.
     pub(crate) fn write_credentials(
         &self,
         credentials: &iam::Credentials,
@@ -75,6 +75,7 @@ impl DataDir {
         let (part, whole) = (self.path("tmp/credentials"), self.path("credentials"));
         write_private(&part, text.as_bytes())
             .and_then(|()| fs::rename(&part, &whole))
+            .and_then(|()| File::open(&self.root)?.sync_all())
             .with_context(|| format!("cannot write {}", whole.display()))
     }
 }

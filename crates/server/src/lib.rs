@@ -11,6 +11,7 @@
 
 mod admin;
 mod config;
+mod credentials;
 mod data_dir;
 pub mod host;
 mod identity;

@@ -1,6 +1,6 @@
 //! One run of the server, from the open data directory to the last instance stopped.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,21 +10,20 @@ use anyhow::{Context, Result, anyhow};
 use base::{Clock, SystemClock};
 use functions::{Bounds, Functions};
 use gateway::Gateway;
-use iam::Iam;
 use observe::{FunctionMetrics, Logs};
 use sandbox::Backend;
-use sandbox::process::ProcessBackend;
+use sandbox::process::{FromInside, ProcessBackend};
 use sandbox::process::jail::{Launcher, Status};
 use sandbox_wasm::WasmBackend;
 use store::{Blobs, Store};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::{self, Admin};
 use crate::data_dir::DataDir;
 use crate::identity::{self, Identity};
 use crate::signals::Signals;
-use crate::{Config, host, tables};
+use crate::{Config, credentials, host, tables};
 
 /// Connections from functions to Virga's endpoint that may wait to be served.
 const ENDPOINT_BACKLOG: usize = 256;
@@ -38,13 +37,12 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     let url = format!("http://{}", reachable(address));
     report(&launcher, address);
 
-    let first = !data_dir.path("virga.db").exists();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let schema = [iam::MIGRATIONS, functions::MIGRATIONS, tables::MIGRATIONS];
     let store = Store::open(&data_dir.path("virga.db"), &schema).context("cannot open the database")?;
     let Identity { region, iam } =
         identity::open(&store, data_dir, &config.first_start, Arc::clone(&clock)).await?;
-    keep_credentials(data_dir, &iam, region.as_str(), &url, first)?;
+    credentials::keep(&store, data_dir, &iam, region.as_str(), &url).await?;
 
     let logs = Logs::open(&data_dir.path("logs"), Arc::clone(&clock)).context("cannot open the logs")?;
     let metrics = Arc::new(FunctionMetrics::new());
@@ -124,28 +122,11 @@ fn report(launcher: &Launcher, address: SocketAddr) {
     }
 }
 
-/// Writes the credentials file at the first start; later only brings one that is still there up to date.
-fn keep_credentials(data_dir: &DataDir, iam: &Iam, region: &str, url: &str, first: bool) -> Result<()> {
-    let file = data_dir.path("credentials");
-    if !first && !file.exists() {
-        return Ok(());
-    }
-    let keys = iam.first_credentials();
-    data_dir.write_credentials(&keys, region, url)?;
-    if first {
-        tracing::info!(account = %iam.first_account(), file = %file.display(), "first start: the keys are in this file");
-        if std::io::stderr().is_terminal() {
-            eprintln!("access key: {}\nsecret key: {}", keys.access_key_id, keys.secret_access_key);
-        }
-    }
-    Ok(())
-}
-
 fn backends(
     config: &Config,
     data_dir: &DataDir,
     launcher: Launcher,
-    endpoint: mpsc::Sender<TcpStream>,
+    endpoint: mpsc::Sender<FromInside>,
     url: &str,
 ) -> Result<Vec<Arc<dyn Backend>>> {
     let process = ProcessBackend::new(

@@ -9,9 +9,10 @@ import json
 
 FOUND = []
 
-# What Virga has and AWS has not, and clients pass through: a runtime of its own, the place where a followed log goes on.
+# What Virga has and AWS has not, and clients pass through: a runtime of its own, the place where a followed log goes on,
+# a function's URL by path.
 OWN_VALUES = {"wasm"}
-OWN_MEMBERS = {"virgaResume"}
+OWN_MEMBERS = {"virgaPathUrl", "virgaResume"}
 
 _TYPES = {
     "string": str, "blob": str, "boolean": bool, "integer": int, "long": int, "float": (int, float),

@@ -1,7 +1,7 @@
 //! Lambda's paths: which operation a request asks for.
 //!
 //! Every operation of the published model (2015-03-31) is listed, so that one that is not built is refused
-//! by its name.
+//! by its name; of two that only their query tells apart, by both.
 
 use percent_encoding::percent_decode_str;
 
@@ -93,13 +93,17 @@ const ROUTES: &[(&str, &str, Target)] = &[
     ("DELETE", "/2019-09-25/functions/{}/event-invoke-config", Absent("DeleteFunctionEventInvokeConfig")),
     ("GET", "/2019-09-25/functions/{}/event-invoke-config/list", Absent("ListFunctionEventInvokeConfigs")),
     ("PUT", "/2019-09-30/functions/{}/provisioned-concurrency", Absent("PutProvisionedConcurrencyConfig")),
-    ("GET", "/2019-09-30/functions/{}/provisioned-concurrency", Absent("GetProvisionedConcurrencyConfig")),
+    (
+        "GET",
+        "/2019-09-30/functions/{}/provisioned-concurrency",
+        Absent("GetProvisionedConcurrencyConfig or ListProvisionedConcurrencyConfigs"),
+    ),
     (
         "DELETE",
         "/2019-09-30/functions/{}/provisioned-concurrency",
         Absent("DeleteProvisionedConcurrencyConfig"),
     ),
-    ("GET", "/2018-10-31/layers", Absent("ListLayers")),
+    ("GET", "/2018-10-31/layers", Absent("ListLayers or GetLayerVersionByArn")),
     ("POST", "/2018-10-31/layers/{}/versions", Absent("PublishLayerVersion")),
     ("GET", "/2018-10-31/layers/{}/versions", Absent("ListLayerVersions")),
     ("GET", "/2018-10-31/layers/{}/versions/{}", Absent("GetLayerVersion")),
@@ -221,6 +225,23 @@ mod tests {
             let found = find(method, path);
             let found = found.as_ref().map(|found| (found.target, found.label.as_str()));
             assert_eq!(found, expect, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn the_documents_name_every_operation() {
+        let text = include_str!("../../../../docs/lambda-api.md");
+        let (built, absent) = text.split_once("Absent, and refused by name").unwrap();
+        let names = |text: &str, name: &str| {
+            text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == name)
+        };
+        for (_, _, target) in ROUTES {
+            match target {
+                Built(operation) => assert!(names(built, &format!("{operation:?}")), "{operation:?}"),
+                Absent(either) => {
+                    either.split(" or ").for_each(|name| assert!(names(absent, name), "{name}"))
+                }
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use sandbox::Body;
 use serde_json::{Map, Value, json as value};
 
 use super::{failed, function, json, max_items, no_content};
+use crate::Context;
 use crate::constraint::Violations;
 use crate::failure::Failure;
 use crate::members::Members;
@@ -20,6 +21,9 @@ pub(super) async fn create(request: &Request<'_>, label: &str) -> Result<Respons
     let created = request.api.functions.create_url(request.caller, &function, auth, given.cors).await;
     let mut shape = shape(request, &created.map_err(failed(request))?);
     shape.remove("LastModifiedTime");
+    let text = |member: &str| shape.get(member).and_then(Value::as_str);
+    let (function, url, by_path) = (text("FunctionArn"), text("FunctionUrl"), text(PATH_URL));
+    tracing::info!(function, url, by_path, "a function has a URL");
     Ok(json(StatusCode::CREATED, &Value::Object(shape)))
 }
 
@@ -58,6 +62,10 @@ pub(super) fn list(request: &Request<'_>, label: &str) -> Result<Response<Body>,
     Ok(json(StatusCode::OK, &value!({ "FunctionUrlConfigs": found })))
 }
 
+/// A member that AWS's model does not have, so that other clients ignore it: the URL by path, for those that do
+/// not resolve `*.localhost`.
+const PATH_URL: &str = "virgaPathUrl";
+
 fn shape(request: &Request<'_>, view: &UrlView) -> Map<String, Value> {
     let mut out = Map::new();
     let mut add = |name: &str, value: Value| out.insert(name.to_owned(), value);
@@ -75,7 +83,15 @@ fn shape(request: &Request<'_>, view: &UrlView) -> Map<String, Value> {
     add("CreationTime", value!(view.url.created.to_rfc3339()));
     add("LastModifiedTime", value!(view.url.modified.to_rfc3339()));
     add("InvokeMode", value!("BUFFERED"));
+    if let Some(by_path) = by_path(request.context, &view.function.name) {
+        add(PATH_URL, value!(by_path));
+    }
     out
+}
+
+/// The URL by path, where there are such.
+fn by_path(context: &Context, name: &str) -> Option<String> {
+    context.paths.then(|| format!("{}/_fn/{name}/", context.base_url))
 }
 
 /// The URL by host, at the scheme and port by which the client reached this server.
@@ -187,6 +203,13 @@ mod tests {
         ] {
             assert_eq!(address(base, &id, "us-east-1"), expect);
         }
+    }
+
+    #[test]
+    fn a_url_by_path_is_told_where_it_works() {
+        let context = |paths| Context { base_url: "http://localhost:9080".into(), paths };
+        assert_eq!(by_path(&context(true), "hello").as_deref(), Some("http://localhost:9080/_fn/hello/"));
+        assert_eq!(by_path(&context(false), "hello"), None);
     }
 
     fn check(body: &str, expect: &str) {

@@ -378,7 +378,7 @@ async fn url(client: &Client, name: &str) -> Result<Urls> {
     }
     let path = format!("/2021-10-31/functions/{}/url", segment(name));
     let answer = client.lambda(Method::POST, &path, Some(&json!({ "AuthType": "NONE" }))).await?;
-    Ok(Urls::new(client, name, &answer))
+    Ok(Urls::new(&answer))
 }
 
 fn report(

@@ -68,15 +68,14 @@ fn rows(configuration: &Value, tags: &Value, urls: Option<&Urls>) -> Vec<Vec<Str
 pub(crate) struct Urls {
     /// By host name; needs a resolver that knows `*.localhost` (curl and browsers do).
     pub(crate) host: String,
-    /// By path, for everybody else; only from the same machine.
+    /// By path, for everybody else; only where the server listens on a loopback address.
     pub(crate) path: Option<String>,
 }
 
 impl Urls {
     /// From GetFunctionUrlConfig's answer.
-    pub(crate) fn new(client: &Client, name: &str, answer: &Value) -> Self {
-        let connection = client.connection();
-        let path = connection.is_local().then(|| format!("{}/_fn/{name}/", connection.endpoint));
+    pub(crate) fn new(answer: &Value) -> Self {
+        let path = answer["virgaPathUrl"].as_str().map(str::to_owned);
         Self { host: text(answer, "FunctionUrl").to_owned(), path }
     }
 }
@@ -85,7 +84,7 @@ impl Urls {
 pub(crate) async fn urls(client: &Client, name: &str) -> Result<Option<Urls>> {
     let path = format!("/2021-10-31/functions/{}/url", segment(name));
     match client.lambda(Method::GET, &path, None).await {
-        Ok(answer) => Ok(Some(Urls::new(client, name, &answer))),
+        Ok(answer) => Ok(Some(Urls::new(&answer))),
         Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(error),
     }

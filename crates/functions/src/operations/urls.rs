@@ -72,12 +72,12 @@ impl Functions {
     }
 
     /// The target of `ID.lambda-url.…`.
-    pub fn route_by_id(&self, id: &str) -> Option<Route> {
+    pub fn route_by_id(&self, id: &str) -> Option<Arc<Route>> {
         self.inner.registry.by_url(id)
     }
 
     /// The target of `/_fn/NAME/…`: a function of the first account with a URL configuration.
-    pub fn route_by_name(&self, name: &str) -> Option<Route> {
+    pub fn route_by_name(&self, name: &str) -> Option<Arc<Route>> {
         self.inner.registry.by_name(name)
     }
 

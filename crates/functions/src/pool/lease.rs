@@ -23,7 +23,7 @@ pub(crate) struct Slot {
     pub(super) retired: AtomicBool,
     /// When it came up.
     pub(super) born: Instant,
-    /// When its last call ended.
+    /// When it was last left without a call.
     pub(super) last_used: Mutex<Instant>,
     /// How long it took to come up, until its first call has reported that.
     pub(super) init: Mutex<Option<Duration>>,
@@ -89,7 +89,6 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.pool.meter().running(-1);
-        *self.slot.last_used.lock() = Instant::now();
         self.pool.give_back(&self.slot);
         self.pool.host().call_ended();
     }

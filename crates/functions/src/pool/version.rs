@@ -363,6 +363,10 @@ impl Pool {
 
     pub(super) fn give_back(&self, slot: &Arc<Slot>) {
         let mut line = self.line.lock();
+        if slot.in_flight.load(Ordering::Relaxed) == 1 {
+            // Before anybody can see it idle.
+            *slot.last_used.lock() = Instant::now();
+        }
         line.give_back(slot, self.shape);
         let free = slot.in_flight.load(Ordering::Relaxed) == 0;
         let done = free && (line.closed || slot.retired.load(Ordering::Relaxed)) && line.remove(slot);

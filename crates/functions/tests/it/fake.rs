@@ -1,8 +1,8 @@
 //! A back end without sandboxes. A function's handler is its script; tests open gates and wait for counts, so that no
 //! test sleeps.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

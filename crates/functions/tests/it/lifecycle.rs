@@ -74,10 +74,15 @@ async fn python_and_node_are_told_what_to_run() {
         }
     }
     assert_eq!(world.blobs.list().await.unwrap().len(), 0);
-    for (runtime, contract) in
-        [("provided.al2023", "lambda"), ("provided.al2023", "http"), ("provided.al2023", "wasi"), ("wasm", "wasi")]
-    {
-        world.create_with(without(&format!("{runtime}-{contract}").replace('.', "-"), runtime, contract), &[]).await;
+    for (runtime, contract) in [
+        ("provided.al2023", "lambda"),
+        ("provided.al2023", "http"),
+        ("provided.al2023", "wasi"),
+        ("wasm", "wasi"),
+    ] {
+        world
+            .create_with(without(&format!("{runtime}-{contract}").replace('.', "-"), runtime, contract), &[])
+            .await;
     }
     world.create("named", "echo").await;
     let updates = [

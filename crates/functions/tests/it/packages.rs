@@ -151,7 +151,8 @@ async fn a_function_deleted_while_it_is_prepared_leaves_nothing_of_that() {
     // Its metrics go after its code would; another function's removal comes after this one's.
     world.create_with(CreateFunction { code: zips::package("y"), ..World::args("other", "echo") }, &[]).await;
     world.functions.delete(&world.caller, &world.named("other")).await.unwrap();
-    until("the other is forgotten", || (world.stage.forgotten.lock().unwrap().len() == 2).then_some(())).await;
+    until("the other is forgotten", || (world.stage.forgotten.lock().unwrap().len() == 2).then_some(()))
+        .await;
     let kept = world.folders().0;
     assert_eq!(kept.len(), 1, "what is being prepared");
     assert!(!world.stage.forgotten.lock().unwrap().contains(&kept[0]));

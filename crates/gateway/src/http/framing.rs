@@ -20,6 +20,9 @@ pub(crate) fn objection(
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => return Some("There is more than one Host."),
+        (Some(host), None) if !host.as_bytes().iter().all(is_in_hosts) => {
+            return Some("The Host is not a host's name.");
+        }
         (None, _) if version == Version::HTTP_11 && uri.authority().is_none() => {
             return Some("There is no Host.");
         }
@@ -32,6 +35,11 @@ pub(crate) fn objection(
         // The chunks are taken apart here, and another coding underneath would lose its name.
         _ => Some("Only the transfer coding chunked is understood."),
     }
+}
+
+/// RFC 3986 §3.2: what a host and a port are written with; a user's name and its `@` are no part of them.
+fn is_in_hosts(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte)
 }
 
 #[cfg(test)]
@@ -47,6 +55,11 @@ mod tests {
             ("GET", "http://a/", Version::HTTP_11, &[], true),
             ("GET", "/", Version::HTTP_11, &[("host", "a"), ("host", "b")], false),
             ("GET", "/", Version::HTTP_11, &[("host", "a"), ("host", "a")], false),
+            ("GET", "/", Version::HTTP_11, &[("host", "[::1]:9080")], true),
+            ("GET", "/", Version::HTTP_11, &[("host", "")], true),
+            ("GET", "/", Version::HTTP_11, &[("host", "a b")], false),
+            ("GET", "/", Version::HTTP_11, &[("host", "a/b")], false),
+            ("GET", "/", Version::HTTP_11, &[("host", "user@a")], false),
             ("CONNECT", "a:1", Version::HTTP_11, &[("host", "a")], false),
             ("POST", "/", Version::HTTP_11, &[("host", "a"), ("transfer-encoding", "Chunked")], true),
             ("POST", "/", Version::HTTP_11, &[("host", "a"), ("transfer-encoding", "gzip, chunked")], false),

@@ -10,10 +10,18 @@ static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection"
 
 /// What belongs to one connection. `Expect` too: its 100 was answered on this side.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [&CONNECTION, &TRANSFER_ENCODING, &UPGRADE, &TE, &EXPECT, &PROXY_AUTHENTICATE, &PROXY_AUTHORIZATION]
-        .contains(&name)
-        || name == KEEP_ALIVE
-        || name == PROXY_CONNECTION
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
+    )
 }
 
 /// Takes out what must not be passed on. With `upgrade`, the two headers that ask for it stay.
@@ -83,7 +91,8 @@ static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto"
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
-/// Says where a request came from. A list of earlier proxies is kept and added to; the rest is replaced.
+/// Says where a request came from. A list of earlier proxies is kept and added to; the rest is replaced. What
+/// host was asked, `Host` itself says: it is passed on as it came, and nobody may say otherwise.
 pub(crate) fn add_forwarded(headers: &mut HeaderMap, origin: &Origin) {
     let address = match headers.get(&FORWARDED_FOR) {
         Some(_) => appended(headers, &origin.address),
@@ -92,9 +101,7 @@ pub(crate) fn add_forwarded(headers: &mut HeaderMap, origin: &Origin) {
     headers.insert(FORWARDED_FOR.clone(), address);
     headers.insert(FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
     headers.insert(FORWARDED_PORT.clone(), origin.port.clone());
-    if let Some(host) = headers.get(HOST).cloned() {
-        headers.insert(FORWARDED_HOST.clone(), host);
-    }
+    headers.remove(&FORWARDED_HOST);
 }
 
 fn appended(headers: &HeaderMap, address: &HeaderValue) -> HeaderValue {
@@ -168,12 +175,14 @@ mod tests {
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-for", "2.2.2.2"),
             ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "elsewhere"),
         ]);
         add_forwarded(&mut map, &origin);
         assert_eq!(map["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.9");
         assert_eq!(map.get_all("x-forwarded-for").iter().count(), 1);
         assert_eq!(map["x-forwarded-proto"], "http");
-        assert_eq!(map["x-forwarded-host"], "h:9080");
+        assert!(!map.contains_key("x-forwarded-host"));
+        assert_eq!(map["host"], "h:9080");
         assert_eq!(map["x-forwarded-port"], "9080");
     }
 }

@@ -13,24 +13,37 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 
+use crate::gateway::Place;
 use crate::limits;
 
 /// Whether a connection ends unhurriedly.
 pub(crate) type Linger = Arc<AtomicBool>;
 
+/// Bytes up to which pieces are put together: a plain write of them costs less than a vectored one.
+const SMALL: usize = 1024;
+
+/// The slices as one, where they are small.
+fn joined<'a>(slices: &[io::IoSlice<'_>], whole: &'a mut [u8; SMALL]) -> Option<&'a [u8]> {
+    let mut end = 0;
+    for slice in slices {
+        whole.get_mut(end..end + slice.len())?.copy_from_slice(slice);
+        end += slice.len();
+    }
+    Some(&whole[..end])
+}
+
 /// A socket with its place among the connections.
 pub(crate) struct Stream {
     /// Taken out by `drop` only.
     inner: Option<TcpStream>,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     linger: Linger,
 }
 
 impl Stream {
-    pub(crate) fn new(inner: TcpStream, permit: OwnedSemaphorePermit, linger: Linger) -> Self {
-        Self { inner: Some(inner), permit: Some(permit), linger }
+    pub(crate) fn new(inner: TcpStream, place: Place, linger: Linger) -> Self {
+        Self { inner: Some(inner), place: Some(place), linger }
     }
 
     fn socket(self: Pin<&mut Self>) -> io::Result<Pin<&mut TcpStream>> {
@@ -40,12 +53,12 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let (Some(socket), Some(permit)) = (self.inner.take(), self.permit.take()) else { return };
+        let (Some(socket), Some(place)) = (self.inner.take(), self.place.take()) else { return };
         if self.linger.load(Ordering::Relaxed)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(async move {
-                let _permit = permit;
+                let _place = place;
                 let limit = Duration::from_secs(limits::LINGER_S);
                 // Past the limit the client sees a reset, as it would have at once.
                 let _ = tokio::time::timeout(limit, drain(socket)).await;
@@ -88,7 +101,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.socket()?.poll_write_vectored(cx, slices)
+        let socket = self.socket()?;
+        let mut whole = [0; SMALL];
+        match joined(slices, &mut whole) {
+            Some(bytes) => socket.poll_write(cx, bytes),
+            None => socket.poll_write_vectored(cx, slices),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -101,5 +119,20 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket()?.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_become_one() {
+        let mut whole = [0; SMALL];
+        let pieces = [io::IoSlice::new(b"head"), io::IoSlice::new(b""), io::IoSlice::new(b"body")];
+        assert_eq!(joined(&pieces, &mut whole), Some(&b"headbody"[..]));
+        let just = [7; SMALL - 4];
+        assert_eq!(joined(&[io::IoSlice::new(b"head"), io::IoSlice::new(&just)], &mut whole).unwrap().len(), SMALL);
+        assert_eq!(joined(&[io::IoSlice::new(b"heads"), io::IoSlice::new(&just)], &mut whole), None);
     }
 }

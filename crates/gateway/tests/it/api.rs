@@ -170,6 +170,7 @@ async fn versions_urls_and_tags() {
     let port = world.address.port();
     assert!(url.ends_with(&format!(".lambda-url.us-east-1.localhost:{port}/")), "{url}");
     assert!(made.json().get("LastModifiedTime").is_none());
+    assert_eq!(made.json()["virgaPathUrl"], format!("http://127.0.0.1:{port}/_fn/hello/"));
     let host = url.strip_prefix("http://").unwrap().trim_end_matches('/');
     let request = http::Request::get("/x").header("host", host).body(bytes::Bytes::new()).unwrap();
     assert_eq!(world.send(request).await.json()["rawPath"], "/x", "the URL leads to the function");
@@ -359,6 +360,10 @@ async fn logs_are_read_and_followed() {
     let read = json!({ "logGroupName": group, "logStreamName": stream, "nextToken": token });
     let end = logs("GetLogEvents", read).await.json();
     assert_eq!((&end["events"], &end["nextForwardToken"]), (&json!([]), &token), "the end is the end");
+    let absent = logs("GetLogEvents", json!({ "logGroupName": group, "logStreamName": "none" })).await;
+    assert_eq!((absent.status, &absent.json()["__type"]), (400, &json!("ResourceNotFoundException")));
+    let early = json!({ "logGroupName": group, "logStreamName": stream, "endTime": 1 });
+    assert_eq!(logs("GetLogEvents", early).await.json()["events"], json!([]));
     let filtered = logs("FilterLogEvents", json!({ "logGroupName": group, "filterPattern": "ERROR" })).await;
     assert_eq!((filtered.status, &filtered.json()["__type"]), (400, &json!("InvalidParameterException")));
 }

@@ -48,6 +48,24 @@ async fn the_grace_ends() {
 }
 
 #[tokio::test]
+async fn functions_keep_nobody_out() {
+    let world = World::with(|settings| settings.max_connections = 4).await;
+    world.function("web", "http", None).await;
+    // Taken and idle: the one place for connections from inside, and more that wait for it.
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        idle.push(world.connect_inside().await);
+    }
+    let mut outside = world.connect().await;
+    outside.write_all(b"GET /_fn/web/hop HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    read_until(&mut outside, |text| text.ends_with("hop")).await;
+    // The next gets the place when it is free.
+    idle.remove(0);
+    idle[0].write_all(b"GET /_fn/web/hop HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    read_until(&mut idle[0], |text| text.ends_with("hop")).await;
+}
+
+#[tokio::test]
 async fn connections_are_bounded() {
     let world = World::with(|settings| settings.max_connections = 1).await;
     world.function("web", "http", None).await;

@@ -15,7 +15,7 @@ async fn an_event_function_gets_the_request_as_an_event() {
         .call(
             Method::POST,
             "/_fn/hello/a/b?x=1&x=2",
-            &[("cookie", "c=1"), ("content-type", "text/plain")],
+            &[("cookie", "c=1"), ("content-type", "text/plain"), ("connection", "x-hop"), ("x-hop", "1")],
             "hi",
         )
         .await;
@@ -26,6 +26,7 @@ async fn an_event_function_gets_the_request_as_an_event() {
     assert_eq!(event["cookies"], json!(["c=1"]));
     assert_eq!((&event["body"], &event["isBase64Encoded"]), (&json!("hi"), &json!(false)));
     assert_eq!(event["headers"]["x-forwarded-for"], "127.0.0.1");
+    assert_eq!((&event["headers"]["connection"], &event["headers"]["x-hop"]), (&json!(null), &json!(null)));
     assert_eq!(event["requestContext"]["http"]["sourceIp"], "127.0.0.1");
     assert_eq!(event["requestContext"]["apiId"], id.as_str());
     assert_eq!(event["requestContext"]["requestId"], answer.header("x-amzn-requestid"));
@@ -174,9 +175,7 @@ async fn cors_is_the_gateways_where_it_is_configured() {
 async fn connections_from_inside_are_served_too() {
     let world = World::new().await;
     world.function("hello", "lambda", None).await;
-    let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut near = tokio::net::TcpStream::connect(door.local_addr().unwrap()).await.unwrap();
-    world.inside.send(door.accept().await.unwrap().0).await.unwrap();
+    let mut near = world.connect_inside().await;
     near.write_all(b"GET /_fn/hello/x HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     read_until(&mut near, |text| text.contains("\"rawPath\":\"/x\"")).await;
 }

@@ -15,10 +15,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use iam::{Caller, Credentials, Principal};
 use sandbox::Backend;
+use sandbox::process::FromInside;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::fake::Fake;
@@ -31,7 +32,7 @@ pub(crate) struct World {
     pub(crate) caller: Caller,
     pub(crate) credentials: Credentials,
     /// Connections as from inside a sandbox.
-    pub(crate) inside: mpsc::Sender<TcpStream>,
+    pub(crate) inside: mpsc::Sender<FromInside>,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
     _dir: tempfile::TempDir,
@@ -173,6 +174,16 @@ impl World {
 
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// A connection as from inside a sandbox.
+    pub(crate) async fn connect_inside(&self) -> TcpStream {
+        let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(door.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = door.accept().await.unwrap();
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        self.inside.send(FromInside { stream, place }).await.ok().unwrap();
+        near
     }
 
     pub(crate) fn host(&self, id: &str) -> String {

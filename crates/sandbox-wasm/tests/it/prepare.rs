@@ -169,6 +169,9 @@ async fn a_forgotten_packages_code_is_removed_and_no_others() {
     bench.backend.forget(&"a".repeat(64));
     bench.backend.forget("../nothing");
     assert_eq!((files(&bench.cache(), "cwasm").len(), files(&bench.cache(), "sha256").len()), (1, 1));
+    bench.backend.prepare(&of(&bench, "a", "command.wasm")).await.unwrap();
+    assert_eq!(files(&bench.cache(), "cwasm").len(), 2, "written again, though it is still loaded");
+    bench.backend.forget(&"a".repeat(64));
     bench.restart().unwrap();
     bench.backend.prepare(&of(&bench, "b", "command.wasm")).await.unwrap();
     assert_eq!(bench.backend.compiled(), 0, "the other package's is there");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::clients;
 use super::entry;
@@ -29,12 +29,23 @@ const RUNTIME_API_PORT: u16 = 9001;
 /// Where it finds Virga's own API; the second serves functions whose web server uses the first.
 const ENDPOINT_PORTS: [u16; 2] = [9080, 9081];
 
+/// Connections that one instance may hold to Virga's API. It shares the server's with every other function.
+const MAX_ENDPOINT_CONNECTIONS: usize = 64;
+
+/// A connection that a function has made to Virga's API.
+pub struct FromInside {
+    /// The connection.
+    pub stream: TcpStream,
+    /// One of the few that its instance may hold; to be kept as long as the connection.
+    pub place: OwnedSemaphorePermit,
+}
+
 /// What the back end is told.
 pub struct Settings {
     /// A folder of the data directory for the runtime clients' files.
     pub runtime_dir: PathBuf,
     /// Takes the connections that functions make to Virga's API. One that finds the channel full is closed.
-    pub endpoint: Option<mpsc::Sender<TcpStream>>,
+    pub endpoint: Option<mpsc::Sender<FromInside>>,
     /// Where functions on the host's own network find Virga's API, for example `http://127.0.0.1:9080`.
     pub endpoint_url_on_host: String,
 }
@@ -44,7 +55,7 @@ pub struct ProcessBackend {
     launcher: Launcher,
     interpreters: Interpreters,
     clients: PathBuf,
-    endpoint: Option<mpsc::Sender<TcpStream>>,
+    endpoint: Option<mpsc::Sender<FromInside>>,
     endpoint_url_on_host: String,
 }
 
@@ -232,11 +243,14 @@ impl Backend for ProcessBackend {
 }
 
 /// Hands the connections that an instance makes to Virga's API to the server.
-async fn pass_on(listener: TcpListener, endpoint: mpsc::Sender<TcpStream>) {
+async fn pass_on(listener: TcpListener, endpoint: mpsc::Sender<FromInside>) {
+    let places = Arc::new(Semaphore::new(MAX_ENDPOINT_CONNECTIONS));
     loop {
+        // The place first: beyond the bound, connections wait in the instance's own backlog.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                if endpoint.try_send(stream).is_err() {
+                if endpoint.try_send(FromInside { stream, place }).is_err() {
                     tracing::debug!("a function's connection to the endpoint found no room");
                 }
             }

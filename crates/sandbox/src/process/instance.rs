@@ -110,10 +110,15 @@ impl Process {
             }
             (Engine::Web(server), Payload::Http(request)) => {
                 let answer = server.send(request).await;
-                self.output.drain();
                 match answer {
-                    Ok(response) => Ok(CallOutput::Http(response)),
-                    Err(error) => Err(self.fault(error).await),
+                    Ok(response) => {
+                        self.output.drain_known();
+                        Ok(CallOutput::Http(response))
+                    }
+                    Err(error) => {
+                        self.output.drain();
+                        Err(self.fault(error).await)
+                    }
                 }
             }
             (Engine::Events(_), Payload::Http(_)) => {
@@ -152,6 +157,10 @@ impl Instance for Process {
 
     fn exited(&self) -> BoxFuture<'_, Exit> {
         Box::pin(self.wait_for_exit())
+    }
+
+    fn collect_output(&self) {
+        self.output.drain();
     }
 
     fn peak_memory(&self) -> u64 {

@@ -18,4 +18,4 @@ mod route;
 #[cfg(test)]
 mod testing;
 
-pub use backend::{ProcessBackend, Settings};
+pub use backend::{FromInside, ProcessBackend, Settings};

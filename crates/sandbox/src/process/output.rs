@@ -3,6 +3,9 @@
 //! Two readers share the pipe under one lock. A task follows it while the instance runs; and whoever is
 //! about to pass an answer on empties it first, so that a call's log lines are in the sink before its
 //! answer is out. Bytes reach the sink in the order they were written, never twice.
+//!
+//! An answer that carries no log has its lines taken along only where the runtime knows of some: most calls
+//! print nothing, and looking costs a system call.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -36,11 +39,24 @@ impl Output {
     /// Reads until every writer is gone.
     pub(crate) async fn follow(&self) {
         while self.pipe.readable().await.is_ok() {
-            // Through the runtime, so that it learns when the pipe is empty.
-            if self.read_all(|pipe, buffer| pipe.try_read(buffer)).is_err() {
-                return;
+            match self.take_known() {
+                Ok(Found::Nothing) => {}
+                // Waiting for what is there already does not give way to others.
+                Ok(Found::More) => tokio::task::yield_now().await,
+                Err(Ended) => return,
             }
         }
+    }
+
+    /// Hands over what the runtime has heard of, without asking the pipe itself. What was printed before an
+    /// answer that the runtime had to wait for was heard of with or before that answer.
+    pub(crate) fn drain_known(&self) {
+        self.take_known().ok();
+    }
+
+    /// Reads through the runtime, so that it learns when the pipe is empty.
+    fn take_known(&self) -> Result<Found, Ended> {
+        self.read_all(|pipe, buffer| pipe.try_read(buffer))
     }
 
     /// Hands over what the pipe holds now, without waiting for more.
@@ -49,8 +65,8 @@ impl Output {
         self.read_all(|pipe, buffer| Ok(rustix::io::read(pipe, buffer)?)).ok();
     }
 
-    /// Reads until the pipe is empty; an error is its end.
-    fn read_all(&self, read: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>) -> Result<(), Ended> {
+    /// Reads until the pipe is empty, within a bound; an error is its end.
+    fn read_all(&self, read: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>) -> Result<Found, Ended> {
         let mut buffer = self.buffer.lock();
         let mut total = 0;
         while total < DRAIN_AT_MOST {
@@ -61,14 +77,14 @@ impl Output {
                     total += length;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Found::Nothing),
                 Err(error) => {
                     tracing::warn!(%error, "an instance's output cannot be read");
                     return Err(Ended);
                 }
             }
         }
-        Ok(())
+        Ok(Found::More)
     }
 
     fn read_once(
@@ -85,6 +101,14 @@ impl Output {
         buffer[..length].copy_from_slice(&first[..length]);
         Ok(length)
     }
+}
+
+/// What is left in the pipe after reading.
+enum Found {
+    /// Nothing for now.
+    Nothing,
+    /// More than is read at a time.
+    More,
 }
 
 /// Every writer is gone.
@@ -129,6 +153,56 @@ pub(crate) mod tests {
         rustix::io::write(&write, b"y").unwrap();
         output.drain();
         assert_eq!(kept.text(), "x".repeat(3000) + "y");
+    }
+
+    /// Is slower than whoever writes, so that the pipe is never found empty.
+    struct Slow;
+
+    impl LogSink for Slow {
+        fn write(&self, _: &[u8]) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_leaves_others_their_turn() {
+        let (read, write) = pipe();
+        rustix::pipe::fcntl_setpipe_size(&write, 16 * CHUNK).unwrap();
+        let output = Arc::new(Output::new(read, Arc::new(Slow)).unwrap());
+        let seen = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let writer = std::thread::spawn({
+            let seen = seen.clone();
+            move || {
+                // Some seconds for the sink above.
+                for number in 0..2_000 {
+                    if seen.load(std::sync::atomic::Ordering::Relaxed) {
+                        return number;
+                    }
+                    rustix::io::write(&write, &[b'z'; CHUNK]).unwrap();
+                }
+                2_000
+            }
+        });
+        let follower = tokio::spawn(async move { output.follow().await });
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        seen.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(writer.join().unwrap() < 2_000, "nobody else ran while there was something to read");
+        follower.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn takes_what_the_runtime_heard_of() {
+        let (read, write) = pipe();
+        let kept = Arc::new(Kept::default());
+        let output = Output::new(read, kept.clone()).unwrap();
+        for (text, total) in [("a", "a"), ("b", "ab")] {
+            rustix::io::write(&write, text.as_bytes()).unwrap();
+            output.pipe.readable().await.unwrap();
+            output.drain_known();
+            assert_eq!(kept.text(), total);
+            output.drain_known();
+            assert_eq!(kept.text(), total);
+        }
     }
 
     #[tokio::test]

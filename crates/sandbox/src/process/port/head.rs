@@ -90,10 +90,13 @@ pub(super) fn read(read: &mut BytesMut, method: &Method) -> Result<Option<Head>,
         // A head is far below 4 GiB.
         (begin as u32, (begin + part.len()) as u32)
     };
-    let count = response.headers.len();
     let mut places = [((0, 0), (0, 0)); MAX_HEADERS];
-    for (slot, field) in places.iter_mut().zip(response.headers.iter()) {
+    let mut count = 0;
+    // What `Keep-Alive` says is for this hop, and nobody here listens.
+    let heeded = |field: &&httparse::Header<'_>| !field.name.eq_ignore_ascii_case("keep-alive");
+    for (slot, field) in places.iter_mut().zip(response.headers.iter().filter(heeded)) {
         *slot = (place(field.name.as_bytes()), place(field.value));
+        count += 1;
     }
     let head = read.split_to(length).freeze();
     let range = |(begin, end): (u32, u32)| begin as usize..end as usize;

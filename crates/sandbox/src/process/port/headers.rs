@@ -53,9 +53,23 @@ pub(super) fn incoming(headers: &mut HeaderMap, switched: bool) {
     }
 }
 
+/// What belongs to one connection, beside what `Connection` names.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade"
+    )
+}
+
 fn strip(headers: &mut HeaderMap) {
+    // Most requests carry none of them: one look is cheaper than a removal of each.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            // What is common names no header.
+            .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
             // A peer must not be able to make a proxy drop what the message is framed or routed by.
             .filter(|name| !matches!(name.as_str(), "host" | "content-length"))

@@ -92,11 +92,12 @@ impl WebServer {
         }
         if headers::outgoing(&mut request) {
             let stream = self.route.connect().await.map_err(Error::Connect)?;
-            return upgrade::send(stream, request).await;
+            // Boxed: it is rare, and larger than all the rest of this.
+            return Box::pin(upgrade::send(stream, request)).await;
         }
         let connection = match self.idle() {
             Some(connection) => connection,
-            None => Connection::new(self.route.connect().await.map_err(Error::Connect)?),
+            None => Connection::new(Box::pin(self.route.connect()).await.map_err(Error::Connect)?),
         };
         let (mut head, response) = connection.exchange(request).await?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {

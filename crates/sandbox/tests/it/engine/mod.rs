@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 use base::{AccountId, FunctionArn, InstanceId, Region, RequestId};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sandbox::process::{ProcessBackend, Settings};
+use sandbox::process::{FromInside, ProcessBackend, Settings};
 use sandbox::{
     Artifact, Backend, Call, Contract, Egress, Event, Fault, Instance, Limits, LogSink, Output, Payload,
     Runtime, Spec, StartError,
 };
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::world::{Case, World};
@@ -33,7 +32,7 @@ pub(crate) const CASES: [&[Case]; 3] = [events::CASES, web::CASES, platform::CAS
 struct Engines {
     world: World,
     backend: ProcessBackend,
-    endpoint: mpsc::Receiver<TcpStream>,
+    endpoint: mpsc::Receiver<FromInside>,
 }
 
 /// Keeps what an instance prints.
@@ -84,7 +83,7 @@ struct Running {
 
 impl Engines {
     fn new(world: &World) -> Self {
-        let (sender, endpoint) = mpsc::channel(4);
+        let (sender, endpoint) = mpsc::channel(256);
         let settings = Settings {
             runtime_dir: world.data().join("runtime"),
             endpoint: Some(sender),

@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(preparing),
     case!(runtimes_that_the_host_lacks),
     case!(connections_to_the_endpoint_reach_the_server),
+    case!(connections_to_the_endpoint_are_few),
 ];
 
 async fn preparing(world: World) {
@@ -52,7 +53,7 @@ def handler(event, context):
 "#;
     let running = engines.start(engines.python(source).await).await;
     let endpoint = async {
-        let mut stream = tokio::time::timeout(PATIENCE, engines.endpoint.recv()).await.unwrap().unwrap();
+        let mut stream = tokio::time::timeout(PATIENCE, engines.endpoint.recv()).await.unwrap().unwrap().stream;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             assert!(stream.read_buf(&mut head).await.unwrap() > 0);
@@ -65,4 +66,26 @@ def handler(event, context):
     };
     let (result, ()) = tokio::join!(running.result("1"), endpoint);
     assert_eq!(result, "server");
+}
+
+async fn connections_to_the_endpoint_are_few(world: World) {
+    let mut engines = Engines::new(&world);
+    let source = r#"
+import socket
+held = []
+def handler(event, context):
+    for _ in range(event):
+        held.append(socket.create_connection(("127.0.0.1", 9080)))
+    return len(held)
+"#;
+    let running = engines.start(engines.python(source).await).await;
+    assert_eq!(running.result("200").await, 200);
+    let mut held = Vec::new();
+    while held.len() < 64 {
+        held.push(tokio::time::timeout(PATIENCE, engines.endpoint.recv()).await.unwrap().unwrap());
+    }
+    assert_eq!(running.result("0").await, 200);
+    assert!(engines.endpoint.try_recv().is_err(), "the rest waits");
+    held.clear();
+    tokio::time::timeout(PATIENCE, engines.endpoint.recv()).await.expect("the next gets a free place").unwrap();
 }
