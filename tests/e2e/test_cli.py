@@ -136,7 +136,7 @@ def test_list_show_delete(server, tmp_path):
     assert kinds.python() in server.cli("show", "shortlived", check=0).stdout
     server.cli("delete", "shortlived", check=0)
     assert "shortlived" not in server.cli("list", check=0).stdout
-    for command in (["show"], ["invoke"], ["logs"], ["delete"]):
+    for command in (["show"], ["invoke"], ["logs"], ["logs", "-f"], ["delete"]):
         done = server.cli(*command, "shortlived")
         assert done.returncode == 3 and "shortlived" in done.stderr, (command, done)
 

@@ -171,7 +171,10 @@ fn collect(root: &Path, folder: &Path, entries: &mut Vec<Entry>) -> Result<()> {
             .to_owned();
         let kind = item.file_type()?;
         if kind.is_dir() {
-            collect(root, &path, entries)?;
+            // A server's data directory, whatever it is called: its keys are no function's.
+            if !path.join("seal.key").exists() {
+                collect(root, &path, entries)?;
+            }
         } else if kind.is_symlink() {
             entries.push(Entry::link(root, path, name)?);
         } else {
@@ -209,6 +212,8 @@ mod tests {
         fs::create_dir_all(dir.path().join("lib/deep")).unwrap();
         fs::create_dir_all(dir.path().join(".git")).unwrap();
         fs::write(dir.path().join(".git/HEAD"), "x").unwrap();
+        fs::create_dir(dir.path().join("data")).unwrap();
+        fs::write(dir.path().join("data/seal.key"), "secret").unwrap();
         fs::write(dir.path().join("lib/deep/b.py"), "b").unwrap();
         fs::write(dir.path().join("a.py"), "a").unwrap();
         fs::write(dir.path().join("bootstrap"), "#!/bin/sh").unwrap();

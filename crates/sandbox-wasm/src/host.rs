@@ -26,8 +26,11 @@ use crate::memory::Memory;
 use crate::outgoing::Hooks;
 use crate::stdio::{Answer, LogStream};
 
-/// Resources (streams, headers, bodies …) that a guest may hold at a time.
-const MAX_RESOURCES: usize = 10_000;
+/// Bytes that a resource (a stream, headers, a body …) may cost the host: what wasmtime lets headers grow to. A
+/// guest may hold as many as its own memory has room for at that price, within bounds.
+const RESOURCE: u64 = 128 << 10;
+const MIN_RESOURCES: u64 = 256;
+const MAX_RESOURCES: u64 = 10_000;
 /// Resources of an ordinary call.
 const USUAL_RESOURCES: usize = 16;
 /// Bytes of randomness in one go.
@@ -70,7 +73,8 @@ impl Guest {
     /// For a call whose stdout goes to the log.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let mut table = ResourceTable::with_capacity(USUAL_RESOURCES);
-        table.set_max_capacity(MAX_RESOURCES);
+        let resources = (shared.spec.limits.memory_bytes / RESOURCE).clamp(MIN_RESOURCES, MAX_RESOURCES);
+        table.set_max_capacity(resources as usize);
         Self {
             memory: Memory::new(shared.spec.limits.memory_bytes),
             table,

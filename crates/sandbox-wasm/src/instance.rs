@@ -18,6 +18,10 @@ use crate::life::Life;
 use crate::program::{Entry, Program};
 use crate::ticker::Ticking;
 
+/// Bytes that a guest may hand over with one call of the host, which copies them: far more than any stream
+/// takes at once.
+const MAX_ARGUMENTS: usize = 4 << 20;
+
 pub(crate) struct WasmInstance {
     pub(crate) host: Arc<Host>,
     pub(crate) program: Arc<Program>,
@@ -49,6 +53,7 @@ impl WasmInstance {
     pub(crate) fn store(&self, guest: Guest) -> Store<Guest> {
         let mut store = Store::new(&self.host.programs.engine, guest);
         store.limiter(|guest| &mut guest.memory);
+        store.set_hostcall_fuel(MAX_ARGUMENTS);
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         store

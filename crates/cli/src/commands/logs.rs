@@ -37,10 +37,14 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
     };
     let mut request =
         json!({ "logGroupName": format!("/aws/lambda/{}", args.name), "startTime": start.max(0) });
+    let mut told = false;
     loop {
         match page_through(client, &mut request, as_json).await {
-            Err(error) if args.follow && is_missing_group(&error) => {}
-            Err(error) if is_missing_group(&error) => return nothing_yet(client, &args.name).await,
+            Err(error) if is_missing_group(&error) && told => {}
+            Err(error) if is_missing_group(&error) => {
+                nothing_yet(client, &args.name).await?;
+                told = true;
+            }
             other => other?,
         }
         if !args.follow {

@@ -1,5 +1,7 @@
 //! Functions that speak HTTP.
 
+use std::sync::Arc;
+
 use base::RequestId;
 use functions::model::UrlAuth;
 use functions::{Error, InFlight, Route};
@@ -9,7 +11,7 @@ use serde_json::json;
 
 use crate::world::{World, error_payload, until};
 
-async fn web(world: &World, name: &str, timeout_s: u32) -> Route {
+async fn web(world: &World, name: &str, timeout_s: u32) -> Arc<Route> {
     let mut args = World::args(name, "serve");
     args.timeout_s = timeout_s;
     world.create_with(args, &[("virga:contract", "http")]).await;

@@ -132,7 +132,10 @@ mod tests {
         let pieces = [io::IoSlice::new(b"head"), io::IoSlice::new(b""), io::IoSlice::new(b"body")];
         assert_eq!(joined(&pieces, &mut whole), Some(&b"headbody"[..]));
         let just = [7; SMALL - 4];
-        assert_eq!(joined(&[io::IoSlice::new(b"head"), io::IoSlice::new(&just)], &mut whole).unwrap().len(), SMALL);
+        assert_eq!(
+            joined(&[io::IoSlice::new(b"head"), io::IoSlice::new(&just)], &mut whole).unwrap().len(),
+            SMALL
+        );
         assert_eq!(joined(&[io::IoSlice::new(b"heads"), io::IoSlice::new(&just)], &mut whole), None);
     }
 }

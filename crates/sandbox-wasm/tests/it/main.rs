@@ -5,5 +5,6 @@
 
 mod calls;
 mod events;
+mod hostile;
 mod prepare;
 mod support;

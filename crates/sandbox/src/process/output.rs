@@ -170,7 +170,7 @@ pub(crate) mod tests {
         rustix::pipe::fcntl_setpipe_size(&write, 16 * CHUNK).unwrap();
         let output = Arc::new(Output::new(read, Arc::new(Slow)).unwrap());
         let seen = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let writer = std::thread::spawn({
+        let writer = tokio::task::spawn_blocking({
             let seen = seen.clone();
             move || {
                 // Some seconds for the sink above.
@@ -186,7 +186,7 @@ pub(crate) mod tests {
         let follower = tokio::spawn(async move { output.follow().await });
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         seen.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(writer.join().unwrap() < 2_000, "nobody else ran while there was something to read");
+        assert!(writer.await.unwrap() < 2_000, "nobody else ran while there was something to read");
         follower.await.unwrap();
     }
 

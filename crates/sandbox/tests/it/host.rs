@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use base::InstanceId;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 use sandbox::process::jail::{Launcher, MissingLimits, Status};
 use sandbox::{Error, StartError};
 
@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_killed_launcher_takes_its_jails_along),
     case!(a_new_server_removes_what_is_left),
     case!(shutdown_leaves_nothing),
+    case!(a_launcher_without_room_for_descriptors_goes_on),
 ];
 
 async fn each_instance_has_its_user(world: World) {
@@ -143,6 +144,28 @@ async fn shutdown_leaves_nothing(world: World) {
     assert_eq!(server.line(), "shut down");
     assert!(gone(launcher) && server.is_clean());
     server.end();
+}
+
+async fn a_launcher_without_room_for_descriptors_goes_on(world: World) {
+    let token = world.token();
+    let mut jail = world.spawn(world.script(&format!("echo up; exec sleep {token}"))).await.unwrap();
+    let _output = lines_of(&mut jail, "up").await;
+    let launcher = Pid::from_raw(world.launcher_pid() as i32).unwrap();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", world.launcher_pid())).unwrap().count() as u64;
+    let limit = |files: Option<u64>| {
+        let old = rustix::process::getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: files.or(old), maximum: old };
+        rustix::process::prlimit(Some(launcher), Resource::Nofile, limit).unwrap();
+    };
+    for files in 4..open + 16 {
+        limit(Some(files));
+        // One that has all it takes starts.
+        drop(world.spawn(world.script("exit 0")).await);
+    }
+    limit(None);
+    assert_eq!(world.sh("exit 5").await.exit, sandbox::Exit::Code(5));
+    assert_eq!(processes_with(&token).len(), 1, "the others live");
+    jail.kill().await;
 }
 
 fn kill(pid: u32, signal: Signal) {

@@ -74,6 +74,7 @@ impl Plan {
 /// Starts a jail.
 pub(super) async fn spawn(shared: &Arc<Shared>, job: Job) -> Result<Jail, StartError> {
     let plan = Plan::new(&job)?;
+    let listen = job.listen.len();
     let (request, descriptors) = plan.request();
     ask(shared, request, &descriptors).await.map_err(launcher_gone)?;
     let (job, descriptors) = plan.job();
@@ -89,6 +90,9 @@ pub(super) async fn spawn(shared: &Arc<Shared>, job: Job) -> Result<Jail, StartE
         Err(Error::Host { context: "the host takes too long to start a jail".to_owned(), source }.into())
     })?;
     let Up { guard, peak_file, listeners } = up;
+    if listeners.len() != listen {
+        return Err(no_room());
+    }
     let peak = peak_file.map_or(Peak::Noted(File::from(peak)), Peak::Counted);
     let connection = Connection::new(channel, guard.release(), peak);
     Ok(Jail { listeners, output: Some(output), connection, _launcher: Arc::clone(shared) })
@@ -116,6 +120,12 @@ fn launcher_gone(error: io::Error) -> StartError {
         .into(),
         _ => Error::host("asking the sandbox launcher")(error).into(),
     }
+}
+
+/// What came without its descriptors found no room for them.
+fn no_room() -> StartError {
+    let source = io::Error::from_raw_os_error(libc::EMFILE);
+    Error::Host { context: "taking a jail's descriptors".to_owned(), source }.into()
 }
 
 /// A jail that has come up.
@@ -152,7 +162,8 @@ async fn come_up(channel: &AsyncFd<OwnedFd>) -> Result<Up, StartError> {
         match message {
             Received::Message(FromJail::Placed, descriptors) => {
                 let mut descriptors = descriptors.into_iter();
-                up.guard.0 = descriptors.next();
+                // Its channel closes with this, and that ends it.
+                up.guard.0 = Some(descriptors.next().ok_or_else(no_room)?);
                 up.peak_file = descriptors.next().map(File::from);
             }
             Received::Message(FromJail::Listening, descriptors) => {

@@ -251,7 +251,8 @@ pub(super) fn send_bytes(
     }
 }
 
-/// Receives one message of at most `limit` bytes. A longer one, or one that does not parse, is an error.
+/// Receives one message of at most `limit` bytes. A longer one, or one that does not parse, is an error. One
+/// whose descriptors find no room in this process comes without any of them.
 pub(super) fn receive<T: DeserializeOwned>(
     socket: impl AsFd,
     limit: usize,
@@ -280,7 +281,10 @@ pub(super) fn receive<T: DeserializeOwned>(
             descriptors.extend(rights);
         }
     }
-    if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if message.flags.contains(ReturnFlags::CTRUNC) {
+        descriptors.clear();
+    }
+    if message.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is over its size limit"));
     }
     if message.bytes == 0 {

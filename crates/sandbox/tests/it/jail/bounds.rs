@@ -11,6 +11,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(memory_ends_the_instance),
     case!(memory_of_a_child_ends_the_instance),
     case!(tmp_counts_as_memory),
+    case!(page_tables_count_as_memory),
+    case!(memory_out_of_sight_is_bounded),
     case!(memory_within_the_limit_is_fine),
     case!(processes_are_bounded),
     case!(processor_time_is_bounded, needs_root),
@@ -40,6 +42,28 @@ async fn tmp_counts_as_memory(world: World) {
     job.limits.memory_bytes = 96 << 20;
     job.limits.tmp_bytes = 512 << 20;
     assert_eq!(world.run(job).await.exit, Exit::OutOfMemory);
+}
+
+async fn page_tables_count_as_memory(world: World) {
+    // Pages of zeros that are only read are the kernel's one; the tables that lead to it are not.
+    let program = "import mmap, time\nsize = 96 << 30\nflags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS\n\
+                   m = mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ)\nfor at in range(0, size, 2 << 20): m[at]\n\
+                   time.sleep(1000)\n";
+    let mut job = world.python(program);
+    job.limits.memory_bytes = 96 << 20;
+    assert_eq!(world.run(job).await.exit, Exit::OutOfMemory);
+}
+
+async fn memory_out_of_sight_is_bounded(world: World) {
+    // Held by keys: a gigabyte of semaphores, messages, a segment. Where a control group counts, it counts them.
+    let calls = [libc::SYS_semget, libc::SYS_msgget, libc::SYS_shmget];
+    let program = format!(
+        "import ctypes as c\nlibc = c.CDLL(None, use_errno=True)\nfor n in {calls:?}:\n  c.set_errno(0)\n  \
+         print(libc.syscall(n, 0, 1, 0o600) < 0 and c.get_errno())\n"
+    );
+    let outcome = world.run(world.python(&program)).await;
+    let expect = if world.has_groups() { "False\n".repeat(3) } else { format!("{}\n", libc::ENOSYS).repeat(3) };
+    assert_eq!(outcome.output, expect);
 }
 
 async fn memory_within_the_limit_is_fine(world: World) {

@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(tmp_is_its_own),
     case!(sees_nothing_of_the_host),
     case!(pid_1_cannot_be_touched),
+    case!(pid_1_is_closed_from_the_start),
     case!(finds_what_programs_need),
     case!(mounts_appear_read_only),
     case!(has_loopback_only),
@@ -162,6 +163,17 @@ async fn pid_1_cannot_be_touched(world: World) {
     let limits = "import resource\ntry:\n  resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0))\n  print('changed')\n\
                   except PermissionError: print('refused')\n";
     assert_eq!(world.run(world.python(limits)).await.output, "refused\n");
+}
+
+async fn pid_1_is_closed_from_the_start(world: World) {
+    // Its memory is a copy of the launcher's. The first thing that the program does is to try.
+    let attempt = "exec 3<>/proc/1/mem && echo open";
+    for _ in 0..8 {
+        let runs = (0..16).map(|_| world.sh(attempt));
+        for outcome in futures_util::future::join_all(runs).await {
+            assert!(!outcome.output.contains("open\n"), "{}", outcome.output);
+        }
+    }
 }
 
 async fn finds_what_programs_need(world: World) {

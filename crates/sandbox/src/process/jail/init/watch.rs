@@ -1,8 +1,9 @@
 //! Memory without a cgroup: pid 1 adds up what its pid namespace holds, every few milliseconds.
 //!
-//! Counted: each process's anonymous and shared resident memory and its swap, and what `/tmp` and `/dev/shm`
-//! hold. Pages that a fork shares with its parent count twice, as do pages of `/tmp` that are mapped: the sum
-//! errs on the side of the host. What no mapping shows (memfd, System V segments) the filter forbids here.
+//! Counted: each process's anonymous and shared resident memory, its swap and its page tables (memory that is
+//! only read costs those alone), and what `/tmp` and `/dev/shm` hold. Pages that a fork shares with its parent
+//! count twice, as do pages of `/tmp` that are mapped: the sum errs on the side of the host. What no mapping
+//! shows (memfd, System V's segments, queues and semaphores) the filter forbids here.
 
 use std::fs;
 use std::io::{self, Read};
@@ -90,7 +91,7 @@ fn status_bytes(status: &str) -> u64 {
     let kilobytes = |line: &str| -> u64 {
         line.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
     };
-    let counted = ["RssAnon:", "RssShmem:", "VmSwap:"];
+    let counted = ["RssAnon:", "RssShmem:", "VmSwap:", "VmPTE:"];
     let lines = status.lines().filter(|line| counted.iter().any(|field| line.starts_with(field)));
     lines.map(kilobytes).sum::<u64>() * 1024
 }
@@ -106,8 +107,8 @@ mod tests {
 
     #[test]
     fn status_fields_are_added() {
-        let status = "Name:\tx\nVmRSS:\t   900 kB\nRssAnon:\t   100 kB\nRssFile:\t  700 kB\nRssShmem:\t  20 kB\nVmSwap:\t  3 kB\n";
-        assert_eq!(status_bytes(status), 123 * 1024);
+        let status = "Name:\tx\nVmRSS:\t   900 kB\nRssAnon:\t   100 kB\nRssFile:\t  700 kB\nRssShmem:\t  20 kB\nVmSwap:\t  3 kB\nVmPTE:\t  50 kB\n";
+        assert_eq!(status_bytes(status), 173 * 1024);
         assert_eq!(status_bytes("Name:\tkthread\n"), 0);
     }
 }
