@@ -39,7 +39,12 @@ http {{
   fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   upstream node {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 1000000; }}
   server {{ listen 127.0.0.1:{port};
-    location / {{ proxy_pass http://node; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}
+    proxy_http_version 1.1; proxy_set_header Connection "";
+    location / {{ proxy_pass http://node; }}
+    location /forwarded {{ proxy_pass http://node; proxy_set_header Connection ""; proxy_set_header Host $host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-Port $server_port; proxy_set_header X-Request-Id $request_id;
+      add_header X-Request-Id $request_id; }} }}
 }}
 """
 

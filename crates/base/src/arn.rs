@@ -29,7 +29,12 @@ impl FunctionArn {
         }
         let name = parts.next().filter(|name| !name.is_empty())?.to_owned();
         let qualifier = parts.next().map(str::to_owned);
-        (parts.next().is_none() && qualifier.as_deref() != Some("")).then_some(Self { region, account, name, qualifier })
+        (parts.next().is_none() && qualifier.as_deref() != Some("")).then_some(Self {
+            region,
+            account,
+            name,
+            qualifier,
+        })
     }
 
     /// The same function with another qualifier.

@@ -53,7 +53,8 @@ def handler(event, context):
 "#;
     let running = engines.start(engines.python(source).await).await;
     let endpoint = async {
-        let mut stream = tokio::time::timeout(PATIENCE, engines.endpoint.recv()).await.unwrap().unwrap().stream;
+        let mut stream =
+            tokio::time::timeout(PATIENCE, engines.endpoint.recv()).await.unwrap().unwrap().stream;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             assert!(stream.read_buf(&mut head).await.unwrap() > 0);
@@ -87,5 +88,8 @@ def handler(event, context):
     assert_eq!(running.result("0").await, 200);
     assert!(engines.endpoint.try_recv().is_err(), "the rest waits");
     held.clear();
-    tokio::time::timeout(PATIENCE, engines.endpoint.recv()).await.expect("the next gets a free place").unwrap();
+    tokio::time::timeout(PATIENCE, engines.endpoint.recv())
+        .await
+        .expect("the next gets a free place")
+        .unwrap();
 }

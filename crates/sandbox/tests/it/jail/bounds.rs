@@ -62,7 +62,8 @@ async fn memory_out_of_sight_is_bounded(world: World) {
          print(libc.syscall(n, 0, 1, 0o600) < 0 and c.get_errno())\n"
     );
     let outcome = world.run(world.python(&program)).await;
-    let expect = if world.has_groups() { "False\n".repeat(3) } else { format!("{}\n", libc::ENOSYS).repeat(3) };
+    let expect =
+        if world.has_groups() { "False\n".repeat(3) } else { format!("{}\n", libc::ENOSYS).repeat(3) };
     assert_eq!(outcome.output, expect);
 }
 

@@ -5,13 +5,8 @@
 use libc::c_long;
 
 /// Memory held through descriptors and keys, which no process's resident size shows.
-pub(super) const HIDDEN_MEMORY: &[c_long] = &[
-    libc::SYS_memfd_create,
-    libc::SYS_memfd_secret,
-    libc::SYS_msgget,
-    libc::SYS_semget,
-    libc::SYS_shmget,
-];
+pub(super) const HIDDEN_MEMORY: &[c_long] =
+    &[libc::SYS_memfd_create, libc::SYS_memfd_secret, libc::SYS_msgget, libc::SYS_semget, libc::SYS_shmget];
 
 /// Known and never allowed.
 pub(super) const REFUSED: &[c_long] = &[
