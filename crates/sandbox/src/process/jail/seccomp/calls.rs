@@ -158,7 +158,6 @@ pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_io_submit,
     libc::SYS_ioctl,
     libc::SYS_ioprio_get,
-    libc::SYS_ioprio_set,
     libc::SYS_kill,
     libc::SYS_landlock_add_rule,
     libc::SYS_landlock_create_ruleset,

@@ -80,6 +80,7 @@ fn dangerous_arguments() -> Vec<(c_long, Vec<Vec<Condition>>)> {
         // Pid 1 has the same user: its limits and its priority are not the program's to change.
         (libc::SYS_prlimit64, vec![vec![IsNot(0, 0), NotZero(2)]]),
         (libc::SYS_setpriority, vec![vec![IsNot(1, 0)], vec![IsNot(0, libc::PRIO_PROCESS)]]),
+        (libc::SYS_ioprio_set, vec![vec![IsNot(1, 0)], vec![IsNot(0, IOPRIO_WHO_PROCESS)]]),
         (libc::SYS_sched_setscheduler, others_process.clone()),
         (libc::SYS_sched_setparam, others_process.clone()),
         (libc::SYS_sched_setattr, others_process),
@@ -88,6 +89,7 @@ fn dangerous_arguments() -> Vec<(c_long, Vec<Vec<Condition>>)> {
 
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541c;
+const IOPRIO_WHO_PROCESS: u32 = 1;
 
 /// `CLONE_NEW*`, without `CLONE_NEWTIME`, whose bit `clone` reads as part of the signal.
 const NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -119,8 +121,12 @@ mod tests {
                 None => ENOSYS,
                 Some(Verdict::Refuse) => EPERM,
                 Some(Verdict::Allow) => ALLOW,
-                // Zeros: a personality query of none, a socket of no family.
-                Some(Verdict::RefuseWhen(_)) if i64::from(number) == libc::SYS_socket => EPERM,
+                // Zeros: a personality query of none, a socket of no family, nobody's priority.
+                Some(Verdict::RefuseWhen(_))
+                    if [libc::SYS_socket, libc::SYS_ioprio_set].contains(&i64::from(number)) =>
+                {
+                    EPERM
+                }
                 Some(Verdict::RefuseWhen(_)) => ALLOW,
             };
             assert_eq!(bpf::run(&filter, bpf::MACHINE, number, [0; 6]), expect, "{number}");
@@ -152,6 +158,9 @@ mod tests {
         assert_eq!(answer(libc::SYS_prlimit64, [1, 7, 0x7fff_0000_0000, 0, 0, 0]), EPERM);
         assert_eq!(answer(libc::SYS_prlimit64, [0, 7, 0x7fff_0000_0000, 0, 0, 0]), ALLOW);
         assert_eq!(answer(libc::SYS_setpriority, [0, 1, 19, 0, 0, 0]), EPERM);
+        assert_eq!(answer(libc::SYS_ioprio_set, [1, 1, 0x6000, 0, 0, 0]), EPERM);
+        assert_eq!(answer(libc::SYS_ioprio_set, [3, 0, 0x6000, 0, 0, 0]), EPERM);
+        assert_eq!(answer(libc::SYS_ioprio_set, [1, 0, 0x6000, 0, 0, 0]), ALLOW);
         assert_eq!(answer(libc::SYS_ioctl, [0, u64::from(TIOCSTI), 0, 0, 0, 0]), EPERM);
     }
 
