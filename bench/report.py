@@ -22,6 +22,10 @@ the same run, the two in turn, the median of {rounds} rounds after one that does
 load generator on another. Latencies are measured with an open loop: a request counts from when it was due. Times
 of another machine differ; the ratios should not differ much. A goal that is not met is recorded as such.
 
+P1's guest brings a bump allocator, so that a request grows no memory: that helps both sides, Virga somewhat more. P6's
+rate varies between runs on two cores, 0.80 to 0.90 of the bare nginx seen; the row with forwarded headers compares the
+same work.
+
 """
 
 # Cores that other work may keep busy before the numbers mean little.
