@@ -129,6 +129,9 @@ fn spec(dir: &Path) -> anyhow::Result<Spec> {
         instance: InstanceId::random(),
         function: FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:hello:$LATEST")
             .context("the ARN is well-formed")?,
+        revision: "1".to_owned(),
+        concurrency: 1,
+        template: false,
         artifact: Artifact {
             dir: dir.to_owned(),
             digest: "0".repeat(64),

@@ -91,6 +91,9 @@ fn spec(dir: std::path::PathBuf, runtime: Runtime, handler: &str) -> Result<Spec
     Ok(Spec {
         instance: InstanceId::random(),
         function,
+        revision: "1".to_owned(),
+        concurrency: 1,
+        template: false,
         artifact: Artifact {
             dir,
             digest: "0".repeat(64),

@@ -9,6 +9,7 @@
 mod body;
 mod call;
 mod error;
+mod phases;
 mod spec;
 
 pub mod process;
@@ -20,6 +21,7 @@ use futures_util::future::BoxFuture;
 pub use body::{Body, BoxError};
 pub use call::{Call, Event, Exit, Fault, FunctionError, Output, Payload};
 pub use error::{Error, StartError};
+pub use phases::{Origin, Phases, Resident};
 pub use spec::{Artifact, Contract, Egress, Isolation, Limits, LogSink, Prepared, Runtime, Speaks, Spec};
 
 /// One way of isolating user code.
@@ -43,6 +45,23 @@ pub trait Backend: Send + Sync + 'static {
     fn forget(&self, digest: &str) {
         let _ = digest;
     }
+
+    /// No further instance of this revision will be started: what is kept for it in memory goes. Does not block.
+    fn retire(&self, revision: &str) {
+        let _ = revision;
+    }
+
+    /// What is kept in memory so that starts are fast.
+    fn residents(&self) -> Vec<Resident> {
+        Vec::new()
+    }
+
+    /// Memory is short: gives up at least this many bytes of what [`Backend::residents`] lists, or all of it.
+    /// Returns what was given up. Does not block.
+    fn shrink(&self, bytes: u64) -> u64 {
+        let _ = bytes;
+        0
+    }
 }
 
 /// A started instance. Dropping the last handle stops it.
@@ -63,6 +82,15 @@ pub trait Instance: Send + Sync + 'static {
     /// Hands what the instance has printed so far to its log. For a call whose answer carries the log: a web
     /// server's output may otherwise reach the log a little after its answer.
     fn collect_output(&self) {}
+
+    /// Suspends an instance without a call: it uses no processor time until the next one, which resumes it. Takes
+    /// microseconds. Does nothing where there is nothing to suspend.
+    fn freeze(&self) {}
+
+    /// What its start was made of.
+    fn phases(&self) -> Phases {
+        Phases::default()
+    }
 
     /// Bytes: the most memory the instance has held so far, its `/tmp` included.
     fn peak_memory(&self) -> u64;

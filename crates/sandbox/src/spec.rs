@@ -159,6 +159,9 @@ pub struct Spec {
     pub instance: InstanceId,
     /// The function and version it runs (qualified).
     pub function: FunctionArn,
+    /// Names the version's code and configuration together: instances of one revision differ in nothing but their
+    /// credentials and log streams.
+    pub revision: String,
     /// The code.
     pub artifact: Artifact,
     /// The whole environment but what only the back end knows: `AWS_LAMBDA_RUNTIME_API`, `PORT`,
@@ -166,6 +169,10 @@ pub struct Spec {
     pub env: Vec<(String, String)>,
     /// Its bounds.
     pub limits: Limits,
+    /// Calls that it will be given at once at most.
+    pub concurrency: u32,
+    /// Whether it may begin as a copy of another instance of its revision that has been initialised already.
+    pub template: bool,
     /// The port that a web server listens on.
     pub port: u16,
     /// What it may connect to.

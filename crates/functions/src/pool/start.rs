@@ -155,6 +155,9 @@ fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogS
     Spec {
         instance,
         function,
+        revision: configuration.revision_id.clone(),
+        concurrency: configuration.settings.hard_concurrency,
+        template: true,
         artifact: plan.artifact.clone(),
         env,
         limits: Limits {

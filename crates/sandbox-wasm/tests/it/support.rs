@@ -118,6 +118,9 @@ impl Bench {
             instance: InstanceId::random(),
             function: FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:f:$LATEST")
                 .context("ARN")?,
+            revision: "1".to_owned(),
+            concurrency: 1,
+            template: false,
             artifact: self.artifact(),
             env: vec![("NAME".into(), "Ada".into())],
             limits: self.limits,

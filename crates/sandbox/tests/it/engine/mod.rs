@@ -131,6 +131,9 @@ impl Engines {
                 name: "greet".to_owned(),
                 qualifier: Some("$LATEST".to_owned()),
             },
+            revision: "1".to_owned(),
+            concurrency: 1,
+            template: false,
             artifact: artifact(dir, runtime, handler),
             env: [("_HANDLER", handler), ("LAMBDA_TASK_ROOT", "/var/task"), ("GREETING", "hello")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
