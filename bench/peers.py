@@ -43,7 +43,6 @@ http {{
     location / {{ proxy_pass http://node; }}
     location /forwarded {{ proxy_pass http://node; proxy_set_header Connection ""; proxy_set_header Host $host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Forwarded-Port $server_port; proxy_set_header X-Request-Id $request_id;
       add_header X-Request-Id $request_id; }} }}
 }}
 """

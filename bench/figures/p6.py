@@ -52,7 +52,8 @@ def _rows(rate, delay):
     added = delay.median("virga", "p50") - bare
     theirs = delay.median("nginx", "p50") - bare if there else None
     telling = delay.median("telling", "p50") - bare if there else None
-    # Virga tells the server who called (X-Forwarded-*, a request id); nginx as it comes does not.
+    # Virga tells the server who called (X-Forwarded-For, -Proto) and the caller a request id; nginx as it comes
+    # does not.
     return [
         Row("P6", "web function, Node hello", "nginx in front of the same Node", rate.median("nginx", "rate") if there else None,
             rate.median("virga", "rate"), "req/s", 0.9, note=note),

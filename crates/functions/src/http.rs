@@ -1,6 +1,6 @@
 //! Public HTTP requests, streamed through to an instance that speaks HTTP.
 //!
-//! The hot path: no allocation but the body's wrapper, no formatting, no look-up. The `Timeout` covers the
+//! The hot path: no allocation but the body's wrapper, no formatting, no look-up, no timer of its own. The `Timeout` covers the
 //! whole request as on Cloud Run: until the head, then the body, then an upgraded connection. No START, END
 //! and REPORT lines: three writes a request would cost more than the rest of this file.
 
@@ -17,12 +17,12 @@ use observe::Ending;
 use parking_lot::Mutex;
 use sandbox::{Body, BoxError, Call, Exit, Fault, Isolation, Output, Payload, Speaks};
 
-use crate::Error;
 use crate::failure::Failure;
 use crate::invoke::{Admission, admit};
 use crate::pool::{FailedStart, Host, Lease, Stream, Target};
 use crate::report;
 use crate::service::Inner;
+use crate::{Alarm, Error};
 
 impl Inner {
     pub(crate) async fn serve(
@@ -30,10 +30,11 @@ impl Inner {
         target: Arc<Target>,
         find: impl Fn() -> Result<Arc<Target>, Error>,
         id: RequestId,
-        request: ::http::Request<Body>,
+        alarm: &Alarm,
+        request: Box<::http::Request<Body>>,
     ) -> Result<::http::Response<Body>, Error> {
         match admit(&self.host, target, find).await? {
-            Admission::Leased(lease) => exchange(&self.host, lease, id, request).await,
+            Admission::Leased(lease) => exchange(&self.host, lease, id, alarm, request).await,
             Admission::Failed(start, _) => Err(not_started(&self.host, id, &start)),
         }
     }
@@ -87,7 +88,8 @@ async fn exchange(
     host: &Arc<Host>,
     lease: Lease,
     id: RequestId,
-    request: ::http::Request<Body>,
+    alarm: &Alarm,
+    request: Box<::http::Request<Body>>,
 ) -> Result<::http::Response<Body>, Error> {
     let plan = lease.pool().plan();
     if plan.prepared.speaks != Speaks::Http {
@@ -102,15 +104,15 @@ async fn exchange(
     // Before the call, so that one whose caller hangs up is counted too.
     let mut under_way = UnderWay { lease, id, began, deadline, timeout_s, counted: false };
     let answer = under_way.lease.instance().invoke(call);
-    let answered = tokio::time::timeout_at(deadline.into(), answer).await;
+    let answered = alarm.bound(deadline, answer).await;
     match answered {
-        Ok(Ok(Output::Http(response))) => Ok(pass_on(host, under_way, response)),
-        Ok(Ok(Output::Event(_) | Output::FunctionError(_))) => {
+        Some(Ok(Output::Http(response))) => Ok(pass_on(host, under_way, response)),
+        Some(Ok(Output::Event(_) | Output::FunctionError(_))) => {
             under_way.count(Ending::Error);
             Err(Error::internal("an instance that speaks HTTP answered with an event"))
         }
-        Ok(Err(fault)) => Err(failed(host, &mut under_way, &fault)),
-        Err(_) => {
+        Some(Err(fault)) => Err(failed(host, &mut under_way, &fault)),
+        None => {
             under_way.time_out(host.clock.now());
             Err(Error::TimedOut(Failure::timed_out(id, timeout_s).message))
         }

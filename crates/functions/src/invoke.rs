@@ -300,7 +300,7 @@ fn payload(speaks: Speaks, event: &Event) -> Result<Payload, Error> {
                 .header(::http::header::CONTENT_TYPE, "application/json")
                 .header("x-amzn-trace-id", &event.trace_id)
                 .body(Body::from(event.json.clone()));
-            Ok(Payload::Http(request.map_err(Error::internal)?))
+            Ok(Payload::Http(Box::new(request.map_err(Error::internal)?)))
         }
     }
 }

@@ -6,13 +6,14 @@
 //! Rooms: `operations` (one file a subject) changes and reads the `registry`, memory's snapshot of what
 //! `tables` keeps; `code` and `package` hold packages; `prepare` makes versions callable; `pool` owns instances
 //! and who gets them; `invoke` and `http` are the two ways a call goes; `failure` and `report` say what
-//! became of it. `settings`, `environment` and `validate` are rules without state.
+//! became of it; `alarm` is a connection's timer. `settings`, `environment` and `validate` are rules without state.
 //!
 //! Invariants: a mutating call answers once the change is durable and memory shows it; nothing is written to the
 //! database when a function is called; every queue and cache has a bound (`limits`, [`Bounds`]).
 //!
 //! Absent: aliases, layers, asynchronous invokes, reserved and provisioned concurrency.
 
+mod alarm;
 mod code;
 mod environment;
 mod error;
@@ -35,6 +36,7 @@ mod version;
 pub mod model;
 
 pub use crate::http::InFlight;
+pub use alarm::Alarm;
 pub use error::Error;
 pub use service::{Bounds, Deps, Functions, Invoke, Outcome, Route};
 pub use tables::MIGRATIONS;

@@ -1,24 +1,29 @@
 //! One connection: hyper's HTTP/1 with bounds, until it ends, is upgraded, or the server does.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
+use functions::Alarm;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use sandbox::Body;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::gateway::{Inner, Place};
 use crate::http::framing;
 use crate::http::headers::Origin;
 use crate::http::stream::{Linger, Stream};
-use crate::phase::{Phase, reached};
+use crate::http::timer::HeadTimer;
+use crate::phase::{Phase, Phases, reached};
 use crate::{limits, refusal, router};
 
 /// What its requests have in common.
@@ -30,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) origin: Origin,
     /// Whether URLs by path exist here.
     pub(crate) paths: bool,
+    /// Ends answers that take too long.
+    pub(crate) answer_alarm: Alarm,
     linger: Linger,
 }
 
@@ -45,14 +52,15 @@ pub(crate) async fn serve(gateway: Arc<Inner>, socket: TcpStream, place: Place, 
     let stream = Stream::new(socket, place, Arc::clone(&linger));
     let mut phases = gateway.phases.watch();
     let builder = builder(&gateway);
-    let connection = Arc::new(Connection { gateway, peer, origin: origin(peer, local), paths, linger });
+    let origin = origin(peer, local);
+    let answer_alarm = Alarm::default();
+    let connection = Arc::new(Connection { gateway, peer, origin, paths, answer_alarm, linger });
     let shared = Arc::clone(&connection);
     let service = service_fn(move |request| handle(Arc::clone(&shared), request));
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let outcome = tokio::select! {
-        biased;
-        outcome = served.as_mut() => outcome,
-        () = reached(&mut phases, Phase::Draining) => {
+    let outcome = match until_draining(&connection.gateway.phases, served.as_mut(), &mut phases).await {
+        Some(outcome) => outcome,
+        None => {
             served.as_mut().graceful_shutdown();
             tokio::select! {
                 biased;
@@ -68,10 +76,31 @@ pub(crate) async fn serve(gateway: Arc<Inner>, socket: TcpStream, place: Place, 
     }
 }
 
+/// Runs a future until the server drains. Of that the task is told once it has asked: it does not ask again each time
+/// that it runs, which takes a lock that all connections share.
+async fn until_draining<F: Future>(
+    phases: &Phases,
+    mut served: Pin<&mut F>,
+    changes: &mut watch::Receiver<Phase>,
+) -> Option<F::Output> {
+    let mut draining = pin!(reached(changes, Phase::Draining));
+    let mut asked = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = served.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        if std::mem::replace(&mut asked, true) && !phases.is_draining() {
+            return Poll::Pending;
+        }
+        draining.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
 fn builder(gateway: &Inner) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::default())
         .header_read_timeout(gateway.settings.header_timeout)
         .max_header_size(limits::HEAD)
         .max_buf_size(limits::BUFFER);
@@ -101,5 +130,6 @@ async fn handle(
     if let Some(objection) = objection {
         return Ok(refusal::last_message(StatusCode::BAD_REQUEST, objection));
     }
-    Ok(router::answer(&connection, request).await)
+    // Boxed once: it goes through many hands.
+    Ok(router::answer(&connection, Box::new(request.map(Body::Incoming))).await)
 }

@@ -3,14 +3,13 @@
 use api_aws::body::{self, ReadError};
 use base::RequestId;
 use functions::Route;
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use sandbox::Body;
 
 use crate::connection::Connection;
 use crate::event::{answer as from_event, request as to_event};
-use crate::http::headers::{add_forwarded, strip_hop_by_hop};
+use crate::http::headers::{REQUEST_ID, add_forwarded, add_port, strip_hop_by_hop};
 use crate::{limits, refusal, router};
 
 /// Request to event, event to answer, answer to response.
@@ -18,7 +17,7 @@ pub(crate) async fn answer(
     connection: &Connection,
     route: &Route,
     path: Option<String>,
-    request: Request<Incoming>,
+    request: Box<Request<Body>>,
 ) -> Response<Body> {
     let id = RequestId::random();
     let mut response = match event(connection, route, path, request, id).await {
@@ -32,7 +31,7 @@ pub(crate) async fn answer(
 /// Names the call, for logs and for whoever asks about it.
 pub(crate) fn set_request_id(response: &mut Response<Body>, id: RequestId) {
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-        response.headers_mut().insert(HeaderName::from_static("x-amzn-requestid"), id);
+        response.headers_mut().insert(REQUEST_ID.clone(), id);
     }
 }
 
@@ -40,18 +39,19 @@ async fn event(
     connection: &Connection,
     route: &Route,
     path: Option<String>,
-    mut request: Request<Incoming>,
+    mut request: Box<Request<Body>>,
     id: RequestId,
 ) -> Result<bytes::Bytes, Response<Body>> {
     let gateway = &connection.gateway;
     strip_hop_by_hop(request.headers_mut(), false);
     add_forwarded(request.headers_mut(), &connection.origin);
+    add_port(request.headers_mut(), &connection.origin);
     let domain = match router::host(&request).rsplit_once(':') {
         Some((domain, port)) if port.bytes().all(|b| b.is_ascii_digit()) => domain.to_owned(),
         _ => router::host(&request).to_owned(),
     };
-    let (head, incoming) = request.into_parts();
-    let body = body::read(Body::Incoming(incoming), limits::EVENT_BODY, gateway.settings.patience);
+    let (head, body) = request.into_parts();
+    let body = body::read(body, limits::EVENT_BODY, gateway.settings.patience);
     let body = body.await.map_err(unread)?;
     let circumstances = to_event::Circumstances {
         url_id: &route.url.id,

@@ -5,41 +5,34 @@
 
 use base::RequestId;
 use functions::{InFlight, Route};
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use sandbox::Body;
 
 use crate::connection::Connection;
-use crate::http::headers::{add_forwarded, asks_for_upgrade, strip_hop_by_hop};
+use crate::http::headers::{REQUEST_ID, add_forwarded, asks_for_upgrade, strip_hop_by_hop};
 use crate::{refusal, tunnel};
-
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// Passes the request on and the response back.
 pub(crate) async fn answer(
     connection: &Connection,
     route: &Route,
     path: Option<String>,
-    mut request: Request<Incoming>,
+    mut request: Box<Request<Body>>,
 ) -> Response<Body> {
     let id = RequestId::random();
-    let upgrade = asks_for_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+    let upgrade = asks_for_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut *request));
     let Some(target) = origin_form(request.uri(), path) else {
         return refusal::last_message(StatusCode::BAD_REQUEST, "Bad Request");
     };
     *request.uri_mut() = target;
     *request.version_mut() = Version::HTTP_11;
-    let headers = request.headers_mut();
-    strip_hop_by_hop(headers, upgrade.is_some());
-    add_forwarded(headers, &connection.origin);
-    let id_value = id.with_text(|text| HeaderValue::from_str(text).ok());
-    if let Some(id) = &id_value {
-        headers.insert(REQUEST_ID.clone(), id.clone());
-    }
-    let served = connection.gateway.functions.serve_http(route, id, request.map(Body::Incoming)).await;
+    strip_hop_by_hop(request.headers_mut(), upgrade.is_some());
+    add_forwarded(request.headers_mut(), &connection.origin);
+    let functions = &connection.gateway.functions;
+    let served = functions.serve_http(route, id, &connection.answer_alarm, request).await;
     let mut response = match served {
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             upgraded(connection, upgrade, response)
@@ -51,7 +44,7 @@ pub(crate) async fn answer(
         }
         Err(error) => refusal::of(&error),
     };
-    if let Some(id) = id_value {
+    if let Some(id) = id.with_text(|text| HeaderValue::from_str(text).ok()) {
         response.headers_mut().insert(REQUEST_ID.clone(), id);
     }
     response

@@ -7,7 +7,6 @@ use api_aws::Context;
 use functions::Route;
 use http::header::HOST;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use sandbox::{Body, Speaks};
 
 use crate::connection::Connection;
@@ -21,7 +20,7 @@ struct Call {
 }
 
 /// Finds who answers, and answers.
-pub(crate) async fn answer(connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(connection: &Connection, request: Box<Request<Body>>) -> Response<Body> {
     let found = {
         let host = host(&request);
         let region = connection.gateway.settings.region.as_str();
@@ -53,7 +52,7 @@ pub(crate) fn host<B>(request: &Request<B>) -> &str {
     }
 }
 
-async fn api(connection: &Connection, request: Request<Incoming>) -> Response<Body> {
+async fn api(connection: &Connection, request: Box<Request<Body>>) -> Response<Body> {
     let base_url = match host(&request) {
         "" => {
             let host = match connection.peer {
@@ -65,14 +64,10 @@ async fn api(connection: &Connection, request: Request<Incoming>) -> Response<Bo
         host => format!("http://{host}"),
     };
     let (head, body) = request.into_parts();
-    connection
-        .gateway
-        .api
-        .handle(head, Body::Incoming(body), Context { base_url, paths: connection.paths })
-        .await
+    connection.gateway.api.handle(head, body, Context { base_url, paths: connection.paths }).await
 }
 
-async fn call_function(connection: &Connection, call: Call, request: Request<Incoming>) -> Response<Body> {
+async fn call_function(connection: &Connection, call: Call, request: Box<Request<Body>>) -> Response<Body> {
     let Call { route, path } = call;
     let policy = cors::Policy::of(route.url.cors.as_ref(), request.headers());
     if let Some(policy) = &policy

@@ -111,7 +111,7 @@ async fn one(instance: &dyn Instance, id: &RequestId) -> anyhow::Result<()> {
         id: *id,
         deadline: Instant::now() + Duration::from_secs(3),
         deadline_unix_ms: 0,
-        payload: Payload::Http(request(Body::empty())?),
+        payload: Payload::Http(Box::new(request(Body::empty())?)),
     };
     match instance.invoke(call).await {
         Ok(Output::Http(response)) if response.status() == 200 => {

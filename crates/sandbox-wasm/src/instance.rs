@@ -61,7 +61,7 @@ impl WasmInstance {
 
     async fn call(&self, payload: Payload) -> Result<Output, Fault> {
         match (&self.program.entry, payload) {
-            (Entry::Http(_), Payload::Http(request)) => self.http(request).await,
+            (Entry::Http(_), Payload::Http(request)) => self.http(*request).await,
             (Entry::Command(command), Payload::Event(event)) => self.event(command, event).await,
             (Entry::Http(_), Payload::Event(_)) => {
                 Err(Fault::BadAnswer("the component speaks HTTP and was given an event".into()))

@@ -67,7 +67,7 @@ async fn serve(listen: &str, upstream: u16) -> Result<(), BoxError> {
 }
 
 async fn answer(server: &port::WebServer, request: http::Request<Body>) -> http::Response<Body> {
-    server.send(request).await.unwrap_or_else(|error| {
+    server.send(Box::new(request)).await.unwrap_or_else(|error| {
         let mut response = http::Response::new(Body::from(error.to_string()));
         *response.status_mut() = http::StatusCode::BAD_GATEWAY;
         response

@@ -24,8 +24,8 @@ pub enum Payload {
     /// For instances that speak events.
     Event(Event),
     /// For instances that speak HTTP. The path and query are in origin form. A request to upgrade keeps
-    /// its `Connection: upgrade` and `Upgrade` headers.
-    Http(http::Request<Body>),
+    /// its `Connection: upgrade` and `Upgrade` headers. Boxed: many hands pass it on.
+    Http(Box<http::Request<Body>>),
 }
 
 /// An event with what the context object shows of its caller.

@@ -8,10 +8,10 @@ use iam::Caller;
 use sandbox::Body;
 
 use super::permit;
-use crate::Error;
 use crate::invoke::{self, Request};
 use crate::model::FunctionRef;
 use crate::service::{Functions, Invoke, Outcome, Route};
+use crate::{Alarm, Error};
 
 impl Functions {
     /// Lambda API: Invoke, `DryRun`: everything but the call.
@@ -34,16 +34,17 @@ impl Functions {
     /// A public request to a function that speaks HTTP. The response's body streams; the instance counts
     /// the call as in flight until the body has ended. On 101 the extensions hold the instance's
     /// `hyper::upgrade::OnUpgrade` and an [`InFlight`](crate::InFlight), which the gateway drops when the
-    /// connection ends.
+    /// connection ends. `alarm` is the connection's own.
     pub async fn serve_http(
         &self,
         route: &Route,
         id: RequestId,
-        request: ::http::Request<Body>,
+        alarm: &Alarm,
+        request: Box<::http::Request<Body>>,
     ) -> Result<::http::Response<Body>, Error> {
         let find = || self.inner.target(&behind(route));
         let target = route.target.as_ref().map_or_else(find, |target| Ok(Arc::clone(target)))?;
-        self.inner.serve(target, find, id, request).await
+        self.inner.serve(target, find, id, alarm, request).await
     }
 
     /// A public request to a function that speaks events, already made an event.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base::RequestId;
 use functions::model::UrlAuth;
-use functions::{Error, InFlight, Route};
+use functions::{Alarm, Error, InFlight, Route};
 use http_body_util::BodyExt;
 use sandbox::Body;
 use serde_json::json;
@@ -21,7 +21,7 @@ async fn web(world: &World, name: &str, timeout_s: u32) -> Arc<Route> {
 
 async fn get(world: &World, route: &Route, path: &str, body: &str) -> Result<http::Response<Body>, Error> {
     let request = http::Request::get(path).body(Body::from(body.to_owned())).unwrap();
-    world.functions.serve_http(route, RequestId::random(), request).await
+    world.functions.serve_http(route, RequestId::random(), &Alarm::default(), Box::new(request)).await
 }
 
 fn running(world: &World) -> f64 {
@@ -175,7 +175,9 @@ async fn a_request_whose_caller_hangs_up_is_counted_and_gives_its_place_back() {
     let route = web(&world, "f", 30).await;
     let functions = world.functions.clone();
     let request = http::Request::get("/").body(Body::from("do hang")).unwrap();
-    let call = tokio::spawn(async move { functions.serve_http(&route, RequestId::random(), request).await });
+    let call = tokio::spawn(async move {
+        functions.serve_http(&route, RequestId::random(), &Alarm::default(), Box::new(request)).await
+    });
     world.begun(1).await;
     call.abort();
     assert!(call.await.err().unwrap().is_cancelled());

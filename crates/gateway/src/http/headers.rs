@@ -1,12 +1,8 @@
 //! Headers of requests and responses that are passed on (RFC 9110 §7.6.1).
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// What belongs to one connection. `Expect` too: its 100 was answered on this side.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -34,17 +30,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
         headers.remove(name);
     }
     let asked = if upgrade { headers.get(UPGRADE).cloned() } else { None };
-    for name in [
-        &CONNECTION,
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &PROXY_AUTHENTICATE,
-        &PROXY_AUTHORIZATION,
-        &TE,
-        &TRANSFER_ENCODING,
-        &UPGRADE,
-        &EXPECT,
-    ] {
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
     }
     if let Some(protocol) = asked {
@@ -86,22 +72,33 @@ pub(crate) struct Origin {
     pub(crate) port: HeaderValue,
 }
 
+/// Names a call to its caller.
+pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// Says where a request came from. A list of earlier proxies is kept and added to; the rest is replaced. What
-/// host was asked, `Host` itself says: it is passed on as it came, and nobody may say otherwise.
+/// host and port were asked, `Host` itself says: it is passed on as it came, and nobody may say otherwise, or speak of
+/// a request id that is not ours.
 pub(crate) fn add_forwarded(headers: &mut HeaderMap, origin: &Origin) {
-    let address = match headers.get(&FORWARDED_FOR) {
-        Some(_) => appended(headers, &origin.address),
-        None => origin.address.clone(),
-    };
+    let mut address = origin.address.clone();
+    // Most requests carry none of them: one look is cheaper than asking for each.
+    if headers.keys().any(|name| name.as_str().starts_with("x-forwarded-") || name == REQUEST_ID) {
+        address = appended(headers, &origin.address);
+        headers.remove(&FORWARDED_HOST);
+        headers.remove(&FORWARDED_PORT);
+        headers.remove(&REQUEST_ID);
+    }
     headers.insert(FORWARDED_FOR.clone(), address);
     headers.insert(FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
+}
+
+/// The port too, as events have it on Lambda.
+pub(crate) fn add_port(headers: &mut HeaderMap, origin: &Origin) {
     headers.insert(FORWARDED_PORT.clone(), origin.port.clone());
-    headers.remove(&FORWARDED_HOST);
 }
 
 fn appended(headers: &HeaderMap, address: &HeaderValue) -> HeaderValue {
@@ -176,6 +173,8 @@ mod tests {
             ("x-forwarded-for", "2.2.2.2"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "elsewhere"),
+            ("x-forwarded-port", "1"),
+            ("x-amzn-requestid", "forged"),
         ]);
         add_forwarded(&mut map, &origin);
         assert_eq!(map["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.9");
@@ -183,6 +182,12 @@ mod tests {
         assert_eq!(map["x-forwarded-proto"], "http");
         assert!(!map.contains_key("x-forwarded-host"));
         assert_eq!(map["host"], "h:9080");
+        assert!(!map.contains_key("x-forwarded-port"));
+        assert!(!map.contains_key("x-amzn-requestid"));
+        add_port(&mut map, &origin);
         assert_eq!(map["x-forwarded-port"], "9080");
+        let mut map = headers(&[("host", "h")]);
+        add_forwarded(&mut map, &origin);
+        assert_eq!((&map["x-forwarded-for"], map.len()), (&origin.address, 3));
     }
 }

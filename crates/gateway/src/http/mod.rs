@@ -3,3 +3,4 @@
 pub(crate) mod framing;
 pub(crate) mod headers;
 pub(crate) mod stream;
+pub(crate) mod timer;

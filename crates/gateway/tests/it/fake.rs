@@ -42,7 +42,7 @@ impl Instance for FakeInstance {
         Box::pin(async move {
             match call.payload {
                 Payload::Event(event) => self.event(&event).await,
-                Payload::Http(request) => Ok(Output::Http(through(request).await)),
+                Payload::Http(request) => Ok(Output::Http(through(*request).await)),
             }
         })
     }

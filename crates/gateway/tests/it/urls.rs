@@ -97,9 +97,12 @@ async fn a_web_function_gets_the_request_as_it_is() {
         (&headers["x-forwarded-for"], &headers["x-forwarded-proto"]),
         (&json!("127.0.0.1"), &json!("http"))
     );
-    assert_eq!(headers["x-forwarded-port"], world.address.port().to_string());
     assert_eq!(headers["content-length"], "4");
-    assert_eq!(headers["x-amzn-requestid"], answer.header("x-amzn-requestid"));
+    // Each header costs a server time: the port is in its Host, and the request's id means the caller.
+    for left_out in ["x-forwarded-port", "x-amzn-requestid"] {
+        assert_eq!(headers[left_out], json!(null), "{left_out}");
+    }
+    assert!(!answer.header("x-amzn-requestid").is_empty());
 
     let by_host = http::Request::get("/x").header("host", world.host(&id)).body(bytes::Bytes::new()).unwrap();
     assert_eq!(world.send(by_host).await.json()["target"], "/x");

@@ -145,7 +145,7 @@ pub(crate) fn call(payload: Payload) -> Call {
 impl Started {
     /// The whole outcome of a request.
     pub(crate) async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Fault> {
-        match self.0.invoke(call(Payload::Http(request))).await? {
+        match self.0.invoke(call(Payload::Http(Box::new(request)))).await? {
             Output::Http(response) => Ok(response),
             _ => Err(Fault::BadAnswer("an event's answer to a request".into())),
         }

@@ -9,7 +9,6 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request};
@@ -32,20 +31,21 @@ const LEAST_READ: usize = 1024;
 /// Interim responses (1xx) taken before the real one.
 const MAX_INTERIM: usize = 32;
 
-/// A connection between exchanges.
+/// A connection between exchanges. Boxed: it goes from hand to hand.
 pub(super) struct Connection {
     stream: TcpStream,
     /// Read and not yet used.
     read: BytesMut,
     /// For the next head.
     write: BytesMut,
-    /// When it last became idle.
-    pub(super) idle_since: Instant,
+    /// The pool's sweep after which it last became idle.
+    pub(super) idle_since: u64,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, read: BytesMut::new(), write: BytesMut::new(), idle_since: Instant::now() }
+    pub(super) fn new(stream: TcpStream) -> Box<Self> {
+        let (read, write) = (BytesMut::new(), BytesMut::new());
+        Box::new(Self { stream, read, write, idle_since: 0 })
     }
 
     /// Whether the server has left the idle connection alone: neither closed it nor said anything.
@@ -57,7 +57,10 @@ impl Connection {
 
     /// Sends a request and returns when the head of its response is here. The body goes on being sent by
     /// whoever reads the response's.
-    pub(super) async fn exchange(mut self, request: Request<Body>) -> Result<(Head, Response), Error> {
+    pub(super) async fn exchange(
+        mut self: Box<Self>,
+        request: Box<Request<Body>>,
+    ) -> Result<(Head, Response), Error> {
         let method = request.method().clone();
         let upload = Upload::new(request, std::mem::take(&mut self.write));
         let mut exchange = Exchange { connection: self, upload: Some(upload), refused: None };
@@ -66,7 +69,9 @@ impl Connection {
     }
 
     fn poll_read(&mut self, at_least: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.read.capacity() - self.read.len() < LEAST_READ {
+        // From the buffer's beginning, if nothing of the last response is left: it is in the processor's cache.
+        let anew = self.read.is_empty() && self.read.try_reclaim(at_least);
+        if !anew && self.read.capacity() - self.read.len() < LEAST_READ {
             self.read.reserve(at_least);
         }
         // Holds no state: polled anew each time.
@@ -76,7 +81,7 @@ impl Connection {
 
 /// A connection while a request is under way.
 struct Exchange {
-    connection: Connection,
+    connection: Box<Connection>,
     /// What is left to send.
     upload: Option<Upload>,
     /// Why no more can be sent. The server may still have answered.
@@ -128,7 +133,7 @@ impl Exchange {
     }
 
     /// The connection, where another exchange can follow.
-    fn finish(mut self) -> Option<Connection> {
+    fn finish(mut self) -> Option<Box<Connection>> {
         let clean = self.upload.is_none() && self.refused.is_none() && self.connection.read.is_empty();
         if self.connection.read.capacity() > READ {
             // It grew for a long body; idle connections are many and should hold little.

@@ -17,6 +17,8 @@ use super::headers::tokens;
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 /// Headers of a response.
 const MAX_HEADERS: usize = 128;
+/// Room for so many is made at once: those of a small response and what is added on the way.
+const USUAL_HEADERS: usize = 6;
 
 /// How a request's body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,18 +92,12 @@ pub(super) fn read(read: &mut BytesMut, method: &Method) -> Result<Option<Head>,
         // A head is far below 4 GiB.
         (begin as u32, (begin + part.len()) as u32)
     };
-    let mut places = [((0, 0), (0, 0)); MAX_HEADERS];
-    let mut count = 0;
-    // What `Keep-Alive` says is for this hop, and nobody here listens.
-    let heeded = |field: &&httparse::Header<'_>| !field.name.eq_ignore_ascii_case("keep-alive");
-    for (slot, field) in places.iter_mut().zip(response.headers.iter().filter(heeded)) {
-        *slot = (place(field.name.as_bytes()), place(field.value));
-        count += 1;
-    }
+    let heeded = response.headers.iter().filter(|field| !is_idle_talk(field, old));
+    let places: Vec<_> = heeded.map(|field| (place(field.name.as_bytes()), place(field.value))).collect();
     let head = read.split_to(length).freeze();
     let range = |(begin, end): (u32, u32)| begin as usize..end as usize;
-    let mut headers = HeaderMap::with_capacity(count);
-    for (name, value) in &places[..count] {
+    let mut headers = HeaderMap::with_capacity(places.len().max(USUAL_HEADERS));
+    for (name, value) in &places {
         let name = HeaderName::from_bytes(&head[range(*name)]);
         // A slice of the head: nothing is copied.
         let value = HeaderValue::from_maybe_shared(head.slice(range(*value)));
@@ -113,6 +109,19 @@ pub(super) fn read(read: &mut BytesMut, method: &Method) -> Result<Option<Head>,
     let framing = framing(status, &headers, old, method)?;
     let keep_alive = framing != Framing::UntilClose && keeps_alive(&headers, old);
     Ok(Some(Head { status, headers, framing, keep_alive }))
+}
+
+/// What most servers say of this hop and nobody here needs to hear: that the connection stays open, as it does
+/// unless something else is said, and for how long.
+fn is_idle_talk(field: &httparse::Header<'_>, old: bool) -> bool {
+    match field.name.len() {
+        10 if field.name.eq_ignore_ascii_case("keep-alive") => true,
+        10 => {
+            !old && field.name.eq_ignore_ascii_case("connection")
+                && field.value.eq_ignore_ascii_case(b"keep-alive")
+        }
+        _ => false,
+    }
 }
 
 fn framing(

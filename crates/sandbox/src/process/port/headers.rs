@@ -1,14 +1,8 @@
 //! What a proxy takes out of a message before it passes it on (RFC 9110 §7.6.1), and how a request is
 //! written to an HTTP/1.1 server.
 
-use http::header::{
-    CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, UPGRADE};
 use http::{HeaderMap, Request, Uri, Version};
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Whether a message asks for, or agrees to, another protocol on its connection.
 pub(super) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
@@ -20,13 +14,21 @@ pub(super) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
 /// Makes a request fit to be sent: hop-by-hop headers out, origin form, HTTP/1.1, `Host` as received.
 /// Says whether it asks for another protocol.
 pub(super) fn outgoing<B>(request: &mut Request<B>) -> bool {
-    let upgrade = upgrade_of(request.headers());
-    let trailers = tokens(request.headers(), &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
-    strip(request.headers_mut());
-    let headers = request.headers_mut();
-    headers.remove(PROXY_AUTHORIZATION);
-    // Whoever accepted the request has answered this when it reads the body.
-    headers.remove(EXPECT);
+    // Most requests carry none of them: one look is cheaper than asking for each.
+    let ends_here = request.headers().keys().any(is_hop_by_hop);
+    let upgrades = ends_here && hop(request.headers_mut());
+    *request.version_mut() = Version::HTTP_11;
+    origin_form(request);
+    // HTTP/1.0 knows no `Host`; without one an HTTP/1.1 server refuses the request.
+    request.headers_mut().entry(HOST).or_insert(HeaderValue::from_static("localhost"));
+    upgrades
+}
+
+/// Takes out of a request what ends here, and says anew what goes for the next hop too.
+fn hop(headers: &mut HeaderMap) -> bool {
+    let upgrade = upgrade_of(headers);
+    let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    strip(headers);
     let upgrades = upgrade.is_some();
     if let Some(protocol) = upgrade {
         headers.insert(UPGRADE, protocol);
@@ -35,51 +37,52 @@ pub(super) fn outgoing<B>(request: &mut Request<B>) -> bool {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    *request.version_mut() = Version::HTTP_11;
-    origin_form(request);
-    // HTTP/1.0 knows no `Host`; without one an HTTP/1.1 server refuses the request.
-    request.headers_mut().entry(HOST).or_insert(HeaderValue::from_static("localhost"));
     upgrades
 }
 
 /// Makes a response fit to be passed on. `switched`: it is a 101, whose `Upgrade` means the client.
 pub(super) fn incoming(headers: &mut HeaderMap, switched: bool) {
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     let upgrade = if switched { headers.get(UPGRADE).cloned() } else { None };
     strip(headers);
-    headers.remove(PROXY_AUTHENTICATE);
     if let Some(protocol) = upgrade {
         headers.insert(UPGRADE, protocol);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
 }
 
-/// What belongs to one connection, beside what `Connection` names.
+/// What belongs to one connection, beside what `Connection` names. `Expect` too: whoever accepted the request has
+/// answered it when it reads the body.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade"
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
     )
 }
 
 fn strip(headers: &mut HeaderMap) {
-    // Most requests carry none of them: one look is cheaper than a removal of each.
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        // What is common names no header.
+        .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        // A peer must not be able to make a proxy drop what the message is framed or routed by.
+        .filter(|name| !matches!(name.as_str(), "host" | "content-length"))
+        .collect();
+    for name in named {
+        headers.remove(name);
     }
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-            // What is common names no header.
-            .filter(|token| !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close"))
-            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-            // A peer must not be able to make a proxy drop what the message is framed or routed by.
-            .filter(|name| !matches!(name.as_str(), "host" | "content-length"))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
-    }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
     }
 }

@@ -86,14 +86,14 @@ impl WebServer {
     }
 
     /// Passes a request on and returns when the head of its response is here.
-    pub(crate) async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
+    pub(crate) async fn send(&self, mut request: Box<Request<Body>>) -> Result<Response<Body>, Error> {
         if *request.method() == Method::CONNECT {
             return Err(Error::Tunnel);
         }
         if headers::outgoing(&mut request) {
             let stream = self.route.connect().await.map_err(Error::Connect)?;
             // Boxed: it is rare, and larger than all the rest of this.
-            return Box::pin(upgrade::send(stream, request)).await;
+            return Box::pin(upgrade::send(stream, *request)).await;
         }
         let connection = match self.idle() {
             Some(connection) => connection,
@@ -111,8 +111,8 @@ impl WebServer {
     }
 
     /// The idle connection that was used last and is still open.
-    fn idle(&self) -> Option<Connection> {
-        std::iter::from_fn(|| self.pool.take()).find(Connection::is_quiet)
+    fn idle(&self) -> Option<Box<Connection>> {
+        std::iter::from_fn(|| self.pool.take()).find(|connection| connection.is_quiet())
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Broken {
 
 impl Upload {
     /// Prepares a request; `before` is an empty buffer to be used.
-    pub(super) fn new(request: Request<Body>, before: BytesMut) -> Self {
+    pub(super) fn new(request: Box<Request<Body>>, before: BytesMut) -> Self {
         let hint = request.body().size_hint();
         let sending = match hint.exact() {
             _ if request.body().is_end_stream() => Sending::Nothing,

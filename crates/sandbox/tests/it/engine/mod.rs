@@ -214,7 +214,7 @@ impl Running {
         &self,
         request: http::Request<sandbox::Body>,
     ) -> Result<http::Response<sandbox::Body>, Fault> {
-        match self.invoke(Payload::Http(request)).await? {
+        match self.invoke(Payload::Http(Box::new(request))).await? {
             Output::Http(response) => Ok(response),
             Output::Event(_) | Output::FunctionError(_) => panic!("an event's answer to a request"),
         }
