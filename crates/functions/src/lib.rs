@@ -15,6 +15,7 @@
 
 mod alarm;
 mod code;
+mod concurrency;
 mod environment;
 mod error;
 mod failure;
@@ -37,6 +38,7 @@ pub mod model;
 
 pub use crate::http::InFlight;
 pub use alarm::Alarm;
+pub use concurrency::{Concurrency, Provisioned, ProvisionedStatus, UNRESERVED_AT_LEAST};
 pub use error::Error;
 pub use service::{Bounds, Deps, Functions, Invoke, Outcome, Route};
 pub use tables::MIGRATIONS;

@@ -67,12 +67,22 @@ pub struct Settings {
     pub soft_concurrency: u32,
     /// `virga:hard-concurrency`: calls in flight per instance never exceeded.
     pub hard_concurrency: u32,
-    /// `virga:idle-timeout`, seconds.
+    /// `virga:idle-timeout`, seconds: how long an idle instance is kept, or at most so long while that is predicted.
     pub idle_timeout_s: u32,
+    /// Whether `virga:idle-timeout` was given: instances are kept so long, whatever the past says.
+    #[serde(default)]
+    pub fixed_idle: bool,
+    /// `virga:freeze`: whether idle instances are suspended.
+    #[serde(default = "yes")]
+    pub freeze: bool,
     /// `virga:egress`
     pub egress: Egress,
     /// `virga:port`
     pub port: u16,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A version's configuration: mutable for `$LATEST`, frozen once published.

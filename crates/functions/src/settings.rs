@@ -98,6 +98,8 @@ pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result
         idle_timeout_s: given
             .idle_timeout_s
             .unwrap_or_else(|| u32::try_from(bounds.idle_timeout.as_secs()).unwrap_or(u32::MAX)),
+        fixed_idle: given.idle_timeout_s.is_some(),
+        freeze: true,
         egress: given.egress.unwrap_or_default(),
         port: given.port.unwrap_or(limits::PORT),
     })

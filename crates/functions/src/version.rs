@@ -13,6 +13,7 @@ use sandbox::{Artifact, Isolation, Prepared, Speaks};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::concurrency::Concurrency;
 use crate::model::{Configuration, FunctionView, LATEST, Reason, State, UpdateStatus, UrlConfig};
 use crate::pool::{Plan, Target};
 use crate::settings::{self, Tags};
@@ -33,6 +34,8 @@ pub(crate) struct Function {
     pub(crate) published: BTreeMap<u64, Arc<Version>>,
     /// The URL, where there is one.
     pub(crate) url: Option<Arc<UrlConfig>>,
+    /// Reserved and provisioned concurrency.
+    pub(crate) concurrency: Concurrency,
 }
 
 /// One version.
@@ -55,6 +58,8 @@ pub(crate) struct Version {
 struct FunctionDocument {
     tags: Tags,
     next_version: u64,
+    #[serde(default)]
+    concurrency: Concurrency,
 }
 
 /// The row of a version.
@@ -227,8 +232,15 @@ impl Function {
     pub(crate) fn change(old: Option<&Self>, new: &Self) -> Result<Change, Error> {
         let mut change =
             Change { account: new.arn.account.to_string(), name: new.arn.name.clone(), ..Change::default() };
-        if old.is_none_or(|old| old.tags != new.tags || old.next_version != new.next_version) {
-            let document = FunctionDocument { tags: new.tags.clone(), next_version: new.next_version };
+        let same = |old: &Self| {
+            (&old.tags, old.next_version, &old.concurrency) == (&new.tags, new.next_version, &new.concurrency)
+        };
+        if !old.is_some_and(same) {
+            let document = FunctionDocument {
+                tags: new.tags.clone(),
+                next_version: new.next_version,
+                concurrency: new.concurrency.clone(),
+            };
             change.function = Some(serde_json::to_string(&document).map_err(Error::internal)?);
         }
         for version in new.versions() {
@@ -260,7 +272,7 @@ impl Function {
         url: Option<&str>,
         folder: Folder<'_>,
     ) -> Result<Self, Error> {
-        let FunctionDocument { tags, next_version } =
+        let FunctionDocument { tags, next_version, concurrency } =
             serde_json::from_str(function).map_err(Error::internal)?;
         let url = url.map(serde_json::from_str).transpose().map_err(Error::internal)?.map(Arc::new);
         let (mut latest, mut published) = (None, BTreeMap::new());
@@ -273,7 +285,7 @@ impl Function {
             }
         }
         let latest = latest.ok_or_else(|| Error::internal(format!("{arn} has no {LATEST}")))?;
-        Ok(Self { arn, tags, next_version, latest, published, url })
+        Ok(Self { arn, tags, next_version, latest, published, url, concurrency })
     }
 }
 

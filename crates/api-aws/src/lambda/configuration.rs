@@ -204,6 +204,8 @@ pub(crate) mod tests {
                     soft_concurrency: 1,
                     hard_concurrency: 1,
                     idle_timeout_s: 300,
+                    fixed_idle: false,
+                    freeze: true,
                     egress: Egress::None,
                     port: 8080,
                 },

@@ -87,6 +87,7 @@ impl Inner {
             latest: Arc::new(Version::pending(configuration, None)),
             published: BTreeMap::new(),
             url: None,
+            concurrency: Default::default(),
         };
         let number = args.publish.then(|| new.publish_latest(None, self.host.clock.now()));
         let shown = new.version(number.as_deref()).map_or_else(|| Arc::clone(&new.latest), Arc::clone);

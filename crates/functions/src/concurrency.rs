@@ -1,0 +1,54 @@
+//! What an owner asks of a function's concurrency (Lambda: reserved and provisioned concurrency).
+//!
+//! A [`Concurrency`] is part of a function and is stored with it. It is put into force by `Host::apply`, which the
+//! service calls for every change of a function and for every function when it opens; what has become of
+//! provisioned instances is answered by `Target::provisioned`.
+//!
+//! Reserved concurrency counts calls in flight, those that wait included, of all versions together: a guarantee,
+//! since the account's other functions share what is not reserved, and a cap. Provisioned instances are a
+//! version's: kept ready, replaced when they end, neither reaped nor evicted.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Calls in flight that must remain unreserved in an account (Lambda API: PutFunctionConcurrency).
+pub const UNRESERVED_AT_LEAST: u32 = 100;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Concurrency {
+    /// Calls in flight of the whole function, never exceeded and never taken by others; 0 refuses every call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<u32>,
+    /// Instances to keep ready, by version.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub provisioned: BTreeMap<u64, u32>,
+}
+
+/// How far a version's provisioned instances have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProvisionedStatus {
+    /// As many as were asked for are up.
+    Ready,
+    /// Some are still to come.
+    InProgress,
+    /// The last start failed, or there is no room; it is tried again.
+    Failed,
+}
+
+/// What has become of a version's provisioned instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provisioned {
+    /// Asked for.
+    pub requested: u32,
+    /// Up or being started, at most what was asked for.
+    pub allocated: u32,
+    /// Up, at most what was asked for.
+    pub available: u32,
+    /// How far that is.
+    pub status: ProvisionedStatus,
+    /// Why it is not further, for people.
+    pub reason: Option<String>,
+}
