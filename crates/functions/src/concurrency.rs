@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use base::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Calls in flight that must remain unreserved in an account (Lambda API: PutFunctionConcurrency).
@@ -25,6 +26,28 @@ pub struct Concurrency {
     /// Instances to keep ready, by version.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub provisioned: BTreeMap<u64, u32>,
+    /// When each of these was asked for last.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub provisioned_at: BTreeMap<u64, Timestamp>,
+}
+
+impl Concurrency {
+    /// Asks for so many instances of a version.
+    pub(crate) fn provision(&mut self, version: u64, instances: u32, now: Timestamp) {
+        self.provisioned.insert(version, instances);
+        self.provisioned_at.insert(version, now);
+    }
+
+    /// Asks for none any more; also when the version is deleted.
+    pub(crate) fn unprovision(&mut self, version: u64) {
+        self.provisioned.remove(&version);
+        self.provisioned_at.remove(&version);
+    }
+
+    /// Instances to keep ready, of all versions.
+    pub(crate) fn provisioned_in_all(&self) -> u32 {
+        self.provisioned.values().fold(0, |sum, instances| sum.saturating_add(*instances))
+    }
 }
 
 /// How far a version's provisioned instances have come.

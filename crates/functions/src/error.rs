@@ -11,6 +11,9 @@ pub enum Error {
     /// Another thing than a function is missing.
     #[error("{0}")]
     NotFound(String),
+    /// The version has no provisioned concurrency.
+    #[error("No Provisioned Concurrency Config found for this function")]
+    ProvisionedNotFound,
     /// It exists already.
     #[error("{0}")]
     AlreadyExists(String),
@@ -79,7 +82,7 @@ impl Error {
     /// The kind of failure.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::FunctionNotFound(_) | Self::NotFound(_) => Kind::NotFound,
+            Self::FunctionNotFound(_) | Self::NotFound(_) | Self::ProvisionedNotFound => Kind::NotFound,
             Self::AlreadyExists(_) | Self::Conflict(_) | Self::NotReady(_) | Self::PreconditionFailed(_) => {
                 Kind::Conflict
             }

@@ -11,9 +11,10 @@
 //! Invariants: a mutating call answers once the change is durable and memory shows it; nothing is written to the
 //! database when a function is called; every queue and cache has a bound (`limits`, [`Bounds`]).
 //!
-//! Absent: aliases, layers, asynchronous invokes, reserved and provisioned concurrency.
+//! Absent: aliases, layers, asynchronous invokes.
 
 mod alarm;
+mod claims;
 mod code;
 mod concurrency;
 mod environment;
@@ -32,6 +33,7 @@ mod service;
 mod settings;
 mod tables;
 mod validate;
+mod vault;
 mod version;
 
 pub mod model;

@@ -6,6 +6,8 @@ use base::{AccountId, FunctionArn, Timestamp};
 use sandbox::{Contract, Egress, Isolation};
 use serde::{Deserialize, Serialize};
 
+use crate::concurrency::Provisioned;
+
 /// The qualifier of the version that can still change.
 pub const LATEST: &str = "$LATEST";
 
@@ -203,6 +205,41 @@ pub struct UrlView {
     pub function: FunctionArn,
     /// Its URL.
     pub url: UrlConfig,
+}
+
+/// The provisioned concurrency of one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvisionedView {
+    /// The version (qualified).
+    pub arn: FunctionArn,
+    /// What was asked for, and how far it is.
+    pub provisioned: Provisioned,
+    /// When it was last asked for.
+    pub modified: Timestamp,
+}
+
+/// A function as GetFunction answers it.
+#[derive(Debug, Clone)]
+pub struct FunctionDetails {
+    /// The version that was asked for.
+    pub view: FunctionView,
+    /// All tags; `None` where the caller may not list them.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// Calls that the function has for itself, and no more than those.
+    pub reserved: Option<u32>,
+}
+
+/// What an account has and may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountSettings {
+    /// Functions.
+    pub functions: u64,
+    /// Bytes of their packages, `$LATEST` of each.
+    pub code_bytes: u64,
+    /// Calls at once in all, of functions whose instances take one at a time.
+    pub concurrency: u64,
+    /// Those of them that no function has for itself.
+    pub unreserved: u64,
 }
 
 /// Arguments of CreateFunction, checked for shape by the API layer.

@@ -11,6 +11,7 @@ use base::AccountId;
 use parking_lot::RwLock;
 use sandbox::{Contract, Speaks};
 
+use crate::claims::Claims;
 use crate::service::Route;
 use crate::version::Function;
 
@@ -24,6 +25,7 @@ pub(crate) struct Registry {
     by_name: papaya::HashMap<String, Arc<Route>>,
     /// The same functions in name order, for listings alone.
     ordered: RwLock<BTreeMap<Key, Arc<Function>>>,
+    claims: Claims,
     first_account: AccountId,
 }
 
@@ -34,12 +36,18 @@ impl Registry {
             by_url: papaya::HashMap::new(),
             by_name: papaya::HashMap::new(),
             ordered: RwLock::default(),
+            claims: Claims::default(),
             first_account,
         }
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Function>> {
         self.functions.pin().get(key).cloned()
+    }
+
+    /// What is used and claimed, by account.
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     pub(crate) fn by_url(&self, id: &str) -> Option<Arc<Route>> {
@@ -62,6 +70,8 @@ impl Registry {
                 self.ordered.write().remove(key);
             }
         }
+        let claim = |function: Option<&Function>| function.map(Function::claim).unwrap_or_default();
+        self.claims.change(&key.0, claim(old), claim(new.map(|new| &**new)));
         let old_url = old.and_then(|old| old.url.as_ref());
         let route = new.and_then(|new| route(new)).map(Arc::new);
         if let Some(gone) = old_url.filter(|old| route.as_ref().is_none_or(|route| route.url.id != old.id)) {

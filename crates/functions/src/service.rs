@@ -26,7 +26,8 @@ use crate::pool::{self, Host, Target};
 use crate::prepare::{self, Queue};
 use crate::registry::{Key, Registry};
 use crate::tables::{self, Change, Everything};
-use crate::version::Function;
+use crate::vault::Vault;
+use crate::version::{Function, Source};
 
 /// What the service is built from.
 pub struct Deps {
@@ -128,6 +129,8 @@ pub(crate) struct Inner {
     pub(crate) host: Arc<Host>,
     pub(crate) queue: Arc<Queue>,
     locks: Vec<tokio::sync::Mutex<()>>,
+    /// Held while a function's reserved or provisioned concurrency changes. Taken before the function's own lock.
+    pub(crate) claiming: tokio::sync::Mutex<()>,
     hasher: RandomState,
     tasks: Mutex<Vec<AbortHandle>>,
 }
@@ -139,6 +142,9 @@ impl Drop for Inner {
         }
     }
 }
+
+/// Functions whose rows one transaction writes when all are sealed: a megabyte or so.
+const SEALED_AT_ONCE: usize = 100;
 
 /// Changes of functions that do not share one of so many locks do not wait for each other.
 const LOCKS: usize = 64;
@@ -159,6 +165,7 @@ impl Functions {
             host: Host::new(deps),
             queue: Arc::default(),
             locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
+            claiming: tokio::sync::Mutex::default(),
             hasher: RandomState::new(),
             tasks: Mutex::default(),
         });
@@ -196,12 +203,30 @@ impl Inner {
         }
         let mut urls: HashMap<(String, String), String> =
             all.urls.into_iter().map(|(account, name, document)| ((account, name), document)).collect();
+        let mut rewritten = Vec::new();
         for (account, name, document) in all.functions {
             let row = (account, name);
             let versions = versions.remove(&row).unwrap_or_default();
-            self.load_function(row.clone(), &document, &versions, urls.remove(&row).as_deref())?;
+            let change =
+                self.load_function(row.clone(), &document, &versions, urls.remove(&row).as_deref())?;
+            rewritten.extend(change);
         }
-        Ok(())
+        if all.unsealed { self.seal(rewritten).await } else { Ok(()) }
+    }
+
+    /// Writes rows that an earlier server wrote with environment variables in plain, sealed; and leaves nothing of
+    /// what they were in the file. Begun again where a crash came between.
+    async fn seal(&self, rows: Vec<Change>) -> Result<(), Error> {
+        tracing::info!(functions = rows.len(), "sealing environment variables in the database");
+        for rows in rows.chunks(SEALED_AT_ONCE) {
+            let rows = rows.to_vec();
+            let apply = move |tx: &mut dyn store::Tx| {
+                rows.iter().try_for_each(|change| tables::apply(tx, change)).map_err(Error::from)
+            };
+            self.store.write(apply).await?;
+        }
+        self.store.erase_remains().await?;
+        self.store.write(|tx| tables::sealed(tx).map_err(Error::from)).await
     }
 
     fn load_function(
@@ -210,19 +235,23 @@ impl Inner {
         document: &str,
         versions: &[(String, String)],
         url: Option<&str>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Change>, Error> {
         let account = base::AccountId::parse(&account)
             .ok_or_else(|| Error::internal(format!("the owner {account} of {name} is no account")))?;
         let arn = self.arn(&FunctionRef { account: account.clone(), name: name.clone(), qualifier: None });
         let folder = |digest: &str| self.code.folder(digest);
-        let function = Arc::new(Function::from_documents(arn, document, versions, url, &folder)?);
+        let vault = Vault::new(&self.host.iam, &arn);
+        let source = Source { folder: &folder, vault: &vault };
+        let (function, unsealed) = Function::from_documents(arn.clone(), document, versions, url, source)?;
+        let sealed = (!unsealed.is_empty()).then(|| function.rewritten(&unsealed, &vault)).transpose()?;
+        let function = Arc::new(function);
         let key = (account, name);
         function.versions().flat_map(|version| version.digests()).for_each(|digest| self.code.retain(digest));
         self.registry.put(&key, None, Some(&function));
         if function.versions().any(|version| version.unsettled()) {
             self.queue.push(key);
         }
-        Ok(())
+        Ok(sealed)
     }
 
     /// The ARN of a function, qualified as it was asked for.
@@ -251,7 +280,7 @@ impl Inner {
         new: Option<Function>,
     ) -> Result<(), Error> {
         let change = match &new {
-            Some(new) => Function::change(old.map(|old| &**old), new)?,
+            Some(new) => Function::change(old.map(|old| &**old), new, &Vault::new(&self.host.iam, &new.arn))?,
             None => Change {
                 account: key.0.to_string(),
                 name: key.1.clone(),

@@ -6,9 +6,10 @@
 use store::{Error, Migration, Tx, Value};
 
 /// The schema of this noun.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    name: "functions-0001",
-    sql: "
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { name: "functions-0001", sql: TABLES }, Migration { name: "functions-0002", sql: CHORES }];
+
+const TABLES: &str = "
         CREATE TABLE functions (
             account TEXT NOT NULL,
             name TEXT NOT NULL,
@@ -29,8 +30,13 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             document TEXT NOT NULL,
             PRIMARY KEY (account, name)
         );
-    ",
-}];
+    ";
+
+/// What is still to be done about a database that an earlier server wrote: seal the environment variables in it.
+const CHORES: &str = "
+        CREATE TABLE function_chores (name TEXT PRIMARY KEY NOT NULL);
+        INSERT INTO function_chores (name) SELECT 'seal' WHERE EXISTS (SELECT 1 FROM function_versions);
+    ";
 
 /// What a transaction changes about one function.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub(crate) struct Everything {
     pub(crate) versions: Vec<(String, String, String, String)>,
     /// Account, name, document.
     pub(crate) urls: Vec<(String, String, String)>,
+    /// Whether environment variables may be there, or have been there, that are not sealed.
+    pub(crate) unsealed: bool,
 }
 
 /// Makes the change.
@@ -131,5 +139,11 @@ pub(crate) fn load(tx: &mut dyn Tx) -> Result<Everything, Error> {
     for row in tx.query("SELECT account, name, document FROM function_urls", &[])? {
         all.urls.push((row.text(0)?.into(), row.text(1)?.into(), row.text(2)?.into()));
     }
+    all.unsealed = !tx.query("SELECT 1 FROM function_chores WHERE name = 'seal'", &[])?.is_empty();
     Ok(all)
+}
+
+/// Every row is sealed, and nothing of what they were is left.
+pub(crate) fn sealed(tx: &mut dyn Tx) -> Result<(), Error> {
+    tx.execute("DELETE FROM function_chores WHERE name = 'seal'", &[]).map(drop)
 }

@@ -18,6 +18,7 @@ use crate::model::{Configuration, FunctionView, LATEST, Reason, State, UpdateSta
 use crate::pool::{Plan, Target};
 use crate::settings::{self, Tags};
 use crate::tables::Change;
+use crate::vault::Vault;
 
 /// A function.
 #[derive(Clone)]
@@ -66,8 +67,14 @@ struct FunctionDocument {
 #[derive(Serialize, Deserialize)]
 struct VersionDocument {
     configuration: Configuration,
+    /// The configuration's environment variables, which are not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    environment: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     serving: Option<Configuration>,
+    /// As `environment`, of what is serving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    serving_environment: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prepared: Option<PreparedDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,8 +112,14 @@ pub(crate) fn artifact(configuration: &Configuration, folder: PathBuf) -> Result
     })
 }
 
-/// Where packages are unpacked.
-pub(crate) type Folder<'a> = &'a dyn Fn(&str) -> PathBuf;
+/// What reading a function from its rows needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// Where packages are unpacked, by digest.
+    pub(crate) folder: &'a dyn Fn(&str) -> PathBuf,
+    /// Opens its environment variables.
+    pub(crate) vault: &'a Vault<'a>,
+}
 
 impl Version {
     /// A version that waits to be prepared, while calls get what they got before (`before`).
@@ -169,18 +182,36 @@ impl Version {
         std::iter::once(self.configuration.code.digest.as_str()).chain(serving)
     }
 
-    fn to_document(&self) -> Result<String, Error> {
+    fn to_document(&self, vault: &Vault<'_>) -> Result<String, Error> {
+        let mut configuration = (*self.configuration).clone();
+        let mut serving = self.serving.as_deref().cloned();
+        let number = self.configuration.version.clone();
+        let served = serving.as_mut().map(|serving| vault.seal(&number, &mut serving.environment));
         let document = VersionDocument {
-            configuration: (*self.configuration).clone(),
-            serving: self.serving.as_deref().cloned(),
+            environment: vault.seal(&number, &mut configuration.environment)?,
+            serving_environment: served.transpose()?.flatten(),
+            configuration,
+            serving,
             prepared: self.prepared.map(Into::into),
             source_description: self.source_description.clone(),
         };
         serde_json::to_string(&document).map_err(Error::internal)
     }
 
-    fn from_document(arn: &FunctionArn, document: &str, folder: Folder<'_>) -> Result<Self, Error> {
-        let document: VersionDocument = serde_json::from_str(document).map_err(Error::internal)?;
+    /// The version, and whether its environment variables were not sealed.
+    fn from_document(
+        arn: &FunctionArn,
+        number: &str,
+        document: &str,
+        from: Source<'_>,
+    ) -> Result<(Self, bool), Error> {
+        let mut document: VersionDocument = serde_json::from_str(document).map_err(Error::internal)?;
+        let environment = &mut document.configuration.environment;
+        let mut plain = from.vault.open(number, document.environment.as_deref(), environment)?;
+        if let Some(serving) = &mut document.serving {
+            let sealed = document.serving_environment.as_deref();
+            plain |= from.vault.open(number, sealed, &mut serving.environment)?;
+        }
         let mut version = Self {
             configuration: Arc::new(document.configuration),
             serving: document.serving.map(Arc::new),
@@ -191,10 +222,10 @@ impl Version {
         let callable = version.serving.is_some() || version.configuration.state == State::Active;
         if let (true, Some(prepared)) = (callable, version.prepared) {
             let served = Arc::clone(version.served());
-            let artifact = artifact(&served, folder(&served.code.digest))?;
+            let artifact = artifact(&served, (from.folder)(&served.code.digest))?;
             version.target = Some(Arc::new(Target::new(arn, served, artifact, prepared)));
         }
-        Ok(version)
+        Ok((version, plain))
     }
 }
 
@@ -229,7 +260,7 @@ impl Function {
     }
 
     /// What the database must change so that `new` follows `old`.
-    pub(crate) fn change(old: Option<&Self>, new: &Self) -> Result<Change, Error> {
+    pub(crate) fn change(old: Option<&Self>, new: &Self, vault: &Vault<'_>) -> Result<Change, Error> {
         let mut change =
             Change { account: new.arn.account.to_string(), name: new.arn.name.clone(), ..Change::default() };
         let same = |old: &Self| {
@@ -247,7 +278,7 @@ impl Function {
             let number = &version.configuration.version;
             let before = old.and_then(|old| old.version(Some(number)));
             if before.is_none_or(|before| !Arc::ptr_eq(before, version)) {
-                change.versions.push((number.clone(), version.to_document()?));
+                change.versions.push((number.clone(), version.to_document(vault)?));
             }
         }
         let gone = old
@@ -264,20 +295,38 @@ impl Function {
         Ok(change)
     }
 
-    /// Reads a function from its rows: its own, its versions' by number, its URL's.
+    /// The rows of these versions, to be written again.
+    pub(crate) fn rewritten(&self, numbers: &[String], vault: &Vault<'_>) -> Result<Change, Error> {
+        let row = |number: &String| {
+            let version = self.version(Some(number));
+            version.map(|version| Ok((number.clone(), version.to_document(vault)?)))
+        };
+        let versions: Result<Vec<_>, Error> = numbers.iter().filter_map(row).collect();
+        Ok(Change {
+            account: self.arn.account.to_string(),
+            name: self.arn.name.clone(),
+            versions: versions?,
+            ..Change::default()
+        })
+    }
+
+    /// Reads a function from its rows: its own, its versions' by number, its URL's. With it come the numbers of
+    /// versions whose environment variables were not sealed.
     pub(crate) fn from_documents(
         arn: FunctionArn,
         function: &str,
         versions: &[(String, String)],
         url: Option<&str>,
-        folder: Folder<'_>,
-    ) -> Result<Self, Error> {
+        from: Source<'_>,
+    ) -> Result<(Self, Vec<String>), Error> {
         let FunctionDocument { tags, next_version, concurrency } =
             serde_json::from_str(function).map_err(Error::internal)?;
         let url = url.map(serde_json::from_str).transpose().map_err(Error::internal)?.map(Arc::new);
-        let (mut latest, mut published) = (None, BTreeMap::new());
+        let (mut latest, mut published, mut unsealed) = (None, BTreeMap::new(), Vec::new());
         for (number, document) in versions {
-            let version = Arc::new(Version::from_document(&arn, document, folder)?);
+            let (version, plain) = Version::from_document(&arn, number, document, from)?;
+            let version = Arc::new(version);
+            unsealed.extend(plain.then(|| number.clone()));
             if number == LATEST {
                 latest = Some(version);
             } else {
@@ -285,7 +334,7 @@ impl Function {
             }
         }
         let latest = latest.ok_or_else(|| Error::internal(format!("{arn} has no {LATEST}")))?;
-        Ok(Self { arn, tags, next_version, latest, published, url, concurrency })
+        Ok((Self { arn, tags, next_version, latest, published, url, concurrency }, unsealed))
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) enum Use {
     Sessions,
     /// Links that carry their own permission.
     Links,
+    /// Functions' environment variables in the database.
+    Environments,
 }
 
 impl MasterKey {
@@ -61,6 +63,7 @@ impl MasterKey {
             Use::Secrets => b"virga secrets 1",
             Use::Sessions => b"virga sessions 1",
             Use::Links => b"virga links 1",
+            Use::Environments => b"virga environments 1",
         };
         mac(&self.0, &[label])
     }
@@ -79,7 +82,7 @@ impl Sealer {
         let nonce = random::bytes::<NONCE>();
         let payload = Payload { msg: secret, aad: context.as_bytes() };
         // Fails only for messages of 256 GiB and more.
-        let sealed = self.0.encrypt(&nonce.into(), payload).expect("a secret of a few bytes can be sealed");
+        let sealed = self.0.encrypt(&nonce.into(), payload).expect("what fits into memory can be sealed");
         [nonce.as_slice(), &sealed].concat()
     }
 

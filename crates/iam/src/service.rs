@@ -23,6 +23,7 @@ pub struct Iam {
     verifier: Arc<Verifier>,
     region: Region,
     link_key: Arc<[u8; 32]>,
+    environments: Arc<Sealer>,
 }
 
 impl Iam {
@@ -39,6 +40,7 @@ impl Iam {
         let (master, keys) = keys::open(&store, key_file, bootstrap, clock.now()).await?;
         Ok(Self {
             link_key: Arc::new(master.derive(Use::Links)),
+            environments: Arc::new(Sealer::new(&master, Use::Environments)),
             verifier: Arc::new(Verifier {
                 keys,
                 sessions: Sealer::new(&master, Use::Sessions),
@@ -74,6 +76,18 @@ impl Iam {
     /// needed to check them, sealed.
     pub fn function_session(&self, function: &FunctionArn, lifetime: Duration) -> Credentials {
         Session::issue(&self.verifier.sessions, function, self.verifier.clock.now(), lifetime)
+    }
+
+    /// Encrypts a function's environment variables for the database. `context` says whose they are: sealed for
+    /// one they open for no other. Not secret.
+    pub fn seal_environment(&self, context: &str, variables: &[u8]) -> Vec<u8> {
+        self.environments.seal(context, variables)
+    }
+
+    /// What [`Iam::seal_environment`] sealed for this context; `None` if it was sealed with another key, for another
+    /// context, or was changed.
+    pub fn open_environment(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.environments.open(context, sealed)
     }
 
     /// A token that lets its bearer do one thing until it expires: a download link. `purpose` is not secret.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::error::io_error;
 use crate::job::{Job, Work};
@@ -23,6 +23,7 @@ pub struct Store {
     writer: mpsc::Sender<Box<dyn Job>>,
     readers: mpsc::Sender<Box<dyn Job>>,
     status: Arc<Status>,
+    file: Arc<Path>,
 }
 
 impl Store {
@@ -46,7 +47,7 @@ impl Store {
             let waiting = waiting.clone();
             spawn(&format!("store-reader-{number}"), move || read_loop(&connection, &waiting))?;
         }
-        Ok(Self { writer, readers, status })
+        Ok(Self { writer, readers, status, file: file.into() })
     }
 
     /// Runs the closure in a write transaction; `Ok` is durable. The closure may run more than once and
@@ -69,6 +70,19 @@ impl Store {
         F: FnMut(&mut dyn Tx) -> Result<T, E> + Send + 'static,
     {
         self.submit(&self.readers, work).await
+    }
+
+    /// Rewrites the whole file, so that nothing of what was changed or deleted is left in it or in its log: SQLite
+    /// keeps old content in free space otherwise. Takes as long as the file is large, and writers wait meanwhile;
+    /// fails where something else reads or writes for longer than a few seconds.
+    pub async fn erase_remains(&self) -> Result<(), Error> {
+        let (sender, answer) = oneshot::channel();
+        let file = Arc::clone(&self.file);
+        spawn("store-eraser", move || {
+            // A caller that has gone away no longer wants to know.
+            let _ = sender.send(erase_remains(&file));
+        })?;
+        answer.await.unwrap_or_else(|_| Err(Error::Stopped("rewriting the file ended early".to_owned())))
     }
 
     /// Commits since the start. Fewer than writes, since a commit is shared.
@@ -119,6 +133,17 @@ fn connect(file: &Path, mode: OpenFlags) -> Result<Connection, Error> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)
+}
+
+fn erase_remains(file: &Path) -> Result<(), Error> {
+    let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.execute_batch("VACUUM")?;
+    // The new file is in the log until here, and the old one in its place.
+    let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
+    match busy {
+        0 => Ok(()),
+        _ => Err(Error::RolledBack("the database was in use for too long".to_owned())),
+    }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Error> {

@@ -15,6 +15,9 @@ pub(crate) fn failure(error: &Error, id: RequestId) -> Failure {
         Error::FunctionNotFound(_) | Error::NotFound(_) => {
             ("ResourceNotFoundException", StatusCode::NOT_FOUND)
         }
+        Error::ProvisionedNotFound => {
+            ("ProvisionedConcurrencyConfigNotFoundException", StatusCode::NOT_FOUND)
+        }
         // A function that is not Active is a conflict on Invoke, not ResourceNotReadyException: that one is
         // for network interfaces still being made, and clients would retry it.
         Error::AlreadyExists(_) | Error::Conflict(_) | Error::NotReady(_) => {
@@ -96,6 +99,7 @@ mod tests {
         };
         for (error, code, status) in [
             (Error::FunctionNotFound("arn".into()), "ResourceNotFoundException", 404),
+            (Error::ProvisionedNotFound, "ProvisionedConcurrencyConfigNotFoundException", 404),
             (Error::AlreadyExists("x".into()), "ResourceConflictException", 409),
             (Error::NotReady("x".into()), "ResourceConflictException", 409),
             (Error::PreconditionFailed("x".into()), "PreconditionFailedException", 412),

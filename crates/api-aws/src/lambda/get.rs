@@ -13,20 +13,32 @@ use crate::failure::Failure;
 use crate::limits;
 use crate::request::Request;
 
-/// The configuration, a link to the package, and the tags.
+/// The configuration, a link to the package, the tags, and what is reserved.
 pub(super) fn get_function(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
     let function = function(request, label)?;
-    let view = request.api.functions.get(request.caller, &function).map_err(failed(request))?;
+    let found = request.api.functions.describe(request.caller, &function).map_err(failed(request))?;
     let mut out = Map::new();
-    out.insert("Configuration".to_owned(), configuration::shape(&view));
-    if let Some(location) = location(request, &view) {
+    out.insert("Configuration".to_owned(), configuration::shape(&found.view));
+    if let Some(location) = location(request, &found.view) {
         out.insert("Code".to_owned(), value!({ "RepositoryType": "S3", "Location": location }));
     }
-    let tags = request.api.functions.tags(request.caller, &function).map_err(failed(request))?;
-    if !tags.is_empty() {
-        out.insert("Tags".to_owned(), value!(tags));
+    match found.tags {
+        Some(tags) if tags.is_empty() => {}
+        Some(tags) => drop(out.insert("Tags".to_owned(), value!(tags))),
+        None => drop(out.insert("TagsError".to_owned(), tags_denied())),
+    }
+    if let Some(reserved) = found.reserved {
+        out.insert("Concurrency".to_owned(), value!({ "ReservedConcurrentExecutions": reserved }));
     }
     Ok(json(StatusCode::OK, &Value::Object(out)))
+}
+
+/// Lambda API: TagsError.
+fn tags_denied() -> Value {
+    value!({
+        "ErrorCode": "AccessDeniedException",
+        "Message": "The caller is not authorized to perform lambda:ListTags on the function.",
+    })
 }
 
 /// A link works with the rights of the user who asked for it; functions get none.

@@ -3,6 +3,7 @@
 //! Shapes only. What a name means, who may, and what happens is the `functions` crate's.
 
 mod account;
+mod concurrency;
 mod configuration;
 mod create;
 mod errors;
@@ -97,6 +98,16 @@ impl Plan {
             Operation::UntagResource => tags::untag_resource(request, label).await,
             Operation::ListTags => tags::list_tags(request, label),
             Operation::GetAccountSettings => account::get_account_settings(request),
+            Operation::PutFunctionConcurrency => concurrency::put_reserved(request, label).await,
+            Operation::GetFunctionConcurrency => concurrency::get_reserved(request, label),
+            Operation::DeleteFunctionConcurrency => concurrency::delete_reserved(request, label).await,
+            Operation::PutProvisionedConcurrencyConfig => concurrency::put_provisioned(request, label).await,
+            Operation::GetProvisionedConcurrencyConfig => {
+                concurrency::get_or_list_provisioned(request, label)
+            }
+            Operation::DeleteProvisionedConcurrencyConfig => {
+                concurrency::delete_provisioned(request, label).await
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::service::{Functions, Inner};
 
 impl Functions {
     /// Lambda API: DeleteFunction; a qualifier deletes that version only. Calls under way run to their end.
+    /// What was reserved or provisioned goes with it.
     pub async fn delete(&self, caller: &Caller, function: &FunctionRef) -> Result<(), Error> {
         permit(caller, "DeleteFunction", &self.inner.arn(function).to_string())?;
         let (inner, function) = (Arc::clone(&self.inner), function.clone());
@@ -36,6 +37,7 @@ impl Inner {
                 old.version(Some(number)).ok_or_else(missing)?;
                 let number: u64 = number.parse().map_err(|_| missing())?;
                 new.published.remove(&number);
+                new.concurrency.unprovision(number);
                 Some(new)
             }
         };

@@ -2,6 +2,7 @@
 //! learns nothing about it, then the request, then the function's state.
 
 mod call;
+mod concurrency;
 mod create;
 mod delete;
 mod publish;

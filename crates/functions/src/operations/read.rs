@@ -8,7 +8,7 @@ use bytes::Bytes;
 use iam::Caller;
 
 use super::permit;
-use crate::model::{FunctionRef, FunctionView, LATEST, Page};
+use crate::model::{FunctionDetails, FunctionRef, FunctionView, LATEST, Page};
 use crate::service::Functions;
 use crate::version::Function;
 use crate::{Error, limits};
@@ -22,6 +22,18 @@ impl Functions {
         permit(caller, "GetFunctionConfiguration", &self.inner.arn(function).to_string())?;
         let (found, version) = self.inner.version(function)?;
         Ok(found.view(&version, function.qualifier.as_deref()))
+    }
+
+    /// Lambda API: GetFunction. Tags need the permission to list them.
+    pub fn describe(&self, caller: &Caller, function: &FunctionRef) -> Result<FunctionDetails, Error> {
+        permit(caller, "GetFunction", &self.inner.arn(function).to_string())?;
+        let (found, version) = self.inner.version(function)?;
+        let lists_tags = permit(caller, "ListTags", &found.arn.to_string()).is_ok();
+        Ok(FunctionDetails {
+            view: found.view(&version, function.qualifier.as_deref()),
+            tags: lists_tags.then(|| found.tags.clone()),
+            reserved: found.concurrency.reserved,
+        })
     }
 
     /// The package of a version, as it was uploaded.

@@ -8,6 +8,7 @@ mod http_calls;
 mod lifecycle;
 mod packages;
 mod queues;
+mod secrets;
 mod versions;
 mod world;
 mod zips;

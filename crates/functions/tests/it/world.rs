@@ -47,10 +47,10 @@ impl World {
 
     pub(crate) async fn with(bounds: Bounds) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::open(dir, bounds, Arc::default()).await
+        Self::open(dir, bounds, Arc::default()).await.unwrap()
     }
 
-    async fn open(dir: Arc<tempfile::TempDir>, bounds: Bounds, stage: Arc<Stage>) -> Self {
+    async fn open(dir: Arc<tempfile::TempDir>, bounds: Bounds, stage: Arc<Stage>) -> Result<Self, Error> {
         let at = |name: &str| dir.path().join(name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = store::Store::open(&at("db"), &[iam::MIGRATIONS, MIGRATIONS]).unwrap();
@@ -77,11 +77,16 @@ impl World {
             backends: vec![backend(Isolation::Process), backend(Isolation::Wasm)],
             bounds: bounds.clone(),
         });
-        Self { functions: functions.await.unwrap(), dir, stage, caller, logs, metrics, blobs, store, bounds }
+        Ok(Self { functions: functions.await?, dir, stage, caller, logs, metrics, blobs, store, bounds })
     }
 
     /// As after kill -9: nothing is told to end, and the directory is opened again.
     pub(crate) async fn crash(self) -> Self {
+        self.reopen().await.unwrap()
+    }
+
+    /// The same; an error if the directory does not open.
+    pub(crate) async fn reopen(self) -> Result<Self, Error> {
         let Self { dir, bounds, functions, .. } = self;
         drop(functions);
         Self::open(dir, bounds, Arc::default()).await

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use store::{Error, Store};
+use store::{Error, Migration, Store, Value};
 
 use crate::transactions::{TABLE, insert, names, open};
 
@@ -140,4 +140,28 @@ async fn a_failed_commit_stops_the_writer() {
     let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("stopped as it should"), "{said}");
+}
+
+#[tokio::test]
+async fn nothing_of_old_content_is_left_once_it_is_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.db");
+    let migration =
+        Migration { name: "t-0001", sql: "CREATE TABLE t (id INTEGER PRIMARY KEY, text TEXT NOT NULL)" };
+    let store = Store::open(&file, &[&[migration]]).unwrap();
+    let execute = |sql: &'static str, value: Value| {
+        store.write::<_, Error, _>(move |tx| tx.execute(sql, std::slice::from_ref(&value)))
+    };
+    let holds = |word: &str| {
+        ["x.db", "x.db-wal"].iter().any(|name| {
+            let bytes = std::fs::read(dir.path().join(name)).unwrap();
+            bytes.windows(word.len()).any(|window| window == word.as_bytes())
+        })
+    };
+    execute("INSERT INTO t (id, text) VALUES (1, $1)", "an-old-secret".into()).await.unwrap();
+    execute("UPDATE t SET text = $1", "what-is-now".into()).await.unwrap();
+    assert!(holds("an-old-secret") && holds("what-is-now"));
+    store.erase_remains().await.unwrap();
+    assert!(!holds("an-old-secret") && holds("what-is-now"));
+    execute("UPDATE t SET text = $1", "later".into()).await.unwrap();
 }
