@@ -17,16 +17,16 @@ pub(crate) struct Failure {
     /// For people.
     pub(crate) message: String,
     /// When trying again makes sense.
-    pub(crate) throttle: Option<Throttle>,
+    pub(crate) retry: Option<Retry>,
 }
 
-/// What a throttled client is told besides the code.
+/// What a client that should come back is told besides the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Throttle {
-    /// Lambda's `ThrottleReason`.
-    pub(crate) reason: &'static str,
+pub(crate) struct Retry {
+    /// Lambda's `ThrottleReason`, where it was throttled.
+    pub(crate) reason: Option<&'static str>,
     /// Milliseconds.
-    pub(crate) retry_after_ms: u64,
+    pub(crate) after_ms: u64,
 }
 
 impl Failure {
@@ -36,7 +36,7 @@ impl Failure {
         status: StatusCode,
         message: impl Into<String>,
     ) -> Self {
-        Self { code: code.into(), status, message: message.into(), throttle: None }
+        Self { code: code.into(), status, message: message.into(), retry: None }
     }
 
     /// Status 400.

@@ -52,6 +52,12 @@ impl<'a> Members<'a> {
         self.typed(name, "a String")
     }
 
+    /// A string that is a condition: SDKs send what a variable holds, and the empty string means that nothing was
+    /// asked for.
+    pub(crate) fn condition(&self, name: &str) -> Result<Option<String>, Failure> {
+        Ok(self.text(name)?.filter(|text| !text.is_empty()))
+    }
+
     /// An integer.
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
         self.typed(name, "an Integer")
@@ -128,6 +134,8 @@ mod tests {
         check(r#"{"A":"x"}"#, |m| m.text("A"), r#"Some("x")"#);
         check(r#"{"A":null}"#, |m| m.text("A"), "None");
         check("", |m| m.text("A"), "None");
+        check(r#"{"A":""}"#, |m| m.condition("A"), "None");
+        check(r#"{"A":"x"}"#, |m| m.condition("A"), r#"Some("x")"#);
         check(
             r#"{"A":3}"#,
             |m| m.text("A"),

@@ -104,12 +104,9 @@ impl Protocol {
             headers
                 .insert(HeaderName::from_static("smithy-protocol"), HeaderValue::from_static("rpc-v2-cbor"));
         }
-        if let Some(throttle) = failure.throttle {
-            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(throttle.retry_after_ms)));
-            headers.insert(
-                HeaderName::from_static("retry-after-ms"),
-                HeaderValue::from(throttle.retry_after_ms),
-            );
+        if let Some(retry) = failure.retry {
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(retry.after_ms)));
+            headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(retry.after_ms));
         }
         if failure.status == StatusCode::PAYLOAD_TOO_LARGE {
             // The rest of the body is not read, so the connection cannot carry another request.
@@ -147,8 +144,8 @@ fn rest_json(failure: &Failure) -> Value {
     let key = if capital { "Message" } else { "message" };
     let kind = if failure.by_sender() { "User" } else { "Service" };
     let mut body = json!({ "Type": kind, key: failure.message });
-    if let Some(throttle) = failure.throttle {
-        body["Reason"] = json!(throttle.reason);
+    if let Some(reason) = failure.retry.and_then(|retry| retry.reason) {
+        body["Reason"] = json!(reason);
     }
     body
 }
@@ -229,7 +226,7 @@ pub(crate) fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Throttle;
+    use crate::failure::Retry;
     use http_body_util::BodyExt;
 
     async fn text(response: Response<Body>) -> String {
@@ -272,8 +269,7 @@ mod tests {
     async fn a_throttled_client_is_told_when_to_return() {
         let mut failure =
             Failure::new("TooManyRequestsException", StatusCode::TOO_MANY_REQUESTS, "Rate Exceeded.");
-        failure.throttle =
-            Some(Throttle { reason: "ConcurrentInvocationLimitExceeded", retry_after_ms: 1_250 });
+        failure.retry = Some(Retry { reason: Some("ConcurrentInvocationLimitExceeded"), after_ms: 1_250 });
         let response = Protocol::RestJson.refuse(&failure, id());
         assert_eq!(response.headers()["retry-after"], "2");
         assert_eq!(response.headers()["retry-after-ms"], "1250");

@@ -11,6 +11,7 @@ mod failure;
 mod output;
 mod package;
 mod settings;
+mod trace;
 
 use std::process::ExitCode;
 

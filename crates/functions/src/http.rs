@@ -35,7 +35,10 @@ impl Inner {
     ) -> Result<::http::Response<Body>, Error> {
         match admit(&self.host, target, find).await? {
             Admission::Leased(lease) => exchange(&self.host, lease, id, alarm, request).await,
-            Admission::Failed(start, _) => Err(not_started(&self.host, id, &start)),
+            Admission::Failed(start, plan) => {
+                self.host.metrics.meter(&plan.labels()).not_started();
+                Err(not_started(&self.host, id, &start))
+            }
         }
     }
 }

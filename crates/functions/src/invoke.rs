@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::pool::{FailedStart, Host, Lease, Plan, Refusal, Target};
 use crate::report::{self, Report, Status};
 use crate::service::{Inner, Outcome};
+use crate::startup::{Startup, Timings};
 use crate::{Error, limits};
 
 /// What is called with.
@@ -27,6 +28,7 @@ pub(crate) struct Request {
     pub(crate) id: RequestId,
     pub(crate) event: Event,
     pub(crate) tail: bool,
+    pub(crate) trace: bool,
 }
 
 /// How often a call follows a version's target to its successor. More changes than that during one call's
@@ -69,15 +71,18 @@ impl Inner {
         request: Request,
         find: impl Fn() -> Result<Arc<Target>, Error>,
     ) -> Result<Outcome, Error> {
-        let mut offer = Offer { request, spent: Duration::ZERO, left: OFFERS };
+        let mut offer = Offer { request, waited: Duration::ZERO, spent: Duration::ZERO, left: OFFERS };
         loop {
             let host = Arc::clone(&self.host);
+            let began = offer.request.trace.then(Instant::now);
             let lease = match admit(&host, find()?, &find).await? {
                 Admission::Leased(lease) => lease,
                 Admission::Failed(failure, plan) => {
-                    return failed_start(&host, failure, &plan, &offer.request);
+                    offer.waited += began.map(|began| began.elapsed()).unwrap_or_default();
+                    return failed_start(&host, failure, &plan, &offer);
                 }
             };
+            offer.waited += began.map(|began| began.elapsed()).unwrap_or_default();
             let run = tokio::spawn(async move { Run { host, lease, offer }.execute().await });
             match run.await.map_err(Error::internal)?? {
                 Ran::Over(outcome) => return Ok(outcome),
@@ -90,6 +95,8 @@ impl Inner {
 /// A call that no code has seen.
 struct Offer {
     request: Request,
+    /// How long it waited for places on instances; measured for a trace only.
+    waited: Duration,
     /// How long instances had it that ended before they took it. The function's time-out covers that; waiting
     /// for another instance has its own bounds.
     spent: Duration,
@@ -104,7 +111,10 @@ enum Ran {
 }
 
 /// The outcome of a call whose instance did not come up.
-fn failed_start(host: &Host, start: FailedStart, plan: &Plan, request: &Request) -> Result<Outcome, Error> {
+fn failed_start(host: &Host, start: FailedStart, plan: &Plan, offer: &Offer) -> Result<Outcome, Error> {
+    let request = &offer.request;
+    host.metrics.meter(&plan.labels()).not_started();
+    let startup = Startup::unknown(start.init);
     let timeout_s = host.bounds.init_timeout.as_secs_f64();
     let failure = Failure::start(request.id, &start.error, timeout_s)
         .ok_or_else(|| Error::Unavailable("The host could not start an instance of the function.".into()))?;
@@ -115,7 +125,7 @@ fn failed_start(host: &Host, start: FailedStart, plan: &Plan, request: &Request)
     let report = Report {
         id: request.id,
         duration: Duration::ZERO,
-        init: Some(start.init),
+        init: Some(startup),
         configuration: &plan.configuration,
         peak_bytes: 0,
         status: Status::Error(&failure.error_type),
@@ -125,7 +135,15 @@ fn failed_start(host: &Host, start: FailedStart, plan: &Plan, request: &Request)
         executed_version: plan.configuration.version.clone(),
         result: Err(failure.into_function_error()),
         log_tail: request.tail.then(|| log.tail().into()),
+        timings: offer.timings(Some(startup), Duration::ZERO),
     })
+}
+
+impl Offer {
+    /// What the call was made of, where that was asked for.
+    fn timings(&self, startup: Option<Startup>, call: Duration) -> Option<Timings> {
+        self.request.trace.then_some(Timings { wait: self.waited, startup, call })
+    }
 }
 
 /// A call that has its instance.
@@ -177,14 +195,16 @@ impl Run {
         self.say_what_happened(&end, plan.configuration.timeout_s);
         log.line(&report::end(id));
         log.line(&self.report(&plan, &end, duration, init));
-        self.count(&end, duration);
+        self.count(&end, duration, init);
+        let timings = self.offer.timings(init, duration);
         let log_tail = self.offer.request.tail.then(|| log.tail().into());
         let result = match end {
             End::Answer(bytes) => Ok(bytes),
             End::Reported(error) => Err(error),
             End::Failed(failure) | End::TimedOut(failure) => Err(failure.into_function_error()),
         };
-        Ok(Ran::Over(Outcome { executed_version: plan.configuration.version.clone(), result, log_tail }))
+        let executed_version = plan.configuration.version.clone();
+        Ok(Ran::Over(Outcome { executed_version, result, log_tail, timings }))
     }
 
     /// Says in the log of the instance that ended what became of it and of the call.
@@ -249,7 +269,7 @@ impl Run {
     }
 
     async fn stop_after_timeout(&self, plan: &Plan) {
-        match (plan.configuration.settings.isolation, plan.prepared.one_at_a_time) {
+        match (plan.configuration.settings.isolation, plan.one_at_a_time()) {
             (Isolation::Wasm, _) => {}
             (Isolation::Process, true) => self.lease.kill().await,
             (Isolation::Process, false) => self.lease.retire(),
@@ -268,7 +288,7 @@ impl Run {
         }
     }
 
-    fn report(&self, plan: &Plan, end: &End, duration: Duration, init: Option<Duration>) -> String {
+    fn report(&self, plan: &Plan, end: &End, duration: Duration, init: Option<Startup>) -> String {
         let peak_bytes = self.lease.instance().peak_memory();
         self.lease.pool().meter().memory(peak_bytes);
         let status = match end {
@@ -280,13 +300,17 @@ impl Run {
             .line()
     }
 
-    fn count(&self, end: &End, duration: Duration) {
+    fn count(&self, end: &End, duration: Duration, init: Option<Startup>) {
         let ending = match end {
             End::Answer(_) => Ending::Success,
             End::Reported(_) | End::Failed(_) => Ending::Error,
             End::TimedOut(_) => Ending::Timeout,
         };
-        self.lease.pool().meter().invoked(ending, duration);
+        let meter = self.lease.pool().meter();
+        meter.invoked(ending, duration);
+        if let Some(startup) = init {
+            startup.count_first_call(meter, duration);
+        }
     }
 }
 

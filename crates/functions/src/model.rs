@@ -77,6 +77,9 @@ pub struct Settings {
     /// `virga:freeze`: whether idle instances are suspended.
     #[serde(default = "yes")]
     pub freeze: bool,
+    /// `virga:template`: whether instances may begin as copies of one that has been initialised.
+    #[serde(default = "yes")]
+    pub template: bool,
     /// `virga:egress`
     pub egress: Egress,
     /// `virga:port`

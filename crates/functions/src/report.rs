@@ -5,13 +5,14 @@ use std::time::Duration;
 use base::{RequestId, Timestamp};
 
 use crate::model::Configuration;
+use crate::startup::Startup;
 
 /// What a REPORT line says.
 pub(crate) struct Report<'a> {
     pub(crate) id: RequestId,
     pub(crate) duration: Duration,
-    /// How long the instance took to come up, if it came up for this call.
-    pub(crate) init: Option<Duration>,
+    /// How the instance came up, if this is its first call.
+    pub(crate) init: Option<Startup>,
     pub(crate) configuration: &'a Configuration,
     pub(crate) peak_bytes: u64,
     pub(crate) status: Status<'a>,
@@ -56,7 +57,7 @@ pub(crate) fn init_failed(init: Duration, error_type: Option<&str>) -> String {
 impl Report<'_> {
     /// Billed time is rounded up to a millisecond and has initialisation in it (Lambda: since August 2025).
     pub(crate) fn line(&self) -> String {
-        let billed = self.duration + self.init.unwrap_or_default();
+        let billed = self.duration + self.init.map(|init| init.total).unwrap_or_default();
         let mut line = format!(
             "REPORT RequestId: {}\tDuration: {} ms\tBilled Duration: {} ms\tMemory Size: {} MB\tMax Memory Used: {} MB\t",
             self.id,
@@ -66,7 +67,8 @@ impl Report<'_> {
             self.peak_bytes.div_ceil(1 << 20),
         );
         if let Some(init) = self.init {
-            line.push_str(&format!("Init Duration: {} ms\t", millis(init)));
+            line.push_str(&format!("Init Duration: {} ms\t", millis(init.total)));
+            line.push_str(&parts(&init));
         }
         match self.status {
             Status::Ran => {}
@@ -75,6 +77,15 @@ impl Report<'_> {
         }
         line
     }
+}
+
+/// What a start was made of, where that is known. Lambda has no such fields; none is called Duration, which tools
+/// that read Lambda's look for.
+fn parts(init: &Startup) -> String {
+    let Some(parts) = init.parts() else { return String::new() };
+    let [sandbox, runtime, code] = parts.map(|(_, duration)| millis(duration));
+    let origin = init.phases.origin.as_str();
+    format!("Start: {origin}\tSandbox: {sandbox} ms\tRuntime: {runtime} ms\tCode: {code} ms\t")
 }
 
 fn millis(duration: Duration) -> String {

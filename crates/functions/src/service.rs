@@ -25,6 +25,7 @@ use crate::model::{FunctionRef, UrlConfig};
 use crate::pool::{self, Host, Target};
 use crate::prepare::{self, Queue};
 use crate::registry::{Key, Registry};
+use crate::startup::Timings;
 use crate::tables::{self, Change, Everything};
 use crate::vault::Vault;
 use crate::version::{Function, Source};
@@ -87,6 +88,8 @@ pub struct Invoke {
     pub trace_id: Option<String>,
     /// Whether to collect the last 4 KiB of the log.
     pub tail: bool,
+    /// Whether to measure what the call is made of.
+    pub trace: bool,
 }
 
 /// What came of a call that reached the function.
@@ -98,6 +101,8 @@ pub struct Outcome {
     pub result: Result<Bytes, FunctionError>,
     /// The last 4 KiB of the log, where asked for.
     pub log_tail: Option<Bytes>,
+    /// What the call was made of, where asked for.
+    pub timings: Option<Timings>,
 }
 
 /// A function URL's target, found without locks or database.
@@ -328,7 +333,11 @@ impl Inner {
     fn forget_metrics(&self, key: &Key, version: &str) {
         let exists = self.registry.get(key).is_some_and(|function| function.version(Some(version)).is_some());
         if !exists {
-            let labels = FunctionLabels { function: key.1.clone(), version: version.to_owned() };
+            let labels = FunctionLabels {
+                account: key.0.to_string(),
+                function: key.1.clone(),
+                version: version.to_owned(),
+            };
             self.host.metrics.forget(&labels);
         }
     }

@@ -99,7 +99,8 @@ pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result
             .idle_timeout_s
             .unwrap_or_else(|| u32::try_from(bounds.idle_timeout.as_secs()).unwrap_or(u32::MAX)),
         fixed_idle: given.idle_timeout_s.is_some(),
-        freeze: true,
+        freeze: given.freeze.unwrap_or(true),
+        template: given.template.unwrap_or(true),
         egress: given.egress.unwrap_or_default(),
         port: given.port.unwrap_or(limits::PORT),
     })
@@ -134,6 +135,8 @@ struct Given {
     soft_concurrency: Option<u32>,
     hard_concurrency: Option<u32>,
     idle_timeout_s: Option<u32>,
+    freeze: Option<bool>,
+    template: Option<bool>,
     egress: Option<Egress>,
     port: Option<u16>,
 }
@@ -165,11 +168,13 @@ impl Given {
             "soft-concurrency" => self.soft_concurrency = Some(number(key, value, 1..=1000, "calls")?),
             "hard-concurrency" => self.hard_concurrency = Some(number(key, value, 1..=1000, "calls")?),
             "idle-timeout" => self.idle_timeout_s = Some(number(key, value, 1..=86_400, "seconds")?),
+            "freeze" => self.freeze = Some(switch(key, value)?),
+            "template" => self.template = Some(switch(key, value)?),
             "port" => self.port = Some(number(key, value, 1024..=u16::MAX, "as a port")?),
             _ => {
                 return Err(Error::Invalid(format!(
                     "The tag '{key}' is unknown. Tags that start with virga: are contract, isolation, memory, cpu, \
-                     soft-concurrency, hard-concurrency, idle-timeout, egress and port."
+                     soft-concurrency, hard-concurrency, idle-timeout, freeze, template, egress and port."
                 )));
             }
         }
@@ -186,19 +191,23 @@ impl Given {
         let (soft, hard) = match (self.soft_concurrency, self.hard_concurrency) {
             (None, None) => (soft, hard),
             (Some(soft), None) => (soft, hard.max(soft)),
+            // Who asks for a handler that multiplexes wants it to.
+            (None, Some(hard)) if contract == Contract::Lambda => (hard, hard),
             (None, Some(hard)) => (soft.min(hard), hard),
             (Some(soft), Some(hard)) if soft <= hard => (soft, hard),
             (Some(_), Some(_)) => {
                 return Err(bad("virga:soft-concurrency", "it must not be above virga:hard-concurrency"));
             }
         };
-        if contract == Contract::Lambda && hard != 1 {
-            return Err(bad(
-                "virga:hard-concurrency",
-                "an instance with the contract lambda takes one call at a time",
-            ));
-        }
         Ok((soft, hard))
+    }
+}
+
+fn switch(key: &str, value: &str) -> Result<bool, Error> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(bad(key, "use on or off")),
     }
 }
 
@@ -294,7 +303,8 @@ mod tests {
             ("python3.11", &[("virga:memory", "15")], "at least 16 MB"),
             ("python3.11", &[("virga:memory", "0")], "from 1 to 10240"),
             ("python3.11", &[("virga:memory", "+64")], "whole number"),
-            ("python3.11", &[("virga:hard-concurrency", "2")], "one call at a time"),
+            ("python3.11", &[("virga:freeze", "true")], "use on or off"),
+            ("python3.11", &[("virga:template", "")], "use on or off"),
             ("python3.11", &[("virga:egress", "host")], "does not allow"),
             ("python3.11", &[("virga:port", "80")], "from 1024 to 65535"),
             ("python3.11", &[("virga:idle-timeout", "86401")], "from 1 to 86400"),
@@ -312,6 +322,29 @@ mod tests {
             assert!(error.contains(said), "{pairs:?}: {error}");
         }
         assert!(check("wasm", &[("virga:memory", "1")]).is_ok());
+        assert!(check("python3.11", &[("virga:memory", "16"), ("virga:cpu", "1")]).is_ok());
+    }
+
+    #[test]
+    fn event_handlers_multiplex_when_they_ask_for_it() {
+        for runtime in ["python3.11", "nodejs20.x", "provided.al2023"] {
+            let both = check(runtime, &[("virga:soft-concurrency", "4"), ("virga:hard-concurrency", "10")]);
+            let both = both.unwrap();
+            assert_eq!((both.soft_concurrency, both.hard_concurrency), (4, 10), "{runtime}");
+            let soft = check(runtime, &[("virga:soft-concurrency", "4")]).unwrap();
+            assert_eq!((soft.soft_concurrency, soft.hard_concurrency), (4, 4), "{runtime}");
+            let hard = check(runtime, &[("virga:hard-concurrency", "10")]).unwrap();
+            assert_eq!((hard.soft_concurrency, hard.hard_concurrency), (10, 10), "{runtime}");
+        }
+    }
+
+    #[test]
+    fn instances_are_frozen_and_copied_unless_the_function_says_no() {
+        let plain = check("python3.11", &[]).unwrap();
+        assert!(plain.freeze && plain.template);
+        let tags = &[("virga:freeze", "off"), ("virga:template", "off")];
+        let off = check("python3.11", tags).unwrap();
+        assert!(!off.freeze && !off.template);
     }
 
     #[test]

@@ -124,7 +124,7 @@ async fn handle(
         connection.linger.store(true, Ordering::Relaxed);
     }
     if connection.gateway.phases.is_draining() {
-        return Ok(refusal::last_message(StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."));
+        return Ok(refusal::stopping());
     }
     let objection = framing::objection(request.method(), request.uri(), request.version(), request.headers());
     if let Some(objection) = objection {

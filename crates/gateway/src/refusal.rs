@@ -5,6 +5,9 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTE
 use http::{Response, StatusCode};
 use sandbox::Body;
 
+/// After how many milliseconds a client should come back that found no service.
+const UNAVAILABLE_MS: u64 = 1000;
+
 /// A JSON message with this status.
 pub(crate) fn message(status: StatusCode, text: &str) -> Response<Body> {
     let body = serde_json::json!({ "message": text }).to_string();
@@ -46,7 +49,7 @@ pub(crate) fn of(error: &Error) -> Response<Body> {
         Error::TimedOut(_) => timed_out(),
         Error::Failed { .. } => function_failed(),
         Error::NotReady(_) | Error::Conflict(_) | Error::Unavailable(_) => {
-            message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
+            retry_after(message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"), UNAVAILABLE_MS)
         }
         Error::Internal(source) => {
             tracing::error!(%source, "a public request failed inside");
@@ -57,12 +60,20 @@ pub(crate) fn of(error: &Error) -> Response<Body> {
     }
 }
 
-/// RFC 9110 §10.2.3 has whole seconds only, rounded up; the exact time is beside it.
 fn throttled(retry_after_ms: u64) -> Response<Body> {
-    let mut response = message(StatusCode::TOO_MANY_REQUESTS, "Rate Exceeded.");
+    retry_after(message(StatusCode::TOO_MANY_REQUESTS, "Rate Exceeded."), retry_after_ms)
+}
+
+/// The server takes no new requests. Whoever comes back finds its successor, or another server.
+pub(crate) fn stopping() -> Response<Body> {
+    retry_after(last_message(StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."), UNAVAILABLE_MS)
+}
+
+/// RFC 9110 §10.2.3 has whole seconds only, rounded up; the exact time is beside it.
+fn retry_after(mut response: Response<Body>, milliseconds: u64) -> Response<Body> {
     let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1000).max(1)));
-    headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(retry_after_ms));
+    headers.insert(RETRY_AFTER, HeaderValue::from(milliseconds.div_ceil(1000).max(1)));
+    headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(milliseconds));
     response
 }
 
@@ -86,11 +97,14 @@ mod tests {
             (Error::Unavailable(String::new()), 503),
             (Error::Internal("x".into()), 502),
         ] {
-            assert_eq!(of(&error).status(), status, "{error:?}");
+            let response = of(&error);
+            assert_eq!(response.status(), status, "{error:?}");
+            assert_eq!(response.headers().contains_key("retry-after"), status == 503, "{error:?}");
         }
         let response = of(&throttled);
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["retry-after"], "3");
         assert_eq!(response.headers()["retry-after-ms"], "2001");
+        assert_eq!((stopping().status().as_u16(), &stopping().headers()["retry-after"] == "1"), (503, true));
     }
 }

@@ -11,4 +11,4 @@ mod logs;
 mod metrics;
 
 pub use logs::{Event, EventPage, GroupInfo, LogStream, Logs, LogsError, Query, StreamInfo};
-pub use metrics::{CONTENT_TYPE, Ending, FunctionLabels, FunctionMeter, FunctionMetrics};
+pub use metrics::{CONTENT_TYPE, Ending, FunctionLabels, FunctionMeter, FunctionMetrics, Phase};

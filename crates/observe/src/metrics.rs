@@ -20,6 +20,8 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// What every function metric is labelled with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FunctionLabels {
+    /// `cloud.account.id`
+    pub account: String,
     /// `faas.name`
     pub function: String,
     /// `faas.version`
@@ -29,13 +31,69 @@ pub struct FunctionLabels {
 /// The labels by the names they are shown with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
+    cloud_account_id: String,
     faas_name: String,
     faas_version: String,
 }
 
+/// The labels of one phase of cold starts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    cloud_account_id: String,
+    faas_name: String,
+    faas_version: String,
+    phase: &'static str,
+    origin: &'static str,
+}
+
+/// A part of a cold start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Namespaces, control groups, mounts.
+    Sandbox,
+    /// The interpreter, or whatever else stands under the function's own code.
+    Runtime,
+    /// The function's own initialisation.
+    Init,
+    /// The first call: what it takes longer than later ones is a part of the cold start too.
+    FirstCall,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Sandbox, Self::Runtime, Self::Init, Self::FirstCall];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Runtime => "runtime",
+            Self::Init => "init",
+            Self::FirstCall => "first_call",
+        }
+    }
+}
+
+/// From what instances are made, by the names that `phase` metrics are labelled with.
+const ORIGINS: [&str; 4] = ["cold", "sandbox", "runtime", "template"];
+
 impl From<&FunctionLabels> for Labels {
     fn from(labels: &FunctionLabels) -> Self {
-        Self { faas_name: labels.function.clone(), faas_version: labels.version.clone() }
+        Self {
+            cloud_account_id: labels.account.clone(),
+            faas_name: labels.function.clone(),
+            faas_version: labels.version.clone(),
+        }
+    }
+}
+
+impl Labels {
+    fn of_phase(&self, phase: Phase, origin: &'static str) -> PhaseLabels {
+        PhaseLabels {
+            cloud_account_id: self.cloud_account_id.clone(),
+            faas_name: self.faas_name.clone(),
+            faas_version: self.faas_version.clone(),
+            phase: phase.as_str(),
+            origin,
+        }
     }
 }
 
@@ -57,6 +115,7 @@ struct Families {
     instances: Family<Labels, Gauge>,
     running: Family<Labels, Gauge>,
     queued: Family<Labels, Gauge>,
+    phases: Family<PhaseLabels, Histogram>,
 }
 
 /// All metrics of functions.
@@ -92,6 +151,8 @@ impl FunctionMetrics {
             instances: all.instances.get_or_create_owned(&labels),
             running: all.running.get_or_create_owned(&labels),
             queued: all.queued.get_or_create_owned(&labels),
+            phases: all.phases.clone(),
+            labels,
         }
     }
 
@@ -113,6 +174,10 @@ impl FunctionMetrics {
             gauge.remove(&labels);
         }
         all.memory.remove(&labels);
+        for (phase, origin) in Phase::ALL.into_iter().flat_map(|phase| ORIGINS.map(|origin| (phase, origin)))
+        {
+            all.phases.remove(&labels.of_phase(phase, origin));
+        }
     }
 
     /// The OpenMetrics text format; its media type is [`CONTENT_TYPE`].
@@ -158,6 +223,7 @@ impl Families {
         seconds("invoke_duration", "How long calls ran", &self.invoke_duration);
         seconds("init_duration", "How long instances took to come up", &self.init_duration);
         seconds("queue_duration", "How long calls waited for an instance", &self.queue_duration);
+        seconds("coldstart_phase_duration", "How long the parts of cold starts took", &self.phases);
         self.memory.register(registry, "mem_usage", "Most memory an instance held", Some(Unit::Bytes));
     }
 }
@@ -167,7 +233,7 @@ trait Registered {
     fn register(&self, registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>);
 }
 
-impl<M> Registered for Family<Labels, M>
+impl<L, M> Registered for Family<L, M>
 where
     Self: Metric + Clone,
 {
@@ -206,9 +272,23 @@ pub struct FunctionMeter {
     instances: Gauge,
     running: Gauge,
     queued: Gauge,
+    phases: Family<PhaseLabels, Histogram>,
+    labels: Labels,
 }
 
 impl FunctionMeter {
+    /// A part of a cold start took this long; `origin` is what the instance was made from. Looks its labels up, so
+    /// not for every call.
+    pub fn phase(&self, phase: Phase, origin: &'static str, duration: Duration) {
+        self.phases.get_or_create_owned(&self.labels.of_phase(phase, origin)).observe(duration);
+    }
+
+    /// A call came to nothing because no instance came up for it. It did not run, so it has no duration.
+    pub fn not_started(&self) {
+        self.invocations.inc();
+        self.errors.inc();
+    }
+
     /// A call ended after running this long.
     pub fn invoked(&self, ending: Ending, duration: Duration) {
         self.invocations.inc();
@@ -267,7 +347,7 @@ mod tests {
     use super::*;
 
     fn labels(version: &str) -> FunctionLabels {
-        FunctionLabels { function: "hello".into(), version: version.into() }
+        FunctionLabels { account: "1".into(), function: "hello".into(), version: version.into() }
     }
 
     fn line(metrics: &FunctionMetrics, start: &str) -> Option<String> {
@@ -287,10 +367,10 @@ mod tests {
         meter.memory(70);
         meter.running(2);
         meter.running(-1);
-        let set = r#"{faas_name="hello",faas_version="$LATEST"}"#;
+        let set = r#"{cloud_account_id="1",faas_name="hello",faas_version="$LATEST"}"#;
         let bucket = |le: &str| {
             format!(
-                r#"faas_invoke_duration_seconds_bucket{{le="{le}",faas_name="hello",faas_version="$LATEST"}}"#
+                r#"faas_invoke_duration_seconds_bucket{{le="{le}",cloud_account_id="1",faas_name="hello",faas_version="$LATEST"}}"#
             )
         };
         for (start, value) in [
@@ -317,6 +397,11 @@ mod tests {
     fn forgets_a_version_whole() {
         let metrics = FunctionMetrics::new();
         metrics.meter(&labels("1")).throttled();
+        for origin in ORIGINS {
+            metrics.meter(&labels("1")).phase(Phase::Runtime, origin, Duration::from_millis(20));
+        }
+        let line = r#"faas_coldstart_phase_duration_seconds_count{cloud_account_id="1",faas_name="hello",faas_version="1",phase="runtime",origin="template"} 1"#;
+        assert!(metrics.encode().contains(line), "{}", metrics.encode());
         metrics.meter(&labels("2")).init_error();
         metrics.forget(&labels("1"));
         assert!(!metrics.encode().contains(r#"faas_version="1""#));

@@ -206,6 +206,7 @@ pub(crate) mod tests {
                     idle_timeout_s: 300,
                     fixed_idle: false,
                     freeze: true,
+                    template: true,
                     egress: Egress::None,
                     port: 8080,
                 },

@@ -7,7 +7,11 @@ use functions::Error;
 use http::StatusCode;
 
 use crate::body::ReadError;
-use crate::failure::{Failure, Throttle};
+use crate::failure::{Failure, Retry};
+
+/// After how many milliseconds a caller should try again who came when the server was stopping, or its host could
+/// not start instances.
+const UNAVAILABLE_MS: u64 = 1000;
 
 /// The table: one line a kind of failure.
 pub(crate) fn failure(error: &Error, id: RequestId) -> Failure {
@@ -40,8 +44,9 @@ pub(crate) fn failure(error: &Error, id: RequestId) -> Failure {
     let mut failure = Failure::new(code, status, error.to_string());
     match error {
         Error::Throttled { code, retry_after_ms, .. } => {
-            failure.throttle = Some(Throttle { reason: code, retry_after_ms: *retry_after_ms });
+            failure.retry = Some(Retry { reason: Some(code), after_ms: *retry_after_ms });
         }
+        Error::Unavailable(_) => failure.retry = Some(Retry { reason: None, after_ms: UNAVAILABLE_MS }),
         Error::Internal(_) => {
             tracing::error!(request_id = %id, detail = details(error), "a request failed inside");
             failure.message = "An internal error occurred. The server's log has the details.".to_owned();
@@ -114,7 +119,8 @@ mod tests {
             let failure = failure(&error, RequestId::random());
             assert_eq!((&*failure.code, failure.status.as_u16()), (code, status));
             assert!(!failure.message.contains("secret"), "{}", failure.message);
-            assert_eq!(failure.throttle.is_some(), status == 429);
+            assert_eq!(failure.retry.is_some(), matches!(status, 429 | 503));
+            assert_eq!(failure.retry.and_then(|retry| retry.reason).is_some(), status == 429);
         }
     }
 }

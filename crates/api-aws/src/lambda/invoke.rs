@@ -1,8 +1,10 @@
 //! Lambda API: Invoke.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use functions::{Invoke, Outcome};
+use functions::{Invoke, Outcome, Timings};
 use http::header::{HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use sandbox::{Body, FunctionError};
@@ -44,10 +46,36 @@ pub(super) async fn invoke(request: &Request<'_>, label: &str) -> Result<Respons
                 client_context,
                 trace_id: request.header("x-amzn-trace-id").map(str::to_owned),
                 tail,
+                trace: asks_for_trace(request.header("x-virga-trace"))?,
             };
             request.api.functions.invoke(request.caller, call).await.map(answer).map_err(failed(request))
         }
     }
+}
+
+/// Virga's own request header: `on` has the answer say what the call was made of.
+fn asks_for_trace(header: Option<&str>) -> Result<bool, Failure> {
+    match header {
+        None | Some("" | "off") => Ok(false),
+        Some("on") => Ok(true),
+        Some(_) => Err(Failure::invalid_parameter("X-Virga-Trace is on or off.")),
+    }
+}
+
+/// What a call was made of (W3C: Server Timing), milliseconds. `start` and its parts are there for the first call
+/// of an instance.
+fn server_timing(timings: &Timings) -> String {
+    let millis = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    let mut text = format!("wait;dur={:.3}", millis(timings.wait));
+    if let Some(startup) = &timings.startup {
+        let origin = startup.phases.origin.as_str();
+        text.push_str(&format!(", start;desc={origin};dur={:.3}", millis(startup.total)));
+        for (name, duration) in startup.parts().into_iter().flatten() {
+            text.push_str(&format!(", {name};dur={:.3}", millis(duration)));
+        }
+    }
+    text.push_str(&format!(", call;dur={:.3}", millis(timings.call)));
+    text
 }
 
 fn kind(header: Option<&str>) -> Result<Kind, Failure> {
@@ -99,6 +127,11 @@ fn answer(outcome: Outcome) -> Response<Body> {
     if let Some(error) = error {
         headers.insert(HeaderName::from_static("x-amz-function-error"), HeaderValue::from_static(error));
     }
+    if let Some(timings) = &outcome.timings
+        && let Ok(text) = HeaderValue::try_from(server_timing(timings))
+    {
+        headers.insert(HeaderName::from_static("server-timing"), text);
+    }
     if let Some(tail) = outcome.log_tail
         && let Ok(tail) = HeaderValue::from_str(&STANDARD.encode(tail))
     {
@@ -117,6 +150,8 @@ fn function_error(error: &FunctionError) -> &'static str {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use functions::Startup;
+    use sandbox::{Origin, Phases};
 
     #[test]
     fn asynchronous_calls_are_refused_with_the_reason() {
@@ -126,6 +161,13 @@ mod tests {
         assert_eq!(event.code, "InvalidParameterValueException");
         assert!(event.message.contains("asynchronous"));
         assert_eq!(kind(Some("Later")).unwrap_err().code, "ValidationException");
+    }
+
+    #[test]
+    fn a_trace_is_asked_for() {
+        assert_eq!(asks_for_trace(None), Ok(false));
+        assert_eq!(asks_for_trace(Some("on")), Ok(true));
+        assert!(asks_for_trace(Some("1")).is_err());
     }
 
     #[test]
@@ -157,14 +199,36 @@ mod tests {
                 error_type: Some("ValueError".into()),
             }),
             log_tail: Some(Bytes::from_static(b"END")),
+            timings: None,
         };
         let response = answer(outcome);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["x-amz-function-error"], "Unhandled");
         assert_eq!(response.headers()["x-amz-executed-version"], "$LATEST");
         assert_eq!(response.headers()["x-amz-log-result"], "RU5E");
-        let fine =
-            Outcome { executed_version: "1".into(), result: Ok(Bytes::from_static(b"1")), log_tail: None };
-        assert!(!answer(fine).headers().contains_key("x-amz-function-error"));
+        assert!(!response.headers().contains_key("server-timing"));
+        let phases = Phases {
+            origin: Origin::Runtime,
+            sandbox: Duration::from_micros(1_500),
+            runtime: Duration::ZERO,
+            init: Duration::from_millis(20),
+        };
+        let startup = Some(Startup { total: Duration::from_millis(22), phases });
+        let timings = Timings { wait: Duration::from_millis(23), startup, call: Duration::from_micros(250) };
+        let fine = Outcome {
+            executed_version: "1".into(),
+            result: Ok(Bytes::from_static(b"1")),
+            log_tail: None,
+            timings: Some(timings),
+        };
+        let response = answer(fine);
+        assert!(!response.headers().contains_key("x-amz-function-error"));
+        assert_eq!(
+            response.headers()["server-timing"],
+            "wait;dur=23.000, start;desc=runtime;dur=22.000, sandbox;dur=1.500, runtime;dur=0.000, \
+             init;dur=20.000, call;dur=0.250"
+        );
+        let warm = Timings { startup: None, ..timings };
+        assert_eq!(server_timing(&warm), "wait;dur=23.000, call;dur=0.250");
     }
 }

@@ -28,7 +28,7 @@ fn read_code(body: &[u8], function: &str) -> Result<UpdateCode, Failure> {
         code: members.blob("ZipFile")?.ok_or_else(create::code_missing)?.into(),
         dry_run: members.boolean("DryRun")?.unwrap_or(false),
         publish: members.boolean("Publish")?.unwrap_or(false),
-        revision_id: members.text("RevisionId")?,
+        revision_id: members.condition("RevisionId")?,
     })
 }
 
@@ -58,7 +58,7 @@ fn read_configuration(body: &[u8], function: &str) -> Result<UpdateConfiguration
         memory_mb: given.memory_mb,
         ephemeral_mb: given.ephemeral_mb,
         environment: given.environment,
-        revision_id: members.text("RevisionId")?,
+        revision_id: members.condition("RevisionId")?,
     })
 }
 

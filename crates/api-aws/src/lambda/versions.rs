@@ -42,11 +42,9 @@ fn read(body: &[u8], function: &str) -> Result<PublishVersion, Failure> {
     let mut violations = Violations::default();
     violations.length("description", description.as_deref().unwrap_or_default(), 0, 256);
     violations.finish()?;
-    // SDKs send what a variable holds, and the empty string means that nothing was asked for.
-    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     Ok(PublishVersion {
-        code_sha256: given(members.text("CodeSha256")?),
+        code_sha256: members.condition("CodeSha256")?,
         description,
-        revision_id: given(members.text("RevisionId")?),
+        revision_id: members.condition("RevisionId")?,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
@@ -13,6 +14,7 @@ use super::{function_path, text};
 use crate::client::{Answer, Client};
 use crate::failure::Failure;
 use crate::output;
+use crate::trace::Trace;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -28,6 +30,9 @@ pub(crate) struct Args {
     /// Show the end of the log on standard error
     #[arg(long)]
     tail: bool,
+    /// Show what the call was made of, a cold start's phases among them, on standard error
+    #[arg(long)]
+    trace: bool,
 }
 
 /// Calls the function; its own failure is an error of the command.
@@ -37,14 +42,27 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
     if args.tail {
         headers.insert("x-amz-log-type", "Tail".parse()?);
     }
+    if args.trace {
+        headers.insert("x-virga-trace", "on".parse()?);
+    }
     let path = function_path(&args.name, "/invocations");
+    let began = Instant::now();
     let answer = client.send("lambda", Method::POST, &path, headers, event).await?;
+    let took = began.elapsed();
     let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
     let tail = header("x-amz-log-result").map(decode).transpose()?;
     let failed = header("x-amz-function-error").map(str::to_owned);
+    let trace = args.trace.then(|| {
+        let timing = header("server-timing").context("the server does not trace: is it a Virga server?")?;
+        Trace::read(timing, took)
+    });
+    let trace = trace.transpose()?;
     if as_json {
-        print_json(&answer, failed.as_deref(), tail.as_deref())?;
+        print_json(&answer, failed.as_deref(), tail.as_deref(), trace.as_ref())?;
     } else {
+        if let Some(trace) = &trace {
+            eprint!("{}", trace.draw());
+        }
         if let Some(tail) = &tail {
             eprintln!("{}", output::log_text(tail));
         }
@@ -95,16 +113,25 @@ fn print_payload(payload: &[u8]) -> Result<()> {
     output::line("")
 }
 
-fn print_json(answer: &Answer, failed: Option<&str>, tail: Option<&str>) -> Result<()> {
+fn print_json(
+    answer: &Answer,
+    failed: Option<&str>,
+    tail: Option<&str>,
+    trace: Option<&Trace>,
+) -> Result<()> {
     let payload = serde_json::from_slice(&answer.body)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&answer.body).into_owned()));
     let version = answer.headers.get("x-amz-executed-version").and_then(|value| value.to_str().ok());
-    output::json(&json!({
+    let mut shown = json!({
         "ExecutedVersion": version,
         "FunctionError": failed,
         "LogTail": tail,
         "Payload": payload,
-    }))
+    });
+    if let Some(trace) = trace {
+        shown["Trace"] = trace.json();
+    }
+    output::json(&shown)
 }
 
 fn failure_text(name: &str, kind: &str, payload: &[u8]) -> String {
@@ -120,7 +147,13 @@ mod tests {
     use super::*;
 
     fn args(event: Option<&str>) -> Args {
-        Args { name: "f".to_owned(), event: event.map(str::to_owned), event_file: None, tail: false }
+        Args {
+            name: "f".to_owned(),
+            event: event.map(str::to_owned),
+            event_file: None,
+            tail: false,
+            trace: false,
+        }
     }
 
     #[test]

@@ -22,13 +22,13 @@ impl Functions {
 
     /// Lambda API: Invoke, `RequestResponse`.
     pub async fn invoke(&self, caller: &Caller, call: Invoke) -> Result<Outcome, Error> {
-        let Invoke { id, function, payload, client_context, trace_id, tail } = call;
+        let Invoke { id, function, payload, client_context, trace_id, tail, trace } = call;
         let arn = self.inner.arn(&function);
         permit(caller, "InvokeFunction", &arn.to_string())?;
         self.inner.target(&function)?;
         let json = invoke::check_event(payload)?;
         let event = invoke::event(json, &arn, trace_id, client_context);
-        self.inner.run(Request { id, event, tail }, || self.inner.target(&function)).await
+        self.inner.run(Request { id, event, tail, trace }, || self.inner.target(&function)).await
     }
 
     /// A public request to a function that speaks HTTP. The response's body streams; the instance counts
@@ -52,7 +52,9 @@ impl Functions {
         let json = invoke::check_event(json)?;
         let event = invoke::event(json, &route.function, None, None);
         let function = behind(route);
-        self.inner.run(Request { id, event, tail: false }, || self.inner.target(&function)).await
+        self.inner
+            .run(Request { id, event, tail: false, trace: false }, || self.inner.target(&function))
+            .await
     }
 }
 

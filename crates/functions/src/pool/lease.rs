@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use observe::LogStream;
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::Pool;
 use super::caps::Room;
+use crate::startup::Startup;
 
 /// An instance. Counts are changed under the pool's lock only; they are atomics so that the lock need not own
 /// every slot.
@@ -25,8 +26,8 @@ pub(crate) struct Slot {
     pub(super) born: Instant,
     /// When it was last left without a call.
     pub(super) last_used: Mutex<Instant>,
-    /// How long it took to come up, until its first call has reported that.
-    pub(super) init: Mutex<Option<Duration>>,
+    /// How it came up, until its first call has reported that.
+    pub(super) init: Mutex<Option<Startup>>,
     /// Its share of the host's caps.
     pub(super) room: Mutex<Option<Room>>,
     /// Waits for it to end by itself.
@@ -69,8 +70,8 @@ impl Lease {
         &self.pool
     }
 
-    /// How long the instance took to come up, for the first call that asks.
-    pub(crate) fn take_init(&self) -> Option<Duration> {
+    /// How the instance came up, for the first call that asks.
+    pub(crate) fn take_init(&self) -> Option<Startup> {
         self.slot.init.lock().take()
     }
 

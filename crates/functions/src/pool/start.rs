@@ -13,6 +13,7 @@ use super::Pool;
 use super::caps::Room;
 use super::lease::Slot;
 use crate::failure::Failure;
+use crate::startup::Startup;
 use crate::{environment, limits, report};
 
 /// How an instance came not to be, with what its call's report needs.
@@ -97,8 +98,9 @@ async fn start(pool: Arc<Pool>, room: Room) {
         Ok(instance) => {
             // It was for the answer to a call whose start fails.
             log.end_tail();
-            pool.meter().cold_start(init);
-            pool.arrived(Arc::new(slot(instance, log, init, room)));
+            let startup = Startup { total: init, phases: instance.phases() };
+            startup.count(pool.meter());
+            pool.arrived(Arc::new(slot(instance, log, startup, room)));
         }
         Err(error) => {
             drop(room);
@@ -131,7 +133,7 @@ fn error_type(error: &StartError) -> Option<String> {
     failure.filter(|_| !matches!(error, StartError::TimedOut)).map(|failure| failure.error_type)
 }
 
-fn slot(instance: Arc<dyn Instance>, log: Arc<LogStream>, init: Duration, room: Room) -> Slot {
+fn slot(instance: Arc<dyn Instance>, log: Arc<LogStream>, startup: Startup, room: Room) -> Slot {
     let now = Instant::now();
     Slot {
         instance,
@@ -140,7 +142,7 @@ fn slot(instance: Arc<dyn Instance>, log: Arc<LogStream>, init: Duration, room: 
         retired: AtomicBool::new(false),
         born: now,
         last_used: Mutex::new(now),
-        init: Mutex::new(Some(init)),
+        init: Mutex::new(Some(startup)),
         room: Mutex::new(Some(room)),
         watcher: Mutex::default(),
     }
@@ -157,7 +159,7 @@ fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogS
         function,
         revision: configuration.revision_id.clone(),
         concurrency: configuration.settings.hard_concurrency,
-        template: true,
+        template: configuration.settings.template,
         artifact: plan.artifact.clone(),
         env,
         limits: Limits {

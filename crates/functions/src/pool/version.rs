@@ -32,6 +32,22 @@ pub(crate) struct Plan {
     pub(crate) shared: bool,
 }
 
+impl Plan {
+    /// Whether an instance takes one call at a time: what speaks events does, unless it was asked to multiplex.
+    pub(crate) fn one_at_a_time(&self) -> bool {
+        self.prepared.one_at_a_time && self.configuration.settings.hard_concurrency == 1
+    }
+
+    /// What its metrics are labelled with.
+    pub(crate) fn labels(&self) -> FunctionLabels {
+        FunctionLabels {
+            account: self.arn.account.to_string(),
+            function: self.arn.name.clone(),
+            version: self.configuration.version.clone(),
+        }
+    }
+}
+
 /// What calls of a version get.
 pub(crate) struct Target {
     plan: Arc<Plan>,
@@ -114,11 +130,9 @@ enum Attempt {
 
 impl Pool {
     fn new(host: Arc<Host>, plan: Arc<Plan>) -> Arc<Self> {
-        let labels =
-            FunctionLabels { function: plan.arn.name.clone(), version: plan.configuration.version.clone() };
-        let meter = host.metrics.meter(&labels);
+        let meter = host.metrics.meter(&plan.labels());
         let settings = &plan.configuration.settings;
-        let most = if plan.prepared.one_at_a_time { 1 } else { settings.hard_concurrency };
+        let most = if plan.one_at_a_time() { 1 } else { settings.hard_concurrency };
         let shape = Shape { soft: settings.soft_concurrency.min(most), hard: most, single: plan.shared };
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),

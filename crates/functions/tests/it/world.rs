@@ -174,6 +174,7 @@ impl World {
             client_context: None,
             trace_id: None,
             tail: true,
+            trace: false,
         }
     }
 
