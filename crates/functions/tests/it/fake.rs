@@ -234,7 +234,7 @@ impl Instance for FakeInstance {
     fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Output, Fault>> {
         Box::pin(async move {
             let busy = Busy::new(&self.busy);
-            let most = if self.spec.artifact.contract == Contract::Lambda { 1 } else { 1000 };
+            let most = self.spec.concurrency;
             assert!(busy.0.load(Ordering::SeqCst) <= most, "more calls at once than the instance takes");
             let mut exit = self.exit.subscribe();
             tokio::select! {
@@ -249,6 +249,14 @@ impl Instance for FakeInstance {
         Box::pin(async move {
             exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit).unwrap_or(Exit::Stopped)
         })
+    }
+
+    fn phases(&self) -> Phases {
+        if self.spec.artifact.handler != "phased" {
+            return Phases::default();
+        }
+        let millis = std::time::Duration::from_millis;
+        Phases { origin: Origin::Template, sandbox: millis(2), runtime: millis(20), init: millis(300) }
     }
 
     fn peak_memory(&self) -> u64 {
