@@ -1,7 +1,11 @@
 //! `virga deploy PATH…`: look, pack, create or update, wait, give it a URL.
 //!
 //! What did not change is not sent: the package's digest and every setting are compared with what the
-//! server has. On an update only what a flag says changes; everything else stays as it is.
+//! server has. On an update only what a flag says changes; everything else stays as it is. `change` brings an
+//! existing function to what is asked for, `concurrency` sets what is reserved and kept ready.
+
+mod change;
+mod concurrency;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine;
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::show::{self, Urls};
 use super::{function_path, segment, text};
@@ -35,6 +39,18 @@ pub(crate) struct Args {
     /// Memory in MB; below 128 it becomes the tag virga:memory
     #[arg(long, value_name = "MB")]
     memory: Option<u32>,
+    /// Processor time in cores, as in 0.25; without it there is no limit
+    #[arg(long, value_name = "CORES", value_parser = parse_cores)]
+    cpu: Option<u32>,
+    /// Calls at once per instance: what scaling aims at and what is never exceeded, as in 8/10; one number is both
+    #[arg(long, value_name = "SOFT/HARD", value_parser = parse_concurrency)]
+    concurrency: Option<(u32, u32)>,
+    /// Calls at once that the function has for itself, and no more than those; none takes that back
+    #[arg(long, value_name = "CALLS|none", value_parser = parse_reserved)]
+    reserved: Option<Reserved>,
+    /// Publish a version and keep so many instances of it ready, and of no other version
+    #[arg(long, value_name = "INSTANCES")]
+    provisioned: Option<u32>,
     /// Seconds after which a call is given up
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
@@ -88,9 +104,11 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         let plan = plan(path, args)?;
         let progress = Progress::start(format!("deploying {}", plan.name));
         let (action, configuration) = deploy(client, &plan, args, &progress).await?;
+        let kept = concurrency::set(client, &plan.name, args, &progress).await?;
         let urls = if args.no_url { None } else { Some(url(client, &plan.name).await?) };
         drop(progress);
-        report(path, &plan, action, &configuration, urls.as_ref(), as_json)?;
+        let done = Done { action, configuration, urls, kept };
+        report(path, &plan, &done, as_json)?;
     }
     Ok(())
 }
@@ -124,7 +142,7 @@ async fn deploy(client: &Client, plan: &Plan, args: &Args, progress: &Progress) 
             client.lambda(Method::POST, "/2015-03-31/functions", Some(&body)).await?;
             Action::Created
         }
-        Some(existing) => update(client, plan, args, &existing, progress).await?,
+        Some(existing) => change::update(client, plan, args, &existing, progress).await?,
     };
     progress.step(format!("waiting for {} to be ready", plan.name));
     Ok((action, wait(client, &plan.name).await?))
@@ -155,113 +173,6 @@ async fn creation(plan: &Plan, args: &Args) -> Result<Value> {
     Ok(body)
 }
 
-/// Brings what exists to what is asked for.
-///
-/// Tags, configuration and code are three operations, and each leaves something that can run. A web server's
-/// handler must name a file of its package, so the contract `http` is the last to come and the first to go;
-/// otherwise settings come first, and new code starts with them.
-async fn update(
-    client: &Client,
-    plan: &Plan,
-    args: &Args,
-    existing: &Value,
-    progress: &Progress,
-) -> Result<Action> {
-    let now = &existing["Configuration"];
-    let failed = text(now, "State") == "Failed" || text(now, "LastUpdateStatus") == "Failed";
-    let new_code = failed || text(now, "CodeSha256") != plan.package.sha256();
-    let tags = TagChange::between(&existing["Tags"], text(now, "Handler"), plan, args);
-    let settings = changes(plan, args, now).await?;
-    if !new_code && tags.is_empty() && settings.is_empty() {
-        return Ok(Action::Unchanged);
-    }
-    progress.step(format!("updating {}", plan.name));
-    let change = Change { client, plan, arn: text(now, "FunctionArn") };
-    change.untag(&tags.gone).await?;
-    let http_comes = tags.wanted.get("virga:contract").is_some_and(|contract| contract == "http");
-    if http_comes {
-        change.code(new_code).await?;
-        change.configure(settings).await?;
-        change.tag(&tags.wanted).await?;
-    } else {
-        change.tag(&tags.wanted).await?;
-        change.configure(settings).await?;
-        change.code(new_code).await?;
-    }
-    Ok(Action::Updated)
-}
-
-/// One function's changes, each begun once the one before has settled.
-struct Change<'a> {
-    client: &'a Client,
-    plan: &'a Plan,
-    arn: &'a str,
-}
-
-impl Change<'_> {
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<()> {
-        settle(self.client, &self.plan.name).await?;
-        self.client.lambda(method, path, body).await?;
-        Ok(())
-    }
-
-    async fn tag(&self, wanted: &BTreeMap<String, String>) -> Result<()> {
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        self.send(Method::POST, &self.tags_path(), Some(&json!({ "Tags": wanted }))).await
-    }
-
-    async fn untag(&self, gone: &[&str]) -> Result<()> {
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<String> = gone.iter().map(|key| format!("tagKeys={}", segment(key))).collect();
-        self.send(Method::DELETE, &format!("{}?{}", self.tags_path(), keys.join("&")), None).await
-    }
-
-    async fn configure(&self, settings: Map<String, Value>) -> Result<()> {
-        if settings.is_empty() {
-            return Ok(());
-        }
-        let path = function_path(&self.plan.name, "/configuration");
-        self.send(Method::PUT, &path, Some(&Value::Object(settings))).await
-    }
-
-    async fn code(&self, changed: bool) -> Result<()> {
-        if !changed {
-            return Ok(());
-        }
-        let body = json!({ "ZipFile": base64(&self.plan.package.zip) });
-        self.send(Method::PUT, &function_path(&self.plan.name, "/code"), Some(&body)).await
-    }
-
-    fn tags_path(&self) -> String {
-        format!("/2017-03-31/tags/{}", segment(self.arn))
-    }
-}
-
-/// Members of UpdateFunctionConfiguration that differ from what the server has.
-async fn changes(plan: &Plan, args: &Args, now: &Value) -> Result<Map<String, Value>> {
-    let mut wanted = Map::new();
-    wanted.insert("Runtime".to_owned(), json!(runtime(plan, args, Some(text(now, "Runtime"))).await?));
-    wanted.insert("Handler".to_owned(), json!(plan.detected.handler));
-    if let Some(memory) = args.memory {
-        wanted.insert("MemorySize".to_owned(), json!(memory.max(128)));
-    }
-    if let Some(timeout) = args.timeout {
-        wanted.insert("Timeout".to_owned(), json!(timeout));
-    }
-    wanted.retain(|member, value| now[member.as_str()] != *value);
-    let mut environment = now["Environment"]["Variables"].as_object().cloned().unwrap_or_default();
-    let before = environment.clone();
-    environment.extend(args.env.iter().map(|(key, value)| (key.clone(), json!(value))));
-    if environment != before {
-        wanted.insert("Environment".to_owned(), json!({ "Variables": environment }));
-    }
-    Ok(wanted)
-}
-
 /// Tags that a new function gets. What is the default for its runtime is not said.
 fn tags(plan: &Plan, args: &Args) -> BTreeMap<String, String> {
     let mut tags = BTreeMap::new();
@@ -274,46 +185,19 @@ fn tags(plan: &Plan, args: &Args) -> BTreeMap<String, String> {
     if let Some(memory) = args.memory.filter(|memory| *memory < 128) {
         tags.insert("virga:memory".to_owned(), memory.to_string());
     }
+    if let Some(hundredths) = args.cpu {
+        tags.insert("virga:cpu".to_owned(), hundredths.to_string());
+    }
+    if let Some((soft, hard)) = args.concurrency {
+        tags.insert("virga:soft-concurrency".to_owned(), soft.to_string());
+        tags.insert("virga:hard-concurrency".to_owned(), hard.to_string());
+    }
     tags.extend(args.tag.iter().cloned());
     tags
 }
 
 fn default_contract(family: Family) -> Contract {
     if family == Family::Wasm { Contract::Wasi } else { Contract::Lambda }
-}
-
-/// Tags to set, and tags to take away first.
-#[derive(Debug, PartialEq, Eq)]
-struct TagChange {
-    wanted: BTreeMap<String, String>,
-    gone: Vec<&'static str>,
-}
-
-impl TagChange {
-    fn between(now: &Value, handler: &str, plan: &Plan, args: &Args) -> Self {
-        let mut wanted = tags(plan, args);
-        let mut gone = Vec::new();
-        let has = |key: &str| now[key].is_string();
-        let was_http = now["virga:contract"] == "http";
-        if was_http && handler != plan.detected.handler {
-            // It comes back once the code holds the new file.
-            gone.push("virga:contract");
-        } else {
-            wanted.retain(|key, value| key != "virga:contract" || now[key.as_str()] != value.as_str());
-            if has("virga:contract") && plan.detected.contract == default_contract(plan.detected.family) {
-                gone.push("virga:contract");
-            }
-        }
-        if args.memory.is_some() && has("virga:memory") && !wanted.contains_key("virga:memory") {
-            gone.push("virga:memory");
-        }
-        wanted.retain(|key, value| gone.contains(&key.as_str()) || now[key.as_str()] != value.as_str());
-        Self { wanted, gone }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.wanted.is_empty() && self.gone.is_empty()
-    }
 }
 
 /// The runtime's full name: what was said, what the function has already, the newest found here.
@@ -381,14 +265,16 @@ async fn url(client: &Client, name: &str) -> Result<Urls> {
     Ok(Urls::new(&answer))
 }
 
-fn report(
-    path: &Path,
-    plan: &Plan,
+/// What came of a deployment.
+struct Done {
     action: Action,
-    configuration: &Value,
-    urls: Option<&Urls>,
-    as_json: bool,
-) -> Result<()> {
+    configuration: Value,
+    urls: Option<Urls>,
+    kept: Option<concurrency::Kept>,
+}
+
+fn report(path: &Path, plan: &Plan, done: &Done, as_json: bool) -> Result<()> {
+    let Done { action, configuration, urls, kept } = done;
     for hint in &plan.detected.hints {
         eprintln!("warning: {hint}");
     }
@@ -402,8 +288,9 @@ fn report(
                 "Contract": plan.detected.contract.as_str(),
                 "CodeSha256": configuration["CodeSha256"],
                 "Action": format!("{action:?}"),
-                "FunctionUrl": urls.map(|urls| urls.host.clone()),
-                "PathUrl": urls.and_then(|urls| urls.path.clone()),
+                "FunctionUrl": urls.as_ref().map(|urls| urls.host.clone()),
+                "PathUrl": urls.as_ref().and_then(|urls| urls.path.clone()),
+                "ProvisionedVersion": kept.as_ref().map(|kept| kept.version.clone()),
             })
             .to_string(),
         );
@@ -421,6 +308,9 @@ fn report(
         Action::Unchanged => "unchanged",
     };
     output::line(format!("{} {} ({runtime})", output::colour(32, done), plan.name))?;
+    if let Some(kept) = kept {
+        output::line(format!("  {}:{} has {} ready", plan.name, kept.version, kept.instances))?;
+    }
     if let Some(urls) = urls {
         output::line(format!("  {}", urls.host))?;
         if let Some(path) = &urls.path {
@@ -432,6 +322,37 @@ fn report(
 
 fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Cores with two decimals at most, as hundredths.
+fn parse_cores(text: &str) -> Result<u32> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || decimals.len() > 2 || whole.len() + decimals.len() == 0 {
+        bail!("{text} is not a number of cores with two decimals at most, as in 0.25");
+    }
+    let hundredths: u32 = format!("{whole}{decimals:0<2}").parse()?;
+    if hundredths == 0 { bail!("a function needs at least 0.01 of a core") } else { Ok(hundredths) }
+}
+
+fn parse_concurrency(text: &str) -> Result<(u32, u32)> {
+    let (soft, hard) = text.split_once('/').unwrap_or((text, text));
+    let number = |text: &str| text.parse().with_context(|| format!("{text} is not a number of calls"));
+    Ok((number(soft)?, number(hard)?))
+}
+
+/// `--reserved`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reserved {
+    Calls(u32),
+    Nothing,
+}
+
+fn parse_reserved(text: &str) -> Result<Reserved> {
+    if text == "none" {
+        return Ok(Reserved::Nothing);
+    }
+    text.parse().map(Reserved::Calls).with_context(|| format!("{text} is neither a number of calls nor none"))
 }
 
 fn parse_pair(text: &str) -> Result<(String, String)> {
@@ -455,11 +376,11 @@ mod tests {
         args: Args,
     }
 
-    fn args(line: &str) -> Args {
+    pub(super) fn args(line: &str) -> Args {
         Line::parse_from(std::iter::once("deploy").chain(line.split_whitespace())).args
     }
 
-    fn plan(family: Family, contract: Contract) -> Plan {
+    pub(super) fn plan(family: Family, contract: Contract) -> Plan {
         let detected = Detected {
             family,
             handler: "app.handler".to_owned(),
@@ -484,45 +405,29 @@ mod tests {
         assert_eq!(plain["Runtime"], "wasm");
     }
 
-    #[tokio::test]
-    async fn an_update_changes_what_was_said_and_keeps_the_rest() {
-        let now = json!({
-            "Runtime": "provided.al2", "Handler": "app.handler", "MemorySize": 256, "Timeout": 3,
-            "Environment": { "Variables": { "A": "1" } },
-        });
-        let plan = plan(Family::Provided, Contract::Lambda);
-        for (line, expect) in [
-            ("x", json!({})),
-            ("x --memory 256 --env A=1", json!({})),
-            ("x --timeout 9", json!({ "Timeout": 9 })),
-            ("x --env B=2", json!({ "Environment": { "Variables": { "A": "1", "B": "2" } } })),
-            ("x --runtime provided.al2023", json!({ "Runtime": "provided.al2023" })),
-        ] {
-            assert_eq!(Value::Object(changes(&plan, &args(line), &now).await.unwrap()), expect, "{line}");
-        }
-    }
-
-    #[test]
-    fn tags_come_and_go() {
-        let check = |now: Value, handler: &str, contract, wanted: &[(&str, &str)], gone: &[&str]| {
-            let plan = plan(Family::Node, contract);
-            let found = TagChange::between(&now, handler, &plan, &args("x --memory 256"));
-            let wanted = wanted.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            assert_eq!((found.wanted, &found.gone[..]), (wanted, gone), "{now}");
-        };
-        let http = || json!({ "virga:contract": "http", "team": "a" });
-        let contract = ("virga:contract", "http");
-        check(json!({}), "app.handler", Contract::Lambda, &[], &[]);
-        check(json!({}), "app.handler", Contract::Http, &[contract], &[]);
-        check(http(), "app.handler", Contract::Http, &[], &[]);
-        check(http(), "old.js", Contract::Http, &[contract], &["virga:contract"]);
-        check(http(), "app.handler", Contract::Lambda, &[], &["virga:contract"]);
-        check(json!({ "virga:memory": "64" }), "app.handler", Contract::Lambda, &[], &["virga:memory"]);
-    }
-
     #[test]
     fn pairs() {
         assert_eq!(parse_pair("A=b=c").unwrap(), ("A".to_owned(), "b=c".to_owned()));
         assert!(parse_pair("A").is_err() && parse_pair("=x").is_err());
+    }
+
+    #[test]
+    fn processor_time_is_in_cores() {
+        for (text, hundredths) in [("1", 100), ("0.25", 25), (".5", 50), ("2.", 200), ("0.01", 1)] {
+            assert_eq!(parse_cores(text).ok(), Some(hundredths), "{text}");
+        }
+        for bad in ["", ".", "0", "0.001", "-1", "1,5", "half", "99999999999"] {
+            assert!(parse_cores(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn concurrency_is_one_number_or_two() {
+        assert_eq!(parse_concurrency("8/10").ok(), Some((8, 10)));
+        assert_eq!(parse_concurrency("5").ok(), Some((5, 5)));
+        assert!(parse_concurrency("8/").is_err() && parse_concurrency("x").is_err());
+        assert_eq!(parse_reserved("0").ok(), Some(Reserved::Calls(0)));
+        assert_eq!(parse_reserved("none").ok(), Some(Reserved::Nothing));
+        assert!(parse_reserved("all").is_err());
     }
 }
