@@ -127,3 +127,5 @@ def test_the_servers_log_has_no_secrets(server, functions, echo):
     functions.invoke(echo)
     for word in ("canary-7f3a", server.secret):
         assert word not in server.log.read_text() and word not in server.metrics()
+        for name in ("virga.db", "virga.db-wal"):
+            assert word.encode() not in (server.data / name).read_bytes(), "secrets are sealed in the database"
