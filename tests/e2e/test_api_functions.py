@@ -86,6 +86,24 @@ def test_update_code_with_a_stale_revision_is_refused(functions):
     assert code_of(refused.value) == "PreconditionFailedException"
 
 
+def test_an_empty_revision_is_no_condition(functions):
+    name = functions.deploy(package(), kinds.python())
+    api, settled = functions.api, functions.api.get_waiter("function_updated_v2")
+    for change in (
+        lambda: api.update_function_configuration(FunctionName=name, Timeout=9, RevisionId=""),
+        lambda: api.update_function_code(FunctionName=name, ZipFile=package("y"), RevisionId=""),
+        lambda: api.publish_version(FunctionName=name, RevisionId=""),
+    ):
+        assert change()["RevisionId"]
+        settled.wait(FunctionName=name, WaiterConfig=FAST)
+
+
+def test_one_version_is_shown_whole(functions):
+    name = functions.deploy(package(), kinds.python(), tags={"team": "a"}, Publish=True)
+    shown = functions.api.get_function(FunctionName=name, Qualifier="1")
+    assert shown["Configuration"]["Version"] == "1" and shown["Tags"] == {"team": "a"}
+
+
 def test_update_code_dry_run_changes_nothing(functions):
     name = functions.deploy(package("kept"), kinds.python())
     answer = functions.api.update_function_code(FunctionName=name, ZipFile=package("not"), DryRun=True)
@@ -130,7 +148,7 @@ def test_publish_on_create(functions):
         Publish=True,
     )  # fmt: skip
     assert created["Version"] == "1"
-    functions.api.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig=FAST)
+    functions.api.get_waiter("published_version_active").wait(FunctionName=name, Qualifier="1", WaiterConfig=FAST)
     assert functions.invoke(name, Qualifier="1").ok() == "p"
 
 

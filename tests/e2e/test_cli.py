@@ -74,6 +74,36 @@ def test_flags_of_deploy(server, made, tmp_path):
     assert shown["Configuration"]["Timeout"] == 5 and shown["Tags"]["virga:memory"] == "96"
 
 
+def test_processor_time_and_concurrency(server, made, tmp_path):
+    made.append("sized")
+    script = tmp_path / "sized.py"
+    script.write_text("def handler(event, context):\n    return 1\n")
+    server.cli("deploy", script, "--cpu", "0.25", "--concurrency", "3/4", "--reserved", "6", check=0)
+    shown = json.loads(server.cli("show", "sized", "--json", check=0).stdout)
+    tags = {"virga:cpu": "25", "virga:soft-concurrency": "3", "virga:hard-concurrency": "4"}
+    assert shown["Tags"] == tags and shown["Reserved"] == 6
+    server.cli("deploy", script, "--reserved", "none", check=0)
+    assert json.loads(server.cli("show", "sized", "--json", check=0).stdout)["Reserved"] is None
+
+
+def test_a_refused_change_changes_nothing(server, made, tmp_path):
+    made.append("whole")
+    script = tmp_path / "whole.py"
+    script.write_text("def handler(event, context):\n    return context.memory_limit_in_mb\n")
+    server.cli("deploy", script, "--memory", "64", "--tag", "team=a", check=0)
+    before = json.loads(server.cli("show", "whole", "--json", check=0).stdout)
+    script.write_text("def handler(event, context):\n    return 'changed'\n")
+    done = server.cli("deploy", script, "--memory", "256", "--timeout", "901", "--tag", "team=b", "--tag", "new=1")
+    assert done.returncode == 3 and "timeout" in done.stderr.lower(), done.stderr
+    after = json.loads(server.cli("show", "whole", "--json", check=0).stdout)
+    assert after["Tags"] == before["Tags"] == {"team": "a", "virga:memory": "64"}
+    same = ("MemorySize", "Timeout", "CodeSha256", "State", "LastUpdateStatus")
+    assert [after["Configuration"][m] for m in same] == [before["Configuration"][m] for m in same]
+    assert json.loads(server.cli("invoke", "whole", check=0).stdout) == "64"
+    server.cli("deploy", script, "--memory", "256", check=0)
+    assert "virga:memory" not in json.loads(server.cli("show", "whole", "--json", check=0).stdout)["Tags"]
+
+
 def test_events_from_everywhere(server, made, tmp_path):
     made.append("events")
     script = tmp_path / "events.py"

@@ -25,14 +25,16 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         return output::json(&json!({
             "Configuration": configuration,
             "Tags": function["Tags"],
+            "Reserved": function["Concurrency"]["ReservedConcurrentExecutions"],
             "FunctionUrl": urls.as_ref().map(|urls| urls.host.clone()),
             "PathUrl": urls.as_ref().and_then(|urls| urls.path.clone()),
         }));
     }
-    output::raw(output::table(&rows(configuration, &function["Tags"], urls.as_ref())).as_bytes())
+    output::raw(output::table(&rows(&function, urls.as_ref())).as_bytes())
 }
 
-fn rows(configuration: &Value, tags: &Value, urls: Option<&Urls>) -> Vec<Vec<String>> {
+fn rows(function: &Value, urls: Option<&Urls>) -> Vec<Vec<String>> {
+    let (configuration, tags) = (&function["Configuration"], &function["Tags"]);
     let mut rows = Vec::new();
     let mut row = |name: &str, value: String| {
         if !value.is_empty() {
@@ -46,6 +48,9 @@ fn rows(configuration: &Value, tags: &Value, urls: Option<&Urls>) -> Vec<Vec<Str
     row("runtime", of("Runtime"));
     row("handler", of("Handler"));
     row("memory", format!("{} MB", configuration["MemorySize"]));
+    if let Some(calls) = function["Concurrency"]["ReservedConcurrentExecutions"].as_u64() {
+        row("reserved", format!("{calls} calls at once"));
+    }
     row("timeout", format!("{} s", configuration["Timeout"]));
     row("code", format!("{} bytes, sha256 {}", configuration["CodeSize"], text(configuration, "CodeSha256")));
     row("state", [of("State"), of("StateReason")].join(" ").trim().to_owned());
