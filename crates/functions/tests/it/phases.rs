@@ -41,8 +41,8 @@ async fn a_start_is_broken_down_where_the_back_end_tells() {
     assert_eq!(phase(&world, "init", "template"), Some(0.3));
     assert!(phase(&world, "first_call", "template").is_some());
     assert_eq!(phase(&world, "init", "cold"), None);
-    let count = format!(r#"phase="first_call",origin="template"}} 1"#);
-    assert!(world.metrics.encode().contains(&count), "one first call");
+    let count = r#"phase="first_call",origin="template"} 1"#;
+    assert!(world.metrics.encode().contains(count), "one first call");
 }
 
 #[tokio::test]
