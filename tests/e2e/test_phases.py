@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import pytest
+import wasmtime
 
 from support import clients, host, kinds
 from support.clients import signed
@@ -84,6 +85,15 @@ def test_metrics_tell_phases_and_accounts(server, functions, slow):
         for sample in family.samples:
             if "faas_name" in sample.labels:
                 assert sample.labels["cloud_account_id"] == server.account, sample
+
+
+def test_a_component_lives_in_one_megabyte(functions):
+    """A command of two pages; asking for more than it may have is refused to it."""
+    code = wasmtime.wat2wasm(kinds.source("command.wat"))
+    name = functions.deploy({"main.wasm": code}, "wasm", "main.wasm", tags={"virga:memory": "1"})
+    result = functions.invoke(name, "echo")
+    assert result.ok() == "echo" and "\tMemory Size: 1 MB\t" in result.log
+    assert functions.invoke(name, "+").error == "Unhandled"
 
 
 def test_a_call_that_finds_no_instance_counts_as_failed(server, functions):
