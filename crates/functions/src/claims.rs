@@ -1,19 +1,16 @@
 //! What the functions of each account use and claim: how many there are, and how much of the server's concurrency
 //! they have for themselves.
 //!
-//! Lambda counts in calls at once. What is scarce here are instances, so that is what claims are counted in: the
-//! same number where an instance takes one call, fewer where it takes many. The server's bound on instances is
-//! the account's limit, and a part of it stays for functions that reserve nothing.
+//! Counted as Lambda counts, in calls at once. A provisioned instance counts as one, as many as it may take: Lambda's
+//! take one. A part of the account's limit stays for functions that reserve nothing.
 
 use std::collections::HashMap;
 
 use base::AccountId;
 use parking_lot::Mutex;
-use sandbox::Isolation;
 
 use crate::Error;
 use crate::concurrency::UNRESERVED_AT_LEAST;
-use crate::model::Configuration;
 use crate::version::Function;
 
 /// What a function, or all of an account's, use and claim.
@@ -23,9 +20,9 @@ pub(crate) struct Claim {
     pub(crate) functions: u64,
     /// Bytes of packages, `$LATEST` of each.
     pub(crate) code_bytes: u64,
-    /// Instances claimed by reserving.
+    /// Calls at once claimed by reserving.
     pub(crate) reserved: u64,
-    /// Instances claimed by reserving, or by provisioning without having reserved.
+    /// Calls at once claimed by reserving, or by provisioning without having reserved.
     pub(crate) taken: u64,
 }
 
@@ -67,20 +64,10 @@ impl Claims {
     }
 }
 
-/// Instances that so many calls at once need.
-pub(crate) fn instances(calls: u32, configuration: &Configuration) -> u64 {
-    let settings = &configuration.settings;
-    match settings.isolation {
-        // One handle takes every call of the version.
-        Isolation::Wasm => u64::from(calls > 0),
-        Isolation::Process => u64::from(calls.div_ceil(settings.hard_concurrency.max(1))),
-    }
-}
-
 impl Function {
     /// What it claims.
     pub(crate) fn claim(&self) -> Claim {
-        let reserved = self.concurrency.reserved.map(|calls| instances(calls, &self.latest.configuration));
+        let reserved = self.concurrency.reserved.map(u64::from);
         let provisioned = || u64::from(self.concurrency.provisioned_in_all());
         Claim {
             functions: 1,
@@ -91,8 +78,7 @@ impl Function {
     }
 }
 
-/// What stays for functions that reserve nothing. A server for fewer than twice as many instances keeps half of
-/// them.
+/// What stays for functions that reserve nothing. A smaller limit than twice as many keeps half of it.
 pub(crate) fn kept_free(limit: u64) -> u64 {
     u64::from(UNRESERVED_AT_LEAST).min(limit / 2)
 }
