@@ -35,17 +35,19 @@ def request_bytes(method, host, path, headers=None, body=b""):
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-def load(address, request, seconds, connections, rate=None):
-    """Runs the load generator; a run with failures is no measurement."""
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(request)
-        file.flush()
-        command = [LOAD, address, file.name, seconds, connections, *([rate] if rate else [])]
-        done = subprocess.run(pinned(LOAD_CORE, command), capture_output=True, text=True, timeout=seconds + 60)
+def load(address, requests, seconds, connections, rate=None, count=None, core=LOAD_CORE, refusals=False):
+    """Runs the load generator with one request, or with several in turn. A run with failures is no measurement;
+    one with refusals is where they are what is measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, request in enumerate([requests] if isinstance(requests, bytes) else requests):
+            pathlib.Path(folder, f"{number:06}").write_bytes(request)
+        options = [f"--{name}={value}" for name, value in (("rate", rate), ("count", count)) if value]
+        command = [LOAD, address, folder, seconds, connections, *options]
+        done = subprocess.run(pinned(core, command), capture_output=True, text=True, timeout=seconds + 90)
     if done.returncode != 0:
         raise RuntimeError(f"load: {done.stderr}")
     seen = json.loads(done.stdout)
-    if not seen["count"] or seen["failed"]:
+    if not seen["count"] or seen["failed"] or (seen["refused"] and not refusals):
         raise RuntimeError(f"{address}: {seen}")
     return seen
 

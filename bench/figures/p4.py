@@ -1,6 +1,5 @@
 """P4: from zero: no instance of that function, full isolation, request to answer."""
 
-import http.client
 import os
 import shutil
 import statistics
@@ -10,40 +9,58 @@ import time
 from measure import SERVER_CORE
 from report import Row
 from support import kinds, zips
-from virga import address, invoke_request, virga
+from virga import first_call, virga
 
 SAMPLES = 20
+# Between two first calls: what is made ahead is made again meanwhile, as it is where functions wake one by one.
+PAUSE = 0.1
 KINDS = {
     "Python": (kinds.system_python, {"app.py": "def handler(event, context):\n    return 1\n"}, 15, ["/usr/bin/python3", "-c", "pass"]),
     "Node": (kinds.node, {"app.js": "exports.handler = async () => 1;\n"}, 25, [shutil.which("node"), "-e", "0"]),
 }
 
 
+OFF = ("--pool-sandboxes", "0", "--pool-runtimes", "0", "--templates", "off")
+
+
 def run():
-    """First calls of functions that were never called, in turn with the bare interpreter's start."""
+    """First calls of functions that were never called, in turn with the bare interpreter's start; then without pools."""
     rows = []
     with virga() as (server, functions):
         for title, (runtime, files, goal, bare) in KINDS.items():
             ours, theirs = _samples(server, functions, files, runtime(), bare)
-            note = f"p90 {_p90(ours):.0f} ms; no pools or templates exist yet, so on and off are the same"
-            rows.append(Row("P4", f"{title} from zero, p50", "goal", None, statistics.median(ours), "ms", goal, "value", "less", note))
+            rows.append(_row(f"{title} from zero, p50", ours, goal))
             rows.append(Row("P4", f"{title} from zero, p50", "bare interpreter start", statistics.median(theirs),
                             statistics.median(ours), "ms", 1.0, "ratio", "less"))  # fmt: skip
-        native = {"bootstrap": zips.executable(kinds.rust_guest("event-handler"))}
-        ours, _ = _samples(server, functions, native, kinds.CUSTOM, ["/bin/true"])
-        rows.append(Row("P4", "native binary from zero, p50", "goal", None, statistics.median(ours), "ms", 8, "value", "less",
-                        f"p90 {_p90(ours):.0f} ms; a debug build of the official Rust client"))  # fmt: skip
+        ours, _ = _samples(server, functions, _native(), kinds.CUSTOM, ["/bin/true"])
+        rows.append(_row("native binary from zero, p50", ours, 8, "a debug build of the official Rust client"))
+    with virga(*OFF) as (server, functions):
+        for title, (runtime, files, _, bare) in KINDS.items():
+            ours, _ = _samples(server, functions, files, runtime(), bare)
+            rows.append(_row(f"{title} from zero, p50, every pool off", ours))
+        ours, _ = _samples(server, functions, _native(), kinds.CUSTOM, ["/bin/true"])
+        rows.append(_row("native binary from zero, p50, every pool off", ours))
     return rows
+
+
+def _native():
+    return {"bootstrap": zips.executable(kinds.rust_guest("event-handler"))}
+
+
+def _row(what, samples, goal=None, note=""):
+    note = f"p90 {_p90(samples):.0f} ms; {note}".removesuffix("; ")
+    return Row("P4", what, "goal" if goal else "", None, statistics.median(samples), "ms", goal, "value", "less", note)
 
 
 def _samples(server, functions, files, runtime, bare):
     ours, theirs = [], []
     names = [functions.deploy(files, runtime) for _ in range(SAMPLES + 1)]
     for name in names:
+        time.sleep(PAUSE)
         begun = time.perf_counter()
         subprocess.run(bare, check=True, preexec_fn=_on_the_servers_core)
         theirs.append((time.perf_counter() - begun) * 1e3)
-        ours.append(_first_call(server, name))
+        ours.append(first_call(server, name))
     functions.delete_all()
     return ours[1:], theirs[1:]
 
@@ -52,24 +69,6 @@ def _on_the_servers_core():
     """In the child itself: a `taskset` before it would count as part of its start."""
     if (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(0, {SERVER_CORE})
-
-
-def _first_call(server, name):
-    request = invoke_request(server, name, {})
-    head, body = request.split(b"\r\n\r\n", 1)
-    path = head.split(b" ")[1].decode()
-    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
-    connection = http.client.HTTPConnection(address(server), timeout=30)
-    connection.connect()
-    begun = time.perf_counter()
-    connection.request("POST", path, body, headers)
-    answer = connection.getresponse()
-    answer.read()
-    took = (time.perf_counter() - begun) * 1e3
-    if answer.status != 200 or answer.headers.get("X-Amz-Function-Error"):
-        raise RuntimeError(f"{name}: {answer.status}")
-    connection.close()
-    return took
 
 
 def _p90(values):

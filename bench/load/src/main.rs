@@ -1,35 +1,32 @@
-//! Sends one prepared HTTP/1.1 request again and again and measures each answer.
+//! Sends prepared HTTP/1.1 requests in turn, again and again, and measures each answer.
 //!
-//! `load ADDRESS FILE SECONDS CONNECTIONS [RATE]`: FILE holds the request's bytes. Without RATE the loop is
-//! closed: a connection sends its next request when it has its answer. With RATE (requests a second) the
-//! loop is open: requests are due on a fixed schedule, and a latency counts from when its request was due,
-//! so that a stall of the server is seen by everyone who would have come meanwhile.
+//! `load ADDRESS FOLDER SECONDS CONNECTIONS [--rate=N] [--count=N]`: each file in FOLDER holds a request's bytes.
+//! Without a rate the loop is closed: a connection sends its next request when it has its answer. With one (requests a
+//! second) the loop is open: requests are due on a fixed schedule, and a latency counts from when its request was
+//! due, so that a stall of the server is seen by everyone who would have come meanwhile. A refusal (429, 503) is
+//! counted apart, with its own latencies.
 //!
 //! One thread that never sleeps: it is meant to have a core of its own, and a sleeping generator would add
 //! its own waking to every latency. Prints one line of JSON; times are in microseconds.
 
 mod answer;
+mod plan;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use answer::Answer;
+use answer::{Answer, Verdict};
+use plan::Plan;
 
-/// What was asked for.
-struct Plan {
-    address: String,
-    request: Vec<u8>,
-    time: Duration,
-    connections: usize,
-    /// Between two requests that are due; `None` is a closed loop.
-    interval: Option<Duration>,
-}
+/// How long answers may take after the last request was sent.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What was seen.
+/// What was seen; latencies in nanoseconds.
 #[derive(Default)]
 struct Seen {
     latencies: Vec<u64>,
+    refusals: Vec<u64>,
     failed: u64,
 }
 
@@ -42,7 +39,8 @@ struct Connection {
 }
 
 fn main() {
-    let plan = plan().unwrap_or_else(|problem| {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let plan = Plan::read(&arguments).unwrap_or_else(|problem| {
         eprintln!("load: {problem}");
         std::process::exit(2);
     });
@@ -55,25 +53,6 @@ fn main() {
     }
 }
 
-fn plan() -> Result<Plan, String> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, file, seconds, connections, rate @ ..] = arguments.as_slice() else {
-        return Err("usage: load ADDRESS FILE SECONDS CONNECTIONS [RATE]".to_owned());
-    };
-    let number = |text: &String| text.parse::<f64>().map_err(|_| format!("{text} is no number"));
-    let interval = match rate.first() {
-        Some(rate) => Some(Duration::from_secs_f64(1.0 / number(rate)?)),
-        None => None,
-    };
-    Ok(Plan {
-        address: address.clone(),
-        request: std::fs::read(file).map_err(|error| format!("{file}: {error}"))?,
-        time: Duration::from_secs_f64(number(seconds)?),
-        connections: number(connections)? as usize,
-        interval,
-    })
-}
-
 fn connect(address: &str) -> std::io::Result<Connection> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
@@ -81,21 +60,22 @@ fn connect(address: &str) -> std::io::Result<Connection> {
     Ok(Connection { stream, due: None, answer: Answer::default() })
 }
 
+/// Runs the plan; the time is what it took, which is shorter than planned where the count ended it.
 fn run(plan: &Plan) -> std::io::Result<(Seen, Duration)> {
     let mut connections = Vec::new();
     for _ in 0..plan.connections {
         connections.push(connect(&plan.address)?);
     }
-    let (mut seen, begun) = (Seen::default(), Instant::now());
+    let (mut seen, mut sent, begun) = (Seen::default(), 0, Instant::now());
     let mut next_due = begun;
     loop {
         let now = Instant::now();
-        let over = now - begun >= plan.time;
+        let over = now - begun >= plan.time || sent >= plan.count;
         for connection in &mut connections {
             if connection.due.is_some() {
                 receive(connection, plan, &mut seen)?;
             }
-            if connection.due.is_none() && !over {
+            if connection.due.is_none() && !over && sent < plan.count {
                 let due = match plan.interval {
                     None => Instant::now(),
                     Some(interval) if next_due <= now => {
@@ -105,19 +85,24 @@ fn run(plan: &Plan) -> std::io::Result<(Seen, Duration)> {
                     }
                     Some(_) => continue,
                 };
-                send(connection, plan)?;
+                send(connection, plan, &plan.requests[sent % plan.requests.len()])?;
+                sent += 1;
                 connection.due = Some(due);
             }
         }
         let idle = connections.iter().all(|connection| connection.due.is_none());
-        if over && (idle || now - begun >= plan.time + Duration::from_secs(5)) {
+        if over && idle {
+            return Ok((seen, if sent >= plan.count { begun.elapsed() } else { plan.time }));
+        }
+        if over && begun.elapsed() >= plan.time + PATIENCE {
+            seen.failed += connections.iter().filter(|connection| connection.due.is_some()).count() as u64;
             return Ok((seen, plan.time));
         }
     }
 }
 
-fn send(connection: &mut Connection, plan: &Plan) -> std::io::Result<()> {
-    let mut rest = plan.request.as_slice();
+fn send(connection: &mut Connection, plan: &Plan, request: &[u8]) -> std::io::Result<()> {
+    let mut rest = request;
     while !rest.is_empty() {
         match connection.stream.write(rest) {
             Ok(sent) => rest = &rest[sent..],
@@ -125,7 +110,7 @@ fn send(connection: &mut Connection, plan: &Plan) -> std::io::Result<()> {
             // The server may end an idle connection at any time; the request then goes out on a new one.
             Err(_) => {
                 *connection = connect(&plan.address)?;
-                rest = plan.request.as_slice();
+                rest = request;
             }
         }
     }
@@ -143,36 +128,40 @@ fn receive(connection: &mut Connection, plan: &Plan, seen: &mut Seen) -> std::io
         }
         Ok(count) => count,
     };
-    let Some(good) = connection.answer.take(&buffer[..count]) else { return Ok(()) };
+    let Some(verdict) = connection.answer.take(&buffer[..count]) else { return Ok(()) };
     if let Some(due) = connection.due.take() {
-        if good {
-            seen.latencies.push(due.elapsed().as_nanos() as u64);
-        } else {
-            seen.failed += 1;
+        let latency = due.elapsed().as_nanos() as u64;
+        match verdict {
+            Verdict::Good => seen.latencies.push(latency),
+            Verdict::Refused => seen.refusals.push(latency),
+            Verdict::Bad => seen.failed += 1,
         }
     }
     connection.answer = Answer::default();
     Ok(())
 }
 
+/// The latency that this share is below, in microseconds; the list is sorted.
+fn at(latencies: &[u64], share: f64) -> String {
+    let index = ((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1));
+    latencies.get(index).map_or_else(|| "null".to_owned(), |nanos| format!("{:.1}", *nanos as f64 / 1000.0))
+}
+
 fn report(mut seen: Seen, took: Duration) {
     seen.latencies.sort_unstable();
+    seen.refusals.sort_unstable();
     let count = seen.latencies.len();
-    let at = |share: f64| {
-        let index = ((count as f64 * share) as usize).min(count.saturating_sub(1));
-        seen.latencies.get(index).map_or(f64::NAN, |nanos| *nanos as f64 / 1000.0)
-    };
-    if count == 0 {
-        println!("{{\"count\": 0, \"failed\": {}}}", seen.failed);
-        return;
-    }
     println!(
-        "{{\"count\": {count}, \"failed\": {}, \"rate\": {:.1}, \"p50\": {:.1}, \"p90\": {:.1}, \"p99\": {:.1}, \"max\": {:.1}}}",
+        "{{\"count\": {count}, \"failed\": {}, \"refused\": {}, \"rate\": {:.1}, \"p50\": {}, \"p90\": {}, \"p99\": {}, \
+         \"max\": {}, \"refused_p99\": {}, \"seconds\": {:.3}}}",
         seen.failed,
+        seen.refusals.len(),
         count as f64 / took.as_secs_f64(),
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(1.0),
+        at(&seen.latencies, 0.5),
+        at(&seen.latencies, 0.9),
+        at(&seen.latencies, 0.99),
+        at(&seen.latencies, 1.0),
+        at(&seen.refusals, 0.99),
+        took.as_secs_f64(),
     );
 }
