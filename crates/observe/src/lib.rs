@@ -9,6 +9,8 @@
 mod histogram;
 mod logs;
 mod metrics;
+mod residents;
 
 pub use logs::{Event, EventPage, GroupInfo, LogStream, Logs, LogsError, Query, StreamInfo};
 pub use metrics::{CONTENT_TYPE, Ending, FunctionLabels, FunctionMeter, FunctionMetrics, Phase};
+pub use residents::Resident;

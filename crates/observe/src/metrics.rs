@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::histogram::Histogram;
+use crate::residents::{Resident, Residents};
 
 /// What [`FunctionMetrics::encode`] writes, for the `Content-Type` header.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -131,6 +132,13 @@ impl FunctionMetrics {
         let mut registry = Registry::with_prefix("faas");
         families.register(&mut registry);
         Self { registry, families }
+    }
+
+    /// Shows beside them what `source` lists at each reading. It must not block.
+    #[must_use]
+    pub fn with_residents(mut self, source: impl Fn() -> Vec<Resident> + Send + Sync + 'static) -> Self {
+        self.registry.register_collector(Box::new(Residents(Box::new(source))));
+        self
     }
 
     /// The handle through which one version counts: looked up once, then atomics only.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use base::{Clock, SystemClock};
 use functions::{Bounds, Functions};
 use gateway::Gateway;
-use observe::{FunctionMetrics, Logs};
+use observe::{FunctionMetrics, Logs, Resident};
 use sandbox::Backend;
 use sandbox::process::jail::{Launcher, Status};
 use sandbox::process::{FromInside, ProcessBackend};
@@ -45,8 +45,9 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     credentials::keep(&store, data_dir, &iam, region.as_str(), &url).await?;
 
     let logs = Logs::open(&data_dir.path("logs"), Arc::clone(&clock)).context("cannot open the logs")?;
-    let metrics = Arc::new(FunctionMetrics::new());
     let (connections, from_functions) = mpsc::channel(ENDPOINT_BACKLOG);
+    let backends = backends(config, data_dir, launcher, connections, &url)?;
+    let metrics = Arc::new(FunctionMetrics::new().with_residents(residents(&backends)));
     let functions = Functions::open(functions::Deps {
         store,
         blobs: Blobs::open(&data_dir.path("blobs")).context("cannot open the packages")?,
@@ -56,7 +57,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
         iam: iam.clone(),
         clock: Arc::clone(&clock),
         region: region.clone(),
-        backends: backends(config, data_dir, launcher, connections, &url)?,
+        backends,
         bounds: bounds(config),
     })
     .await
@@ -141,6 +142,15 @@ fn backends(
     settings.max_instances = settings.max_instances.max(config.max_instances);
     let wasm = WasmBackend::new(settings).context("cannot start the WebAssembly back end")?;
     Ok(vec![Arc::new(process.context("cannot start the process back end")?), Arc::new(wasm)])
+}
+
+/// What all back ends keep ready, for the metrics.
+fn residents(backends: &[Arc<dyn Backend>]) -> impl Fn() -> Vec<Resident> + use<> {
+    let backends = backends.to_vec();
+    move || {
+        let all = backends.iter().flat_map(|backend| backend.residents());
+        all.map(|each| Resident { name: each.name, count: each.count.into(), bytes: each.bytes }).collect()
+    }
 }
 
 fn bounds(config: &Config) -> Bounds {
