@@ -2,6 +2,20 @@
 //!
 //! The files are part of the binary. They are written once to a folder named after their content, so that
 //! servers of two versions on one data directory do not disturb each other; the folder is `/var/runtime`.
+//!
+//! A runtime is described by a [`Description`]: how its client is started for a function that is known, and how
+//! it is booted before one is. A client that is *booted ahead* finds descriptor 3 ([`ORDERS`]) open: the read end
+//! of a pipe. It loads what every function needs, then reads the pipe to its end. What it read is its orders:
+//!
+//! ```text
+//! {"NAME": "value", ...}      the function's whole environment: one JSON object, UTF-8, then end of file
+//! ```
+//!
+//! It closes the descriptor, makes that its environment and nothing else, changes to the folder that
+//! `LAMBDA_TASK_ROOT` names (`/var/task`), and goes on as a client that was just started. Before the orders are
+//! written there is no `/var/task`, no `/tmp`, no network but loopback without a listener, and no variable that
+//! names a function; when they can be read, everything is in place. End of file without a byte means that no
+//! function will come: the client ends.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -9,6 +23,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+
+use crate::Runtime;
 
 /// Where the clients are inside.
 pub(crate) const INSIDE: &str = "/var/runtime";
@@ -19,11 +35,74 @@ pub(crate) const NODE: &str = "/var/runtime/node/bootstrap.cjs";
 /// The Python client's module, relative to the folder.
 pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
 
-const FILES: [(&str, &str); 3] = [
+/// The descriptor that a client booted ahead reads its orders from.
+pub(crate) const ORDERS: i32 = 3;
+
+const FILES: [(&str, &str); 5] = [
     ("python/bootstrap.py", include_str!("clients/python/bootstrap.py")),
+    ("python/ahead.py", include_str!("clients/python/ahead.py")),
     (PYTHON_MODULE, include_str!("clients/python/virga_runtime.py")),
     ("node/bootstrap.cjs", include_str!("clients/node/bootstrap.cjs")),
+    ("node/ahead.cjs", include_str!("clients/node/ahead.cjs")),
 ];
+
+/// What has to be known of a runtime that Virga brings a client for.
+#[derive(Debug)]
+pub(crate) struct Description {
+    /// After the interpreter: starts the client for a function that is known.
+    pub(crate) start: &'static [&'static str],
+    /// After the interpreter: starts the client that waits for orders.
+    pub(crate) boot: &'static [&'static str],
+    /// Whether a few are kept booted while functions use the runtime: pays where booting takes long and the
+    /// process cannot be copied.
+    pub(crate) boot_ahead: bool,
+    /// Whether a process that waits for orders has one thread and no open connection, so that its memory can be
+    /// kept as an image.
+    pub(crate) imageable: bool,
+    /// Variables that the interpreter reads as it starts, by name or, ending in `*`, by how they begin. A function
+    /// that wants another value than the booted client had is started the plain way.
+    pub(crate) read_at_start: &'static [&'static str],
+}
+
+static DESCRIBED_PYTHON: Description = Description {
+    // No user site: it would be below /tmp, which the function itself writes.
+    start: &["-s", "-X", "utf8", PYTHON],
+    boot: &["-s", "-X", "utf8", "/var/runtime/python/ahead.py"],
+    boot_ahead: false,
+    imageable: true,
+    read_at_start: &["PYTHON*", "LD_*", "GLIBC_TUNABLES", "MALLOC_*", "LANG", "LANGUAGE", "LC_*", "TZ", "TZDIR"],
+};
+
+static DESCRIBED_NODE: Description = Description {
+    start: &[NODE],
+    boot: &["/var/runtime/node/ahead.cjs"],
+    boot_ahead: true,
+    imageable: false,
+    read_at_start: &[
+        "NODE_*",
+        "UV_*",
+        "OPENSSL_*",
+        "SSL_*",
+        "ICU_*",
+        "LD_*",
+        "GLIBC_TUNABLES",
+        "MALLOC_*",
+        "LANG",
+        "LANGUAGE",
+        "LC_*",
+        "TZ",
+        "TZDIR",
+    ],
+};
+
+/// The description of a runtime; `None` for those that bring their own client.
+pub(crate) fn described(runtime: &Runtime) -> Option<&'static Description> {
+    match runtime {
+        Runtime::Python { .. } => Some(&DESCRIBED_PYTHON),
+        Runtime::Node { .. } => Some(&DESCRIBED_NODE),
+        Runtime::Provided { .. } | Runtime::Wasm => None,
+    }
+}
 
 /// Writes the clients below `runtime_dir` unless they are there, and returns their folder.
 pub(crate) fn install(runtime_dir: &Path) -> io::Result<PathBuf> {

@@ -23,16 +23,19 @@ pub(crate) fn command(artifact: &Artifact, interpreter: Option<&Interpreter>) ->
         }
         (Runtime::Provided { .. }, Contract::Lambda, _) => vec![format!("{TASK}/bootstrap")],
         (Runtime::Provided { .. }, Contract::Http, _) => vec![program(artifact)?],
-        // No user site: it would be below /tmp, which the function itself writes.
-        (Runtime::Python { .. }, Contract::Lambda, Some(python)) => {
-            [&python, "-s", "-X", "utf8", clients::PYTHON].map(str::to_owned).to_vec()
-        }
-        (Runtime::Node { .. }, Contract::Lambda, Some(node)) => vec![node, clients::NODE.to_owned()],
+        (runtime, Contract::Lambda, Some(interpreter)) => with_client(runtime, interpreter)?,
         (Runtime::Python { .. }, Contract::Http, Some(python)) => python_server(artifact, python)?,
         (Runtime::Node { .. }, Contract::Http, Some(node)) => node_server(artifact, node)?,
         (runtime, _, None) => return Err(Error::Invalid(format!("{runtime} is not on this host"))),
     };
     Ok(argv)
+}
+
+/// The interpreter with Virga's client.
+fn with_client(runtime: &Runtime, interpreter: String) -> Result<Vec<String>, Error> {
+    let description = clients::described(runtime)
+        .ok_or_else(|| Error::Invalid(format!("{runtime} has no runtime client")))?;
+    Ok([interpreter].into_iter().chain(description.start.iter().map(|&argument| argument.to_owned())).collect())
 }
 
 fn python_server(artifact: &Artifact, python: String) -> Result<Vec<String>, Error> {
