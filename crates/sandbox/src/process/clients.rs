@@ -70,7 +70,17 @@ static DESCRIBED_PYTHON: Description = Description {
     boot: &["-s", "-X", "utf8", "/var/runtime/python/ahead.py"],
     boot_ahead: false,
     imageable: true,
-    read_at_start: &["PYTHON*", "LD_*", "GLIBC_TUNABLES", "MALLOC_*", "LANG", "LANGUAGE", "LC_*", "TZ", "TZDIR"],
+    read_at_start: &[
+        "PYTHON*",
+        "LD_*",
+        "GLIBC_TUNABLES",
+        "MALLOC_*",
+        "LANG",
+        "LANGUAGE",
+        "LC_*",
+        "TZ",
+        "TZDIR",
+    ],
 };
 
 static DESCRIBED_NODE: Description = Description {

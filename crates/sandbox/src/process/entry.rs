@@ -35,7 +35,10 @@ pub(crate) fn command(artifact: &Artifact, interpreter: Option<&Interpreter>) ->
 fn with_client(runtime: &Runtime, interpreter: String) -> Result<Vec<String>, Error> {
     let description = clients::described(runtime)
         .ok_or_else(|| Error::Invalid(format!("{runtime} has no runtime client")))?;
-    Ok([interpreter].into_iter().chain(description.start.iter().map(|&argument| argument.to_owned())).collect())
+    Ok([interpreter]
+        .into_iter()
+        .chain(description.start.iter().map(|&argument| argument.to_owned()))
+        .collect())
 }
 
 fn python_server(artifact: &Artifact, python: String) -> Result<Vec<String>, Error> {

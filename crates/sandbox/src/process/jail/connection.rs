@@ -41,7 +41,7 @@ pub(super) struct Connection {
 }
 
 struct Inner {
-    channel: AsyncFd<OwnedFd>,
+    channel: Arc<AsyncFd<OwnedFd>>,
     pidfd: Option<OwnedFd>,
     peak: Peak,
     /// The most that was ever read: the file goes before the jail's handle does.
@@ -59,7 +59,7 @@ struct Pending {
 
 impl Connection {
     /// Starts to read the channel.
-    pub(super) fn new(channel: AsyncFd<OwnedFd>, pidfd: Option<OwnedFd>, peak: Peak) -> Self {
+    pub(super) fn new(channel: Arc<AsyncFd<OwnedFd>>, pidfd: Option<OwnedFd>, peak: Peak) -> Self {
         let inner = Arc::new(Inner {
             channel,
             pidfd,
@@ -118,12 +118,8 @@ impl Connection {
 
     /// Bytes.
     pub(super) fn peak_memory(&self) -> u64 {
-        let mut buffer = [0_u8; 24];
         let now = match &self.inner.peak {
-            Peak::Counted(file) => {
-                let read = file.read_at(&mut buffer, 0).unwrap_or(0);
-                std::str::from_utf8(&buffer[..read]).ok().and_then(|text| text.trim().parse().ok())
-            }
+            Peak::Counted(file) => number(file),
             Peak::Noted(file) => {
                 let mut bytes = [0_u8; 8];
                 file.read_exact_at(&mut bytes, 0).ok().map(|()| u64::from_ne_bytes(bytes))
@@ -132,6 +128,13 @@ impl Connection {
         let now = now.unwrap_or(0);
         self.inner.peak_seen.fetch_max(now, Ordering::Relaxed).max(now)
     }
+}
+
+/// The number that a control group's file holds.
+pub(super) fn number(file: &File) -> Option<u64> {
+    let mut buffer = [0_u8; 24];
+    let read = file.read_at(&mut buffer, 0).ok()?;
+    std::str::from_utf8(&buffer[..read]).ok()?.trim().parse().ok()
 }
 
 impl Drop for Connection {

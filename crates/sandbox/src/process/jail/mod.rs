@@ -13,6 +13,7 @@ mod host;
 mod init;
 mod launcher;
 mod probe;
+mod resident;
 mod seccomp;
 mod start;
 mod sys;
@@ -84,6 +85,23 @@ pub struct Job {
     pub listen: Vec<u16>,
 }
 
+/// A runtime to start before its function is known. It must read a job's environment from descriptor 3, as one
+/// JSON object up to the end of file, and then be the job's program.
+#[derive(Debug, Clone)]
+pub struct BootJob {
+    /// Program (absolute, inside) and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment until the job comes.
+    pub env: Vec<(String, String)>,
+    /// Read-only folders: all that it sees besides what every jail does.
+    pub mounts: Vec<Mount>,
+}
+
+/// A jail that was made ahead: it waits for its one job. Dropping it kills the whole tree.
+pub struct Waiting {
+    coming: start::Coming,
+}
+
 /// A started program. Dropping it kills the whole tree.
 pub struct Jail {
     listeners: Vec<TcpListener>,
@@ -133,9 +151,59 @@ impl Launcher {
         })
     }
 
+    /// Makes a jail of its own network that waits for its job: everything but what depends on a function.
+    /// Dropping the future leaves nothing running.
+    pub fn prepare(&self) -> BoxFuture<'_, Result<Waiting, StartError>> {
+        Box::pin(async move {
+            if let Some(refusal) = &self.shared.refusal {
+                return Err(Error::Unavailable(refusal.clone()).into());
+            }
+            // Its own name: the instance that it will be is not known.
+            let name = InstanceId::random();
+            let mut coming = start::Coming::ask(&self.shared, name.as_str(), Egress::None).await?;
+            coming.waits().await?;
+            Ok(Waiting { coming })
+        })
+    }
+
     /// Kills every jail and ends the launcher process. Returns when both are gone; takes milliseconds.
     pub fn shutdown(&self) {
         self.shared.process.end();
+    }
+}
+
+impl Waiting {
+    /// Starts a runtime in it that waits for its orders. Returns once `execve` has succeeded; once only.
+    pub fn boot(&mut self, boot: BootJob) -> BoxFuture<'_, Result<(), StartError>> {
+        Box::pin(self.coming.boot(boot))
+    }
+
+    /// Gives it its job, whose network must be its own. Returns once `execve` has succeeded; where a runtime is
+    /// booted, that one has the job's environment and the job's own program is not looked at. Dropping the future
+    /// leaves nothing running.
+    pub fn run(self, job: Job) -> BoxFuture<'static, Result<Jail, StartError>> {
+        Box::pin(async move {
+            if job.egress == Egress::Host {
+                let text = "a jail that was made ahead has a network of its own";
+                return Err(Error::Invalid(text.to_owned()).into());
+            }
+            self.coming.run(job).await
+        })
+    }
+
+    /// Whether it, and what was booted in it, still waits.
+    pub fn is_alive(&self) -> bool {
+        self.coming.is_alive()
+    }
+
+    /// Resolves when it no longer waits: it has ended, or was given its job. Does not keep it alive.
+    pub fn ended(&self) -> BoxFuture<'static, ()> {
+        Box::pin(self.coming.ended())
+    }
+
+    /// Bytes that it holds.
+    pub fn memory(&self) -> u64 {
+        self.coming.memory()
     }
 }
 

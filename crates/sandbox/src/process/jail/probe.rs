@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::Job;
 use super::host::{HostReport, Status};
 use super::launcher::Process;
-use super::start::Plan;
+use super::start::{self, Plan};
 use super::wire::{self, Cause, FromJail, Received};
 use crate::{Egress, Limits};
 
@@ -35,15 +35,20 @@ pub(super) fn run(process: &Process, report: &mut HostReport) -> Option<String> 
 }
 
 fn attempt(process: &Process) -> Result<(), String> {
-    let plan = Plan::new(&job()).map_err(|error| error.to_string())?;
-    let (request, descriptors) = plan.request();
-    process.send(request, &descriptors).map_err(|error| error.to_string())?;
-    let (job, descriptors) = plan.job();
-    wire::send_bytes(&plan.channel, job, &descriptors, SendFlags::DONTWAIT)
-        .map_err(|error| error.to_string())?;
-    let Plan { channel, init, .. } = plan;
+    let job = job();
+    let text = |error: crate::Error| error.to_string();
+    let name = job.instance.as_str();
+    let plan = Plan::new(name, &job).map_err(text)?;
+    let (channel, init) = start::channel().map_err(text)?;
+    let (output, output_end) = start::output_pipe().map_err(text)?;
+    let text = |error: std::io::Error| error.to_string();
+    let preparing = start::preparing(name, job.egress).map_err(|error| error.to_string())?;
+    process.send(&preparing, &[init.as_fd()]).map_err(text)?;
+    process.send(&plan.furnishing, &[]).map_err(text)?;
+    let descriptors = [plan.peak.as_fd(), output_end.as_fd()];
+    wire::send_bytes(&channel, &plan.job, &descriptors, SendFlags::DONTWAIT).map_err(text)?;
     // Or its end would never be seen.
-    drop(init);
+    drop((init, output_end));
     let mut outcome = Err("pid 1 ended before it started the program".to_owned());
     loop {
         let timeout = Timespec::try_from(PATIENCE).ok();
@@ -58,7 +63,10 @@ fn attempt(process: &Process) -> Result<(), String> {
                 outcome = Ok(());
             }
             Ok(Received::Message(FromJail::Failed(failure), _)) => outcome = Err(failure.text()),
-            Ok(Received::Message(FromJail::Ended { .. }, _) | Received::Closed) => return outcome,
+            Ok(Received::Message(FromJail::Ended { .. }, _) | Received::Closed) => {
+                drop(output);
+                return outcome;
+            }
             Ok(Received::Message(_, _)) => {}
             Err(error) => return Err(error.to_string()),
         }

@@ -1,4 +1,5 @@
-//! The server's side of starting a jail: from a [`Job`] to a [`Jail`], or why not.
+//! The server's side of starting a jail: made first, then given its [`Job`], both at once where nothing was made
+//! ahead.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -8,94 +9,232 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::connection::{Connection, Peak, received, send_when_ready};
 use super::sys;
-use super::wire::{self, Cause, Ending, Failure, FromJail, Program, Received, Request, ToJail, ToLauncher};
-use super::{Jail, Job, Shared};
+use super::wire::{
+    self, Cause, Ending, Failure, FromJail, Furnishing, Program, Received, ToJail, ToLauncher,
+};
+use super::{BootJob, Jail, Job, Mount, Shared};
 use crate::{Egress, Error, Exit, StartError};
 
 /// Mounts of one job.
 const MOUNT_LIMIT: usize = 64;
 /// Listeners of one job.
 const LISTEN_LIMIT: usize = 16;
-/// How long the host may take from the request to `execve`; what takes longer is broken.
+/// How long the host may take for each step; what takes longer is broken.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The messages and descriptors that start a jail.
+/// The two ends of a jail's channel: ours, and pid 1's.
+pub(super) fn channel() -> Result<(OwnedFd, OwnedFd), Error> {
+    let making = |error: rustix::io::Errno| Error::host("making a jail's channel")(error.into());
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(making)?;
+    rustix::io::ioctl_fionbio(&ours, true).map_err(making)?;
+    Ok((ours, theirs))
+}
+
+/// The request for a jail that waits. Goes to the launcher with pid 1's end of the channel.
+pub(super) fn preparing(name: &str, egress: Egress) -> Result<Vec<u8>, Error> {
+    let request = ToLauncher::Prepare { jail: name.to_owned(), host_network: egress == Egress::Host };
+    encode(&request, wire::REQUEST_LIMIT)
+}
+
+/// The messages and descriptors that turn a jail that waits into one that runs a program.
 pub(super) struct Plan {
-    request: Vec<u8>,
-    job: Vec<u8>,
-    /// Ours of the channel.
-    pub(super) channel: OwnedFd,
-    /// Pid 1's of the channel.
-    pub(super) init: OwnedFd,
-    /// Ours of the output pipe.
-    pub(super) output: OwnedFd,
-    /// The program's of the output pipe.
-    pub(super) output_end: OwnedFd,
+    /// To the launcher.
+    pub(super) furnishing: Vec<u8>,
+    /// To pid 1.
+    pub(super) job: Vec<u8>,
     /// Where pid 1 notes the peak of memory when no cgroup counts it.
     pub(super) peak: OwnedFd,
 }
 
 impl Plan {
-    /// Checks a job and makes what it takes.
-    pub(super) fn new(job: &Job) -> Result<Self, Error> {
+    /// Checks a job and makes what it takes. `jail` is the name that the jail was made under.
+    pub(super) fn new(jail: &str, job: &Job) -> Result<Self, Error> {
         check(job)?;
-        let request = ToLauncher::Spawn(request(job));
-        let program = ToJail::Job(program(job));
-        let (request, job) = (encode(&request, wire::REQUEST_LIMIT)?, encode(&program, wire::JOB_LIMIT)?);
-        let making = |error: rustix::io::Errno| Error::host("making a jail's descriptors")(error.into());
-        let (channel, init) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .map_err(making)?;
-        rustix::io::ioctl_fionbio(&channel, true).map_err(making)?;
-        let (output, output_end) = pipe_with(PipeFlags::CLOEXEC).map_err(making)?;
-        rustix::io::ioctl_fionbio(&output, true).map_err(making)?;
-        let peak = rustix::fs::memfd_create("peak", rustix::fs::MemfdFlags::CLOEXEC).map_err(making)?;
-        Ok(Self { request, job, channel, init, output, output_end, peak })
-    }
-
-    /// What goes to the launcher.
-    pub(super) fn request(&self) -> (&[u8], [BorrowedFd<'_>; 1]) {
-        (&self.request, [self.init.as_fd()])
-    }
-
-    /// What goes to pid 1.
-    pub(super) fn job(&self) -> (&[u8], [BorrowedFd<'_>; 2]) {
-        (&self.job, [self.output_end.as_fd(), self.peak.as_fd()])
+        let furnishing = encode(&ToLauncher::Furnish(furnishing(jail, job)), wire::REQUEST_LIMIT)?;
+        let job = encode(&ToJail::Job(program(job)), wire::JOB_LIMIT)?;
+        let peak = rustix::fs::memfd_create("peak", rustix::fs::MemfdFlags::CLOEXEC)
+            .map_err(|error| Error::host("making a jail's memory file")(error.into()))?;
+        Ok(Self { furnishing, job, peak })
     }
 }
 
-/// Starts a jail.
+/// The output pipe: our end, which does not block, and the program's.
+pub(super) fn output_pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+    let making = |error: rustix::io::Errno| Error::host("making a jail's output")(error.into());
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(making)?;
+    rustix::io::ioctl_fionbio(&ours, true).map_err(making)?;
+    Ok((ours, theirs))
+}
+
+/// A jail on its way to a program. Dropped, it leaves nothing.
+pub(super) struct Coming {
+    shared: Arc<Shared>,
+    name: String,
+    channel: Arc<AsyncFd<OwnedFd>>,
+    guard: KillGuard,
+    counted: Option<File>,
+    /// Of a booted runtime.
+    output: Option<OwnedFd>,
+}
+
+/// Starts a jail of which nothing is there.
 pub(super) async fn spawn(shared: &Arc<Shared>, job: Job) -> Result<Jail, StartError> {
-    let plan = Plan::new(&job)?;
-    let listen = job.listen.len();
-    let (request, descriptors) = plan.request();
-    ask(shared, request, &descriptors).await.map_err(launcher_gone)?;
-    let (job, descriptors) = plan.job();
-    // The socket is new and holds one job at least: this does not wait.
-    wire::send_bytes(&plan.channel, job, &descriptors, rustix::net::SendFlags::DONTWAIT)
-        .map_err(Error::host("handing the job to pid 1"))?;
-    let Plan { channel, init, output, output_end, peak, .. } = plan;
-    // Or we would never see the end of either.
-    drop((init, output_end));
-    let channel = sys::register(channel).map_err(Error::host("registering a jail's channel"))?;
-    let up = tokio::time::timeout(START_TIMEOUT, come_up(&channel)).await.unwrap_or_else(|_| {
+    // What makes no sense is refused before anything is made.
+    check(&job)?;
+    let coming = Coming::ask(shared, job.instance.as_str(), job.egress).await?;
+    coming.run(job).await
+}
+
+impl Coming {
+    /// Asks for a jail and does not wait for it.
+    pub(super) async fn ask(shared: &Arc<Shared>, name: &str, egress: Egress) -> Result<Self, StartError> {
+        let (channel, init) = channel()?;
+        ask(shared, &preparing(name, egress)?, &[init.as_fd()]).await.map_err(launcher_gone)?;
+        // Or we would never see its end.
+        drop(init);
+        let channel = sys::register(channel).map_err(Error::host("registering a jail's channel"))?;
+        Ok(Self {
+            shared: Arc::clone(shared),
+            name: name.to_owned(),
+            channel: Arc::new(channel),
+            guard: KillGuard(None),
+            counted: None,
+            output: None,
+        })
+    }
+
+    /// Returns when the last thing asked of it is done.
+    pub(super) async fn waits(&mut self) -> Result<(), StartError> {
+        in_time(self.come_as_far_as(Step::Waits)).await.map(drop)
+    }
+
+    /// Starts a runtime in it, which waits for its orders.
+    pub(super) async fn boot(&mut self, boot: BootJob) -> Result<(), StartError> {
+        check_mounts(&boot.mounts)?;
+        let mounts = boot.mounts.iter().map(|mount| (mount.host.clone(), mount.inside.clone())).collect();
+        let furnishing = Furnishing { jail: self.name.clone(), mounts, bounds: None };
+        let furnishing = encode(&ToLauncher::Furnish(furnishing), wire::REQUEST_LIMIT)?;
+        let message = ToJail::Boot(wire::Boot { argv: boot.argv, env: boot.env });
+        let message = encode(&message, wire::JOB_LIMIT)?;
+        let (output, output_end) = output_pipe()?;
+        ask(&self.shared, &furnishing, &[]).await.map_err(launcher_gone)?;
+        self.send(&message, &[output_end.as_fd()]).await?;
+        drop(output_end);
+        self.output = Some(output);
+        self.waits().await
+    }
+
+    /// Gives it its job. Returns once the program has been executed, or has its orders.
+    pub(super) async fn run(mut self, job: Job) -> Result<Jail, StartError> {
+        let plan = Plan::new(&self.name, &job)?;
+        let (output, output_end) = match self.output.take() {
+            Some(output) => (output, None),
+            None => output_pipe().map(|(ours, theirs)| (ours, Some(theirs)))?,
+        };
+        ask(&self.shared, &plan.furnishing, &[]).await.map_err(launcher_gone)?;
+        let descriptors = [Some(&plan.peak), output_end.as_ref()].into_iter().flatten().map(AsFd::as_fd);
+        self.send(&plan.job, &descriptors.collect::<Vec<_>>()).await?;
+        drop(output_end);
+        let listeners = in_time(self.come_as_far_as(Step::Started)).await?;
+        if listeners.len() != job.listen.len() {
+            return Err(no_room());
+        }
+        let Self { shared, channel, guard, counted, .. } = self;
+        let peak = counted.map_or(Peak::Noted(File::from(plan.peak)), Peak::Counted);
+        let connection = Connection::new(channel, guard.release(), peak);
+        Ok(Jail { listeners, output: Some(output), connection, _launcher: shared })
+    }
+
+    async fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), StartError> {
+        let sent = self.channel.async_io(Interest::WRITABLE, |channel| {
+            wire::send_bytes(channel, message, descriptors, SendFlags::DONTWAIT)
+        });
+        match sent.await {
+            // What it said before it went is better than that it went.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other.map_err(Error::host("handing something to pid 1"))?),
+        }
+    }
+
+    /// Hears from the jail until it has taken a step; with the listeners that came on the way.
+    async fn come_as_far_as(&mut self, step: Step) -> Result<Vec<TcpListener>, StartError> {
+        let mut listeners = Vec::new();
+        let mut ending = None;
+        loop {
+            let message = received(&self.channel, RecvFlags::DONTWAIT)
+                .await
+                .map_err(Error::host("hearing from a jail"))?;
+            match message {
+                Received::Message(FromJail::Placed, descriptors) => {
+                    let mut descriptors = descriptors.into_iter();
+                    // Its channel closes with this, and that ends it.
+                    self.guard.0 = Some(descriptors.next().ok_or_else(no_room)?);
+                    self.counted = descriptors.next().map(File::from);
+                }
+                Received::Message(FromJail::Waits, _) if step == Step::Waits => return Ok(listeners),
+                Received::Message(FromJail::Waits, _) => {}
+                Received::Message(FromJail::Listening, descriptors) => {
+                    listeners = descriptors.into_iter().map(TcpListener::from).collect();
+                }
+                Received::Message(FromJail::Started, _) => return Ok(listeners),
+                Received::Message(FromJail::Failed(failure), _) => return Err(refused(&failure)),
+                Received::Message(FromJail::Exited(how), _) => ending = Some(how),
+                Received::Message(FromJail::Ended { out_of_memory, .. }, _) => {
+                    return Err(StartError::Exited(exit(ending, out_of_memory, false)));
+                }
+                Received::Message(FromJail::Connected { .. } | FromJail::Refused { .. }, _) => {}
+                Received::Closed => return Err(StartError::Exited(exit(ending, false, false))),
+            }
+        }
+    }
+
+    /// Whether it still waits. One that does has nothing to say.
+    pub(super) fn is_alive(&self) -> bool {
+        let found =
+            rustix::net::recv(self.channel.get_ref(), &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(found, Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR))
+    }
+
+    /// Resolves when it no longer waits, without keeping it.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let channel = Arc::clone(&self.channel);
+        async move {
+            // Only an end makes a waiting jail's channel readable, and an error is one too.
+            let _ = channel.readable().await;
+        }
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn memory(&self) -> u64 {
+        match (&self.counted, &self.guard.0) {
+            (Some(file), _) => super::connection::number(file).unwrap_or(0),
+            (None, Some(pidfd)) => super::resident::of_jail(pidfd),
+            (None, None) => 0,
+        }
+    }
+}
+
+/// How far a jail has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Waits,
+    Started,
+}
+
+async fn in_time<T>(step: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
+    tokio::time::timeout(START_TIMEOUT, step).await.unwrap_or_else(|_| {
         let source = io::Error::from(ErrorKind::TimedOut);
         Err(Error::Host { context: "the host takes too long to start a jail".to_owned(), source }.into())
-    })?;
-    let Up { guard, peak_file, listeners } = up;
-    if listeners.len() != listen {
-        return Err(no_room());
-    }
-    let peak = peak_file.map_or(Peak::Noted(File::from(peak)), Peak::Counted);
-    let connection = Connection::new(channel, guard.release(), peak);
-    Ok(Jail { listeners, output: Some(output), connection, _launcher: Arc::clone(shared) })
+    })
 }
 
 /// Sends to the launcher, waiting for room.
@@ -128,13 +267,6 @@ fn no_room() -> StartError {
     Error::Host { context: "taking a jail's descriptors".to_owned(), source }.into()
 }
 
-/// A jail that has come up.
-struct Up {
-    guard: KillGuard,
-    peak_file: Option<File>,
-    listeners: Vec<TcpListener>,
-}
-
 /// Kills on drop, unless released.
 struct KillGuard(Option<OwnedFd>);
 
@@ -149,34 +281,6 @@ impl Drop for KillGuard {
         if let Some(pidfd) = &self.0 {
             // It may have ended by itself.
             let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
-        }
-    }
-}
-
-async fn come_up(channel: &AsyncFd<OwnedFd>) -> Result<Up, StartError> {
-    let mut up = Up { guard: KillGuard(None), peak_file: None, listeners: Vec::new() };
-    let mut ending = None;
-    loop {
-        let message =
-            received(channel, RecvFlags::DONTWAIT).await.map_err(Error::host("hearing from a jail"))?;
-        match message {
-            Received::Message(FromJail::Placed, descriptors) => {
-                let mut descriptors = descriptors.into_iter();
-                // Its channel closes with this, and that ends it.
-                up.guard.0 = Some(descriptors.next().ok_or_else(no_room)?);
-                up.peak_file = descriptors.next().map(File::from);
-            }
-            Received::Message(FromJail::Listening, descriptors) => {
-                up.listeners = descriptors.into_iter().map(TcpListener::from).collect();
-            }
-            Received::Message(FromJail::Started, _) => return Ok(up),
-            Received::Message(FromJail::Failed(failure), _) => return Err(refused(&failure)),
-            Received::Message(FromJail::Exited(how), _) => ending = Some(how),
-            Received::Message(FromJail::Ended { out_of_memory, .. }, _) => {
-                return Err(StartError::Exited(exit(ending, out_of_memory, false)));
-            }
-            Received::Message(FromJail::Connected { .. } | FromJail::Refused { .. }, _) => {}
-            Received::Closed => return Err(StartError::Exited(exit(ending, false, false))),
         }
     }
 }
@@ -218,10 +322,6 @@ fn encode<T: serde::Serialize>(message: &T, limit: usize) -> Result<Vec<u8>, Err
 
 fn check(job: &Job) -> Result<(), Error> {
     let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
-    let plain = |path: &Path| {
-        path.is_absolute()
-            && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
-    };
     match job.argv.first() {
         Some(program) if Path::new(program).is_absolute() => {}
         _ => return invalid("the program's path is not absolute"),
@@ -229,25 +329,39 @@ fn check(job: &Job) -> Result<(), Error> {
     if job.egress == Egress::Host && !job.listen.is_empty() {
         return invalid("listeners cannot be made in the host's network");
     }
-    if job.mounts.len() > MOUNT_LIMIT || job.listen.len() > LISTEN_LIMIT {
-        return invalid("too many mounts or listeners");
+    if job.listen.len() > LISTEN_LIMIT {
+        return invalid("too many listeners");
     }
-    if !job.mounts.iter().all(|mount| plain(&mount.inside)) {
-        return invalid("a mount's place inside is not an absolute path without dots");
+    check_mounts(&job.mounts)
+}
+
+fn check_mounts(mounts: &[Mount]) -> Result<(), Error> {
+    let plain = |path: &Path| {
+        path.is_absolute()
+            && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+    };
+    if mounts.len() > MOUNT_LIMIT {
+        return Err(Error::Invalid("too many mounts".to_owned()));
+    }
+    if !mounts.iter().all(|mount| plain(&mount.inside)) {
+        let text = "a mount's place inside is not an absolute path without dots";
+        return Err(Error::Invalid(text.to_owned()));
     }
     Ok(())
 }
 
-fn request(job: &Job) -> Request {
+fn furnishing(jail: &str, job: &Job) -> Furnishing {
     let code = (job.code.clone(), PathBuf::from("/var/task"));
     let mounts = job.mounts.iter().map(|mount| (mount.host.clone(), mount.inside.clone()));
-    Request {
-        instance: job.instance.as_str().to_owned(),
+    let bounds = wire::Bounds {
         memory_bytes: job.limits.memory_bytes,
         cpu_hundredths: job.limits.cpu_hundredths,
         pids: job.limits.pids,
-        host_network: job.egress == Egress::Host,
+    };
+    Furnishing {
+        jail: jail.to_owned(),
         mounts: [code].into_iter().chain(mounts).collect(),
+        bounds: Some(bounds),
     }
 }
 
@@ -257,7 +371,6 @@ fn program(job: &Job) -> Program {
         env: job.env.clone(),
         tmp_bytes: job.limits.tmp_bytes,
         pids: job.limits.pids,
-        own_network: job.egress == Egress::None,
         listen: job.listen.clone(),
     }
 }

@@ -136,10 +136,21 @@ pub(super) fn replace_stdio(source: BorrowedFd<'_>, target: RawFd) -> io::Result
     check(unsafe { libc::dup2(source.as_raw_fd(), target) })
 }
 
+/// In a copied process that becomes a program: makes 3 a copy of `orders`, without close-on-exec. Pid 1 keeps its
+/// own end towards the launcher there, which the copy has no use for.
+pub(super) fn give_orders(orders: BorrowedFd<'_>) -> io::Result<()> {
+    assert!(orders.as_raw_fd() > PLACE, "the place is pid 1's own while it waits");
+    // SAFETY: the caller is a copy that leaves by `exit` or `execve`; it never uses or drops the owner of the
+    // descriptor that is replaced here.
+    check(unsafe { libc::dup2(orders.as_raw_fd(), PLACE) })
+}
+
+/// The first descriptor after the standard streams.
+const PLACE: RawFd = 3;
+
 /// In a copied process: closes everything but the standard streams and `keep`, which is returned under its
 /// new owner. For a copy that never returns to the code whose descriptors it closes.
 pub(super) fn close_all_but(keep: OwnedFd) -> io::Result<OwnedFd> {
-    const PLACE: RawFd = 3;
     // SAFETY: the caller is a copy that goes on with `keep` alone and leaves by `exit` or `execve`; the
     // descriptors closed here belong to values that it never touches or drops again.
     unsafe {

@@ -1,7 +1,7 @@
 //! What server, launcher and a jail's pid 1 say to each other, and how descriptors travel with it.
 //!
 //! All sockets are `SOCK_SEQPACKET`: a message arrives whole or not at all, and the end of the other side is
-//! seen. Three channels: server to launcher (requests only), launcher to pid 1 (once, while it starts), and
+//! seen. Three channels: server to launcher (requests only), launcher to pid 1 (until the program is known), and
 //! one *channel* a jail between server and pid 1, on which the launcher speaks first ([`FromJail::Placed`])
 //! and last ([`FromJail::Ended`]). The environment and arguments of a program never pass through the
 //! launcher, whose memory every later jail's pid 1 is a copy of.
@@ -32,25 +32,37 @@ const DESCRIPTOR_LIMIT: usize = 128;
 /// Server to launcher. The end of the socket means: kill everything and end.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToLauncher {
-    /// Start a jail. Comes with pid 1's end of the jail's channel.
-    Spawn(Request),
+    /// Make a jail that waits. Comes with pid 1's end of the jail's channel.
+    Prepare {
+        /// Names the jail from here on, and its control groups.
+        jail: String,
+        /// Whether it shares the host's network.
+        host_network: bool,
+    },
+    /// Give a waiting jail what the next step of its pid 1 takes.
+    Furnish(Furnishing),
 }
 
-/// What the launcher must know of a jail.
+/// What a jail is to see, and its bounds.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
-    /// Names the cgroup.
-    pub(super) instance: String,
-    /// Bytes.
+pub(super) struct Furnishing {
+    /// Which jail.
+    pub(super) jail: String,
+    /// Read-only folders and files: on the host, inside.
+    pub(super) mounts: Vec<(PathBuf, PathBuf)>,
+    /// Once, for the function; a runtime that is booted ahead has none yet.
+    pub(super) bounds: Option<Bounds>,
+}
+
+/// What control groups hold.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Bounds {
+    /// Bytes, `/tmp` and pid 1 included.
     pub(super) memory_bytes: u64,
     /// Hundredths of a core.
     pub(super) cpu_hundredths: Option<u32>,
-    /// Processes and threads of the program.
+    /// Processes and threads of the program, pid 1 not included.
     pub(super) pids: u32,
-    /// Whether it shares the host's network.
-    pub(super) host_network: bool,
-    /// Read-only folders and files: on the host, inside.
-    pub(super) mounts: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Launcher to server, once.
@@ -65,10 +77,13 @@ pub(super) struct Ready {
 /// Launcher to pid 1.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToInit {
-    /// The user mapping is written.
+    /// The user mapping is written. Comes with the channel's end.
     Mapped,
-    /// Everything else. Comes with the channel's end, then the mounts in order.
-    Go {
+    /// What the next step takes. Comes with the two files of a control group to join, if there is one, then with
+    /// the mounts in order.
+    Furnish {
+        /// Whether there is a control group to join.
+        late_group: bool,
         /// Where each mount goes, absolute.
         targets: Vec<PathBuf>,
         /// Without a memory cgroup: the bytes that pid 1 watches over itself.
@@ -79,7 +94,10 @@ pub(super) enum ToInit {
 /// Server to pid 1.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToJail {
-    /// First and once. Comes with the output pipe and the memory file that pid 1 notes the peak in.
+    /// Start a runtime that waits for its orders, before there is a job. Comes with the output pipe.
+    Boot(Boot),
+    /// Once. Comes with the memory file that pid 1 notes the peak in and, where nothing was booted, the output
+    /// pipe.
     Job(Program),
     /// Connect to a port of 127.0.0.1.
     Connect {
@@ -90,19 +108,26 @@ pub(super) enum ToJail {
     },
 }
 
-/// The program of a jail.
+/// A runtime without a function.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Program {
+pub(super) struct Boot {
     /// Program and arguments.
     pub(super) argv: Vec<String>,
     /// The whole environment.
+    pub(super) env: Vec<(String, String)>,
+}
+
+/// The program of a jail.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Program {
+    /// Program and arguments; not looked at where a runtime is booted.
+    pub(super) argv: Vec<String>,
+    /// The whole environment: a booted runtime's orders.
     pub(super) env: Vec<(String, String)>,
     /// Bytes of `/tmp`.
     pub(super) tmp_bytes: u64,
     /// Processes and threads.
     pub(super) pids: u32,
-    /// Whether the network namespace is its own.
-    pub(super) own_network: bool,
     /// Ports to listen on.
     pub(super) listen: Vec<u16>,
 }
@@ -113,9 +138,11 @@ pub(super) enum FromJail {
     /// From the launcher: pid 1 exists. Comes with its pidfd and, where a cgroup counts memory, the file that
     /// holds the peak.
     Placed,
+    /// It waits: for a runtime to boot or for a job.
+    Waits,
     /// Comes with the listening sockets in the order asked for.
     Listening,
-    /// `execve` succeeded.
+    /// `execve` succeeded, or the booted runtime has its orders.
     Started,
     /// There will be no program.
     Failed(Failure),

@@ -11,43 +11,33 @@ use std::path::Path;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Place, Version};
+use super::{Late, Place, Version};
+use crate::process::jail::wire::Bounds;
 
 /// Microseconds over which the cpu limit is counted: the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
 /// The least quota that the kernel takes.
 const CPU_QUOTA_MIN_US: u64 = 1_000;
 
-/// What an instance may use.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::process::jail) struct Bounds {
-    /// Bytes, `/tmp` and pid 1 included.
-    pub(in crate::process::jail) memory_bytes: u64,
-    /// Hundredths of a core.
-    pub(in crate::process::jail) cpu_hundredths: Option<u32>,
-    /// Processes and threads, pid 1 included.
-    pub(in crate::process::jail) pids: u32,
-}
-
 /// The groups of one instance. Not removed on drop: its processes must be gone first.
 #[derive(Debug)]
 pub(in crate::process::jail) struct Group {
+    name: String,
     memory: Option<Place>,
     pids: Option<Place>,
+    /// On version 1 only once a limit is asked for: a group of its own changes how processor time is shared.
     cpu: Option<Place>,
 }
 
 impl Group {
     pub(super) fn create(
-        instance: &str,
+        name: &str,
         memory: Option<&Place>,
         pids: Option<&Place>,
         cpu: Option<&Place>,
     ) -> io::Result<Self> {
-        let below = |place: Option<&Place>| {
-            place.map(|place| Place { version: place.version, dir: place.dir.join(instance) })
-        };
-        let group = Self { memory: below(memory), pids: below(pids), cpu: below(cpu) };
+        let below = |place: Option<&Place>| place.map(|place| place.below(name));
+        let group = Self { name: name.to_owned(), memory: below(memory), pids: below(pids), cpu: below(cpu) };
         for place in group.places() {
             if let Err(error) = std::fs::create_dir_all(&place.dir) {
                 // Those made so far are empty.
@@ -56,6 +46,17 @@ impl Group {
             }
         }
         Ok(group)
+    }
+
+    /// Adds the processor group where it was left out.
+    pub(super) fn add_cpu(&mut self, cpu: &Place) -> io::Result<Late> {
+        let place = self.cpu.insert(cpu.below(&self.name));
+        std::fs::create_dir_all(&place.dir)?;
+        Ok(Late { join: place.join()?, take_in: place.take_in()? })
+    }
+
+    pub(super) fn has_cpu(&self) -> bool {
+        self.cpu.is_some()
     }
 
     /// Writes the limits.
@@ -77,7 +78,8 @@ impl Group {
             None => {}
         }
         if let Some(Place { dir, .. }) = &self.pids {
-            write(dir, "pids.max", &bounds.pids.to_string())?;
+            // One is pid 1.
+            write(dir, "pids.max", &bounds.pids.saturating_add(1).to_string())?;
         }
         if let (Some(place), Some(hundredths)) = (&self.cpu, bounds.cpu_hundredths) {
             let quota = (u64::from(hundredths) * CPU_PERIOD_US / 100).max(CPU_QUOTA_MIN_US);
@@ -100,11 +102,7 @@ impl Group {
 
     /// The version 1 files that a process joins by writing `0` to them.
     pub(in crate::process::jail) fn joins(&self) -> io::Result<Vec<OwnedFd>> {
-        let mut files = Vec::with_capacity(3);
-        for place in self.places().filter(|place| place.version == Version::One) {
-            files.push(OpenOptions::new().write(true).open(place.dir.join("tasks"))?.into());
-        }
-        Ok(files)
+        self.places().filter(|place| place.version == Version::One).map(Place::join).collect()
     }
 
     /// The file that holds the most memory used, in bytes; readable until the group is removed.

@@ -10,13 +10,16 @@ mod group;
 mod hierarchy;
 
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::host::{HostReport, Status};
-pub(super) use group::{Bounds, Group};
+use super::wire::Bounds;
+pub(super) use group::Group;
 use hierarchy::{Hierarchy, hierarchies};
 
 /// Where the server itself goes when its group must be emptied (version 2).
@@ -35,6 +38,32 @@ struct Place {
     version: Version,
     /// `BASE/virga/SERVER`
     dir: PathBuf,
+}
+
+impl Place {
+    /// The folder of one instance.
+    fn below(&self, name: &str) -> Self {
+        Self { version: self.version, dir: self.dir.join(name) }
+    }
+
+    /// Version 1: the file that a process of one thread joins by writing `0` to it.
+    fn join(&self) -> io::Result<OwnedFd> {
+        Ok(OpenOptions::new().write(true).open(self.dir.join("tasks"))?.into())
+    }
+
+    /// The file that a process is moved by, with all its threads, by writing its number to it.
+    fn take_in(&self) -> io::Result<OwnedFd> {
+        Ok(OpenOptions::new().write(true).open(self.dir.join("cgroup.procs"))?.into())
+    }
+}
+
+/// A version 1 group made after its processes: its two files.
+#[derive(Debug)]
+pub(super) struct Late {
+    /// Pid 1 joins by writing `0` to it.
+    pub(super) join: OwnedFd,
+    /// Pid 1 writes the number of a program to it that runs already.
+    pub(super) take_in: OwnedFd,
 }
 
 /// The controllers that can be used.
@@ -69,10 +98,18 @@ impl Cgroups {
         self.memory.is_some()
     }
 
-    /// Makes the groups of an instance.
-    pub(super) fn create(&self, instance: &str, with_cpu: bool) -> io::Result<Group> {
-        let cpu = self.cpu.as_ref().filter(|_| with_cpu);
-        Group::create(instance, self.memory.as_ref(), self.pids.as_ref(), cpu)
+    /// Makes the groups of an instance, without limits.
+    pub(super) fn create(&self, name: &str) -> io::Result<Group> {
+        let cpu = self.cpu.as_ref().filter(|place| place.version == Version::Two);
+        Group::create(name, self.memory.as_ref(), self.pids.as_ref(), cpu)
+    }
+
+    /// Writes an instance's limits. Returns the group that its processes have yet to join.
+    pub(super) fn limit(&self, group: &mut Group, bounds: &Bounds) -> io::Result<Option<Late>> {
+        let cpu = self.cpu.as_ref().filter(|_| bounds.cpu_hundredths.is_some() && !group.has_cpu());
+        let late = cpu.map(|cpu| group.add_cpu(cpu)).transpose()?;
+        group.limit(bounds)?;
+        Ok(late)
     }
 
     /// Kills and removes what an earlier server of the same name left. Returns what could not be removed.

@@ -1,24 +1,27 @@
 //! Pid 1 of a jail: Virga's own.
 //!
-//! Begins as a copy of the launcher in new namespaces, with every capability over them. Builds what the
-//! program sees ([`mounts`], [`network`]), gives up every capability, puts itself under the filter that the
-//! program will live under, starts the program ([`program`]) and stays to serve it ([`supervise`]). When it
-//! ends, the kernel kills everything in its pid namespace: that is how a jail is stopped.
+//! Begins as a copy of the launcher in new namespaces, with every capability over them. Builds what all jails
+//! have ([`mounts`], [`network`]) and waits: for a runtime to boot, which then waits for its orders
+//! ([`waiting`]), and for the job. With the job it completes what the program sees, gives up every capability,
+//! puts itself under the filter that the program lives under, starts the program ([`program`]) or hands the
+//! booted runtime its orders, and stays to serve it ([`supervise`]). When it ends, the kernel kills everything in
+//! its pid namespace: that is how a jail is stopped.
 //!
-//! Invariants: it never runs user code with a capability or an inherited descriptor; it cannot be traced or
-//! looked into (not dumpable), for its memory is a copy of the launcher's; it ends when its channel closes
-//! and when the launcher dies.
+//! Invariants: while user code runs it holds no capability and no descriptor that was inherited (a runtime that
+//! is booted ahead runs no user code, and is locked before it is executed); it cannot be traced or looked into
+//! (not dumpable), for its memory is a copy of the launcher's; it ends when its channel closes and when the
+//! launcher dies.
 
 mod mounts;
 mod network;
 mod program;
 mod supervise;
+mod waiting;
 mod watch;
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
@@ -26,7 +29,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use super::launcher::{HOSTNAME, USER};
 use super::seccomp::Filters;
 use super::sys::{self, SingleThreaded};
-use super::wire::{self, Cause, Doing, Failure, FromJail, Program, Received, ToInit, ToJail};
+use super::wire::{self, Cause, Doing, Failure, FromJail, Received, ToInit};
 
 /// Open files of the program, soft and hard: Lambda's number.
 const OPEN_FILES: u64 = 1024;
@@ -42,31 +45,40 @@ pub(super) struct Start<'a> {
     pub(super) orders: OwnedFd,
     /// Version 1 control groups to join.
     pub(super) joins: Vec<OwnedFd>,
+    /// Whether the network namespace is its own.
+    pub(super) own_network: bool,
+    /// Whether pid 1 itself watches over memory.
+    pub(super) memory_is_watched: bool,
     /// For the program.
     pub(super) filters: &'a Filters,
     /// That there is one thread.
     pub(super) proof: SingleThreaded,
 }
 
+/// What pid 1 works with until the program runs.
+struct Init<'a> {
+    /// To the server.
+    channel: OwnedFd,
+    /// To the launcher.
+    orders: OwnedFd,
+    own_network: bool,
+    memory_is_watched: bool,
+    filters: &'a Filters,
+    proof: SingleThreaded,
+}
+
 /// Lives the whole life of pid 1.
 pub(super) fn run(start: Start<'_>) -> ! {
-    let Start { orders, joins, filters, proof } = start;
+    let Start { orders, joins, own_network, memory_is_watched, filters, proof } = start;
     // Until the channel is here there is nobody to tell; the launcher sees the end.
     let joined = join(joins);
     let Ok(orders) = let_go(orders) else { sys::exit(1) };
-    let Ok(Some(orders)) = receive_orders(&orders) else { sys::exit(1) };
-    let Orders { channel, mounts, watch_memory } = orders;
-    let Ok(Received::Message(ToJail::Job(program), descriptors)) =
-        wire::receive(&channel, wire::JOB_LIMIT, RecvFlags::empty())
-    else {
-        sys::exit(1)
-    };
-    let outcome = joined
-        .and_then(|()| become_user())
-        .and_then(|()| mounts::set_up(mounts, program.tmp_bytes))
-        .and_then(|()| launch(&channel, &program, descriptors, filters, watch_memory, proof));
+    let Ok(Some(channel)) = receive_channel(&orders) else { sys::exit(1) };
+    let init = Init { channel, orders, own_network, memory_is_watched, filters, proof };
+    let outcome = joined.and_then(|()| init.prepare()).and_then(|()| init.wait());
+    let Init { channel, .. } = init;
     match outcome {
-        Ok(running) => supervise::run(channel, running, watch_memory),
+        Ok((running, watch_memory)) => supervise::run(channel, running, watch_memory),
         Err(failure) => {
             // The server may be gone; there is nobody else to tell.
             let _ = wire::send(&channel, &FromJail::Failed(failure), &[], SendFlags::empty());
@@ -75,11 +87,21 @@ pub(super) fn run(start: Start<'_>) -> ! {
     }
 }
 
-/// What came from the launcher.
-struct Orders {
-    channel: OwnedFd,
-    mounts: Vec<(OwnedFd, PathBuf)>,
-    watch_memory: Option<u64>,
+impl Init<'_> {
+    /// Everything that is the same for all jails.
+    fn prepare(&self) -> Result<(), Failure> {
+        become_user()?;
+        mounts::set_up()?;
+        if self.own_network {
+            network::set_up()?;
+        }
+        rustix::system::sethostname(HOSTNAME.as_bytes()).doing("setting the host name")?;
+        self.say(&FromJail::Waits)
+    }
+
+    fn say(&self, message: &FromJail) -> Result<(), Failure> {
+        wire::send(&self.channel, message, &[], SendFlags::empty()).doing("reporting to the server")
+    }
 }
 
 /// Joins the version 1 control groups.
@@ -101,17 +123,13 @@ fn let_go(orders: OwnedFd) -> Result<OwnedFd, Failure> {
     Ok(orders)
 }
 
-/// Waits for the user mapping and the rest. `None`: the launcher gave this jail up.
-fn receive_orders(orders: &OwnedFd) -> Result<Option<Orders>, Failure> {
-    let receive =
-        || wire::receive(orders, wire::REQUEST_LIMIT, RecvFlags::empty()).doing("waiting for orders");
-    let Received::Message(ToInit::Mapped, _) = receive()? else { return Ok(None) };
-    let Received::Message(ToInit::Go { targets, watch_memory }, descriptors) = receive()? else {
-        return Ok(None);
-    };
-    let mut descriptors = descriptors.into_iter();
-    let Some(channel) = descriptors.next() else { return Ok(None) };
-    Ok(Some(Orders { channel, mounts: descriptors.zip(targets).collect(), watch_memory }))
+/// Waits for the user mapping, with which the channel comes. `None`: the launcher gave this jail up.
+fn receive_channel(orders: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+    let received = wire::receive(orders, wire::REQUEST_LIMIT, RecvFlags::empty());
+    match received.doing("waiting for the user mapping")? {
+        Received::Message(ToInit::Mapped, descriptors) => Ok(descriptors.into_iter().next()),
+        Received::Message(ToInit::Furnish { .. }, _) | Received::Closed => Ok(None),
+    }
 }
 
 /// Becomes the user that the launcher has mapped.
@@ -129,35 +147,6 @@ struct Running {
     pid: rustix::process::Pid,
     signals: OwnedFd,
     peak: Option<OwnedFd>,
-}
-
-/// Sets the network up, locks the jail and starts the program.
-fn launch(
-    channel: &OwnedFd,
-    program: &Program,
-    descriptors: Vec<OwnedFd>,
-    filters: &Filters,
-    watch_memory: Option<u64>,
-    proof: SingleThreaded,
-) -> Result<Running, Failure> {
-    let mut descriptors = descriptors.into_iter();
-    let output = descriptors.next().ok_or_else(|| host("the job came without its output"))?;
-    let peak = descriptors.next();
-    if program.own_network {
-        let listeners = network::set_up(&program.listen)?;
-        let borrowed: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
-        wire::send(channel, &FromJail::Listening, &borrowed, SendFlags::empty())
-            .doing("handing the listeners out")?;
-    }
-    rustix::system::sethostname(HOSTNAME.as_bytes()).doing("setting the host name")?;
-    let victim = oom_victim()?;
-    lock(program, watch_memory, filters)?;
-    let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
-    let pid = program::start(program, &output, proof)?;
-    drop(output);
-    victim.spare_pid_1()?;
-    wire::send(channel, &FromJail::Started, &[], SendFlags::empty()).doing("reporting the start")?;
-    Ok(Running { pid, signals, peak })
 }
 
 fn host(context: &str) -> Failure {
@@ -187,19 +176,14 @@ impl OomVictim {
 }
 
 /// Gives up everything that user code must not have.
-fn lock(program: &Program, watch_memory: Option<u64>, filters: &Filters) -> Result<(), Failure> {
+fn lock(filter: &[libc::sock_filter]) -> Result<(), Failure> {
     limit(Resource::Core, 0)?;
     limit(Resource::Nofile, OPEN_FILES)?;
     limit(Resource::Memlock, LOCKED_MEMORY)?;
-    // Pid 1 is of the same user and counts.
-    limit(Resource::Nproc, u64::from(program.pids) + 1)?;
-    if let Some(bytes) = watch_memory {
-        limit(Resource::Data, bytes.saturating_add(DATA_HEADROOM))?;
-    }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::drop_capabilities().doing("dropping capabilities")?;
     rustix::thread::set_no_new_privs(true).doing("setting no_new_privs")?;
-    sys::filter_system_calls(filters.for_jail(watch_memory.is_some())).doing("filtering system calls")
+    sys::filter_system_calls(filter).doing("filtering system calls")
 }
 
 /// Sets both limits, to less where the host's own hard limit is lower.

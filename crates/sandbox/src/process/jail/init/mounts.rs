@@ -14,13 +14,23 @@ use crate::process::jail::wire::{Doing, Failure};
 /// Bytes of `/dev/shm`, which holds semaphores and shared arrays.
 const SHARED_MEMORY: u64 = 64 << 20;
 
-/// Mounts what is the jail's own over the root that it was born into, which nobody can write to.
-pub(super) fn set_up(mounts: Vec<(OwnedFd, PathBuf)>, tmp_bytes: u64) -> Result<(), Failure> {
-    let base = libc::MS_NOSUID | libc::MS_NODEV;
-    sys::mount_new(c"proc", c"/proc", base | libc::MS_NOEXEC, c"")
+/// How everything of a jail's own is mounted.
+const BASE: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV;
+
+/// Mounts what every jail has of its own over the root that it was born into, which nobody can write to.
+pub(super) fn set_up() -> Result<(), Failure> {
+    sys::mount_new(c"proc", c"/proc", BASE | libc::MS_NOEXEC, c"")
         .doing("mounting /proc (a container runtime that masks parts of its own /proc forbids it)")?;
-    temporary("/dev/shm", SHARED_MEMORY, base | libc::MS_NOEXEC)?;
-    temporary("/tmp", tmp_bytes, base)?;
+    temporary("/dev/shm", SHARED_MEMORY, BASE | libc::MS_NOEXEC)
+}
+
+/// Mounts `/tmp`, of the size that the function is given.
+pub(super) fn make_tmp(bytes: u64) -> Result<(), Failure> {
+    temporary("/tmp", bytes, BASE)
+}
+
+/// Mounts what the launcher has opened.
+pub(super) fn attach_all(mounts: &[(OwnedFd, PathBuf)]) -> Result<(), Failure> {
     mounts.iter().try_for_each(|(mount, inside)| attach(mount, inside))
 }
 

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 
 use crate::process::jail::sys;
 use crate::process::jail::wire::{Doing, Failure};
@@ -12,12 +12,16 @@ use crate::process::jail::wire::{Doing, Failure};
 /// Connections that wait to be accepted on a listener made here.
 const BACKLOG: i32 = 1024;
 
-/// Brings loopback up and makes the listeners. The jail's `/proc` is mounted.
-pub(super) fn set_up(ports: &[u16]) -> Result<Vec<OwnedFd>, Failure> {
+/// Brings loopback up. The jail's `/proc` is mounted.
+pub(super) fn set_up() -> Result<(), Failure> {
     let socket = stream().doing("making a socket")?;
     sys::loopback_up(socket.as_fd()).doing("bringing loopback up")?;
     // The ports of this namespace are all the program's: `$PORT` may be 80.
-    std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").doing("opening low ports")?;
+    std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").doing("opening low ports")
+}
+
+/// Makes listeners on 127.0.0.1.
+pub(super) fn listen(ports: &[u16]) -> Result<Vec<OwnedFd>, Failure> {
     ports.iter().map(|&port| listener(port).doing(format!("listening on port {port}"))).collect()
 }
 
@@ -53,7 +57,7 @@ fn listener(port: u16) -> Result<OwnedFd, Errno> {
     let socket = stream()?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &local(port))?;
-    listen(&socket, BACKLOG)?;
+    rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 

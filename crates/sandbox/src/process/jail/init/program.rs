@@ -11,19 +11,35 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use crate::process::jail::sys::{self, Fork, SingleThreaded};
-use crate::process::jail::wire::{Cause, Doing, Failure, Program};
+use crate::process::jail::wire::{Cause, Doing, Failure};
 
-/// The program's working directory.
-const WORKING_DIRECTORY: &str = "/var/task";
+/// Where a program of a function starts.
+pub(super) const WORKING_DIRECTORY: &str = "/var/task";
+
+/// A program to start.
+pub(super) struct Start<'a> {
+    /// Program and arguments.
+    pub(super) argv: &'a [String],
+    /// The whole environment.
+    pub(super) env: &'a [(String, String)],
+    /// What its output goes to.
+    pub(super) output: &'a OwnedFd,
+    /// What it finds as descriptor 3.
+    pub(super) orders: Option<&'a OwnedFd>,
+    /// Its working directory.
+    pub(super) folder: &'a str,
+    /// What its process does before it becomes the program, where pid 1 has not done it.
+    pub(super) lock: Option<&'a dyn Fn() -> Result<(), Failure>>,
+}
 
 /// Starts the program and returns when `execve` has succeeded.
-pub(super) fn start(program: &Program, output: &OwnedFd, proof: SingleThreaded) -> Result<Pid, Failure> {
-    let strings = Strings::new(program).map_err(|_| entrypoint("an argument or variable has a zero byte"))?;
+pub(super) fn start(start: &Start<'_>, proof: SingleThreaded) -> Result<Pid, Failure> {
+    let strings = Strings::new(start).map_err(|_| entrypoint("an argument or variable has a zero byte"))?;
     let (mut errors, report) =
         pipe_with(PipeFlags::CLOEXEC).map(|(r, w)| (File::from(r), File::from(w))).doing("making a pipe")?;
     match sys::fork(proof).doing("starting the program")? {
         Fork::Child => {
-            let error = become_program(&strings, output);
+            let error = become_program(&strings, start);
             let number = error.raw_os_error().unwrap_or(libc::EIO);
             // Pid 1 reads this; if it is gone so are we.
             let _ = (&report).write_all(&number.to_ne_bytes());
@@ -35,7 +51,7 @@ pub(super) fn start(program: &Program, output: &OwnedFd, proof: SingleThreaded) 
             errors.read_to_end(&mut number).doing("waiting for the program to start")?;
             match <[u8; 4]>::try_from(number.as_slice()) {
                 Err(_) => Ok(pid),
-                Ok(number) => Err(explain(&program.argv[0], i32::from_ne_bytes(number))),
+                Ok(number) => Err(explain(&start.argv[0], i32::from_ne_bytes(number))),
             }
         }
     }
@@ -48,7 +64,7 @@ struct Strings {
 }
 
 impl Strings {
-    fn new(program: &Program) -> Result<Self, NulError> {
+    fn new(program: &Start<'_>) -> Result<Self, NulError> {
         let argv = program.argv.iter().map(|argument| CString::new(argument.as_str()));
         let env = program.env.iter().map(|(name, value)| CString::new(format!("{name}={value}")));
         Ok(Self { argv: argv.collect::<Result<_, _>>()?, env: env.collect::<Result<_, _>>()? })
@@ -56,16 +72,26 @@ impl Strings {
 }
 
 /// In the child. Returns only with what failed.
-fn become_program(strings: &Strings, output: &OwnedFd) -> io::Error {
+fn become_program(strings: &Strings, start: &Start<'_>) -> io::Error {
     let set_up = || -> io::Result<()> {
         rustix::process::setsid()?;
         let null = File::open("/dev/null")?;
         sys::replace_stdio(null.as_fd(), 0)?;
-        sys::replace_stdio(output.as_fd(), 1)?;
-        sys::replace_stdio(output.as_fd(), 2)?;
+        sys::replace_stdio(start.output.as_fd(), 1)?;
+        sys::replace_stdio(start.output.as_fd(), 2)?;
         sys::close_on_exec()?;
+        if let Some(orders) = start.orders {
+            sys::give_orders(orders.as_fd())?;
+        }
         sys::default_signals();
-        std::env::set_current_dir(WORKING_DIRECTORY)
+        std::env::set_current_dir(start.folder)?;
+        if let Some(lock) = start.lock {
+            lock().map_err(|failure| match failure.errno {
+                0 => io::Error::other(failure.context),
+                errno => io::Error::from_raw_os_error(errno),
+            })?;
+        }
+        Ok(())
     };
     match set_up() {
         Ok(()) => sys::execve(&strings.argv[0], &strings.argv, &strings.env),

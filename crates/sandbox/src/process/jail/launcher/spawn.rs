@@ -1,4 +1,5 @@
-//! Making one jail: groups, mounts, the clone, its user.
+//! Making one jail, in two steps: groups, the clone and its user before anything is known of its function; mounts
+//! and limits when that is.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,10 +9,10 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair}
 use rustix::process::{Pid, Signal, WaitIdOptions};
 
 use super::{USER, Workshop, rootfs, users};
-use crate::process::jail::cgroup::{Bounds, Group};
+use crate::process::jail::cgroup::{Group, Late};
 use crate::process::jail::init;
 use crate::process::jail::sys::{self, Clone};
-use crate::process::jail::wire::{self, Doing, Failure, FromJail, Request, ToInit};
+use crate::process::jail::wire::{self, Doing, Failure, FromJail, Furnishing, ToInit};
 
 /// A jail as the launcher sees it.
 pub(super) struct Instance {
@@ -23,6 +24,10 @@ pub(super) struct Instance {
     pub(super) group: Group,
     /// Readable when it runs out of memory, where the kernel leaves the rest to us.
     pub(super) out_of_memory: Option<OwnedFd>,
+    /// To pid 1, while it waits.
+    orders: Option<OwnedFd>,
+    /// Whether it shares the host's network.
+    host_network: bool,
 }
 
 impl Instance {
@@ -40,17 +45,20 @@ impl Instance {
 }
 
 impl Workshop {
-    /// Makes a jail's pid 1 and tells the server, on the jail's channel. On failure nothing is left.
-    pub(super) fn spawn(&mut self, request: &Request, channel: OwnedFd) -> Result<Instance, Failure> {
-        check_name(&request.instance).doing("naming the control group")?;
-        let mounts = mounts(request)?;
-        let group = self
-            .cgroups
-            .create(&request.instance, request.cpu_hundredths.is_some())
-            .doing("making the control groups")?;
-        let placed = self.place(request, &group, &mounts, &channel);
-        match placed {
-            Ok((pidfd, out_of_memory)) => Ok(Instance { pidfd, channel, group, out_of_memory }),
+    /// Makes a jail that waits and tells the server, on the jail's channel. On failure nothing is left.
+    pub(super) fn prepare(
+        &mut self,
+        jail: &str,
+        host_network: bool,
+        channel: OwnedFd,
+    ) -> Result<Instance, Failure> {
+        check_name(jail).doing("naming the control group")?;
+        let group = self.cgroups.create(jail).doing("making the control groups")?;
+        match self.place(host_network, &group, &channel) {
+            Ok(placed) => {
+                let Placed { pidfd, orders, out_of_memory } = placed;
+                Ok(Instance { pidfd, channel, group, out_of_memory, orders: Some(orders), host_network })
+            }
             Err(failure) => {
                 // Empty, or its one process is just dying: then the next start of the server removes it.
                 let _ = group.remove();
@@ -59,23 +67,40 @@ impl Workshop {
         }
     }
 
-    fn place(
-        &mut self,
-        request: &Request,
-        group: &Group,
-        mounts: &[(OwnedFd, PathBuf)],
-        channel: &OwnedFd,
-    ) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
-        let bounds = Bounds {
-            memory_bytes: request.memory_bytes,
-            cpu_hundredths: request.cpu_hundredths,
-            // One is pid 1.
-            pids: request.pids.saturating_add(1),
+    /// Gives a waiting jail its limits and what it is to see. On failure it is to be killed.
+    pub(super) fn furnish(&self, instance: &mut Instance, wanted: &Furnishing) -> Result<(), Failure> {
+        let Some(orders) = &instance.orders else { return Ok(()) };
+        let resolver = instance.host_network && wanted.bounds.is_some();
+        let mounts = mounts(&wanted.mounts, resolver)?;
+        let late = match &wanted.bounds {
+            Some(bounds) => self
+                .cgroups
+                .limit(&mut instance.group, bounds)
+                .doing("setting the limits of the control groups")?,
+            None => None,
         };
-        group.limit(&bounds).doing("setting the limits of the control groups")?;
+        let message = ToInit::Furnish {
+            late_group: late.is_some(),
+            targets: mounts.iter().map(|(_, inside)| inside.clone()).collect(),
+            watch_memory: wanted
+                .bounds
+                .filter(|_| !self.cgroups.hold_memory())
+                .map(|bounds| bounds.memory_bytes),
+        };
+        let late = late.iter().flat_map(|Late { join, take_in }| [join, take_in]);
+        let descriptors: Vec<_> = late.chain(mounts.iter().map(|(tree, _)| tree)).map(AsFd::as_fd).collect();
+        wire::send(orders, &message, &descriptors, SendFlags::DONTWAIT).doing("instructing pid 1")?;
+        if wanted.bounds.is_some() {
+            // That was the last it needs from us.
+            instance.orders = None;
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, host_network: bool, group: &Group, channel: &OwnedFd) -> Result<Placed, Failure> {
         let out_of_memory = group.out_of_memory_event().doing("watching the memory control group")?;
-        let (pid, pidfd, orders) = self.clone_init(request.host_network, group)?;
-        let told = self.instruct(request, pid, &orders, mounts, channel).and_then(|()| {
+        let (pid, pidfd, orders) = self.clone_init(host_network, group)?;
+        let told = self.introduce(pid, &orders, channel).and_then(|()| {
             let peak = group.peak_file().map(OwnedFd::from);
             let descriptors: Vec<_> =
                 [Some(&pidfd), peak.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
@@ -88,7 +113,7 @@ impl Workshop {
             let _ = rustix::process::waitid(id, WaitIdOptions::EXITED);
             return Err(failure);
         }
-        Ok((pidfd, out_of_memory))
+        Ok(Placed { pidfd, orders, out_of_memory })
     }
 
     /// Clones pid 1 into its namespaces and groups.
@@ -110,6 +135,8 @@ impl Workshop {
                 Clone::Child => init::run(init::Start {
                     orders: theirs,
                     joins,
+                    own_network: !host_network,
+                    memory_is_watched: !self.cgroups.hold_memory(),
                     filters: &self.filters,
                     proof: self.proof,
                 }),
@@ -119,36 +146,29 @@ impl Workshop {
         self.views.in_jail(clone).doing("entering the jails' root")?.doing("making the namespaces")
     }
 
-    /// Gives pid 1 its user and its orders.
-    fn instruct(
-        &mut self,
-        request: &Request,
-        pid: Pid,
-        orders: &OwnedFd,
-        mounts: &[(OwnedFd, PathBuf)],
-        channel: &OwnedFd,
-    ) -> Result<(), Failure> {
+    /// Gives pid 1 its user and its end of the channel.
+    fn introduce(&mut self, pid: Pid, orders: &OwnedFd, channel: &OwnedFd) -> Result<(), Failure> {
         let user = self.users.take();
         let group = if self.users.are_separate() { user } else { rustix::process::getegid().as_raw() };
         users::map(Some(pid), USER, user, group).doing("mapping the jail's user")?;
-        let send = |message: &ToInit, descriptors: &[_]| {
-            wire::send(orders, message, descriptors, SendFlags::DONTWAIT).doing("instructing pid 1")
-        };
-        send(&ToInit::Mapped, &[])?;
-        let targets = mounts.iter().map(|(_, inside)| inside.clone()).collect();
-        let watch_memory = (!self.cgroups.hold_memory()).then_some(request.memory_bytes);
-        let descriptors: Vec<_> =
-            [channel].into_iter().chain(mounts.iter().map(|(tree, _)| tree)).map(AsFd::as_fd).collect();
-        send(&ToInit::Go { targets, watch_memory }, &descriptors)
+        wire::send(orders, &ToInit::Mapped, &[channel.as_fd()], SendFlags::DONTWAIT)
+            .doing("instructing pid 1")
     }
 }
 
+/// A pid 1 that was cloned.
+struct Placed {
+    pidfd: OwnedFd,
+    orders: OwnedFd,
+    out_of_memory: Option<OwnedFd>,
+}
+
 /// Opens what the jail is to see, while we may still read it.
-fn mounts(request: &Request) -> Result<Vec<(OwnedFd, PathBuf)>, Failure> {
+fn mounts(wanted: &[(PathBuf, PathBuf)], resolver: bool) -> Result<Vec<(OwnedFd, PathBuf)>, Failure> {
     let mut wanted: Vec<(&Path, &Path)> =
-        request.mounts.iter().map(|(host, inside)| (host.as_path(), inside.as_path())).collect();
-    if request.host_network {
-        // Its names are resolved as the host does it.
+        wanted.iter().map(|(host, inside)| (host.as_path(), inside.as_path())).collect();
+    if resolver {
+        // Names are resolved as the host does it.
         let files = ["/etc/resolv.conf", "/etc/hosts"].map(Path::new);
         wanted.extend(files.into_iter().filter(|file| file.exists()).map(|file| (file, file)));
     }

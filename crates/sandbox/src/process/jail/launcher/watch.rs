@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::Workshop;
 use super::spawn::Instance;
 use crate::process::jail::sys;
-use crate::process::jail::wire::{self, Failure, FromJail, Received, Request, ToLauncher};
+use crate::process::jail::wire::{self, Failure, FromJail, Furnishing, Received, ToLauncher};
 
 /// How often to try again what was busy.
 const RETRY: Duration = Duration::from_millis(2);
@@ -48,6 +48,8 @@ struct Watch {
     workshop: Workshop,
     epoll: OwnedFd,
     instances: HashMap<u64, Instance>,
+    /// The jails that wait, by their names: what they are furnished by.
+    waiting: HashMap<String, u64>,
     next_id: u64,
     /// Ran out of memory: the kernel tells us before it kills.
     suspects: Vec<Suspect>,
@@ -59,8 +61,16 @@ impl Watch {
     fn new(server: OwnedFd, workshop: Workshop) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &server, EventData::new_u64(SERVER), EventFlags::IN)?;
-        let instances = HashMap::new();
-        Ok(Self { server, workshop, epoll, instances, next_id: 1, suspects: Vec::new(), ended: Vec::new() })
+        Ok(Self {
+            server,
+            workshop,
+            epoll,
+            instances: HashMap::new(),
+            waiting: HashMap::new(),
+            next_id: 1,
+            suspects: Vec::new(),
+            ended: Vec::new(),
+        })
     }
 
     /// Waits for events and deals with them. `false`: the server is gone.
@@ -91,10 +101,14 @@ impl Watch {
 
     fn serve(&mut self) -> io::Result<bool> {
         match wire::receive(&self.server, wire::REQUEST_LIMIT, RecvFlags::DONTWAIT) {
-            Ok(Received::Message(ToLauncher::Spawn(request), mut descriptors)) => {
+            Ok(Received::Message(ToLauncher::Prepare { jail, host_network }, mut descriptors)) => {
                 if let Some(channel) = descriptors.pop() {
-                    self.spawn(&request, channel);
+                    self.prepare(jail, host_network, channel);
                 }
+                Ok(true)
+            }
+            Ok(Received::Message(ToLauncher::Furnish(wanted), _)) => {
+                self.furnish(&wanted);
                 Ok(true)
             }
             Ok(Received::Closed) => Ok(false),
@@ -103,9 +117,9 @@ impl Watch {
         }
     }
 
-    fn spawn(&mut self, request: &Request, channel: OwnedFd) {
+    fn prepare(&mut self, jail: String, host_network: bool, channel: OwnedFd) {
         let Ok(copy) = channel.try_clone() else { return };
-        match self.workshop.spawn(request, channel) {
+        match self.workshop.prepare(&jail, host_network, channel) {
             Ok(instance) => {
                 let id = self.next_id;
                 self.next_id += 1;
@@ -113,8 +127,25 @@ impl Watch {
                     instance.kill();
                 }
                 self.instances.insert(id, instance);
+                self.waiting.insert(jail, id);
             }
             Err(failure) => tell_failure(&copy, failure),
+        }
+    }
+
+    /// A jail that is gone has told the server so already.
+    fn furnish(&mut self, wanted: &Furnishing) {
+        let Some(instance) = self.waiting.get(&wanted.jail).and_then(|id| self.instances.get_mut(id)) else {
+            return;
+        };
+        if let Err(failure) = self.workshop.furnish(instance, wanted) {
+            // The server may have given the jail up.
+            let _ = wire::send(&instance.channel, &FromJail::Failed(failure), &[], SendFlags::DONTWAIT);
+            instance.kill();
+        }
+        if wanted.bounds.is_some() {
+            // That was the last it needed from us.
+            self.waiting.remove(&wanted.jail);
         }
     }
 
@@ -164,7 +195,7 @@ impl Watch {
 
     /// Removes the groups of ended instances and reports them.
     fn bury(&mut self) {
-        let instances = &mut self.instances;
+        let (instances, waiting) = (&mut self.instances, &mut self.waiting);
         self.ended.retain(|ended| {
             let Ended { id, until, out_of_memory, peak_memory } = *ended;
             let Some(instance) = instances.get(&id) else { return false };
@@ -175,6 +206,7 @@ impl Watch {
             // The server may have dropped the jail, or be gone.
             let _ = wire::send(&instance.channel, &ended, &[], SendFlags::DONTWAIT);
             instances.remove(&id);
+            waiting.retain(|_, waiting| *waiting != id);
             false
         });
     }

@@ -1,0 +1,226 @@
+//! Pid 1 between a jail's making and its program: what may come, and what is done with it.
+//!
+//! A runtime that is booted here runs before anything is known of its function: it sees what all jails see and the
+//! interpreter, it is locked as a program is, and nothing of its start depends on a function. Pid 1 keeps its
+//! capabilities for as long, since it has mounts to make; no user code runs until it has dropped them.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Resource, WaitOptions};
+
+use super::program::{self, Start, WORKING_DIRECTORY};
+use super::{DATA_HEADROOM, Init, Running, host, limit, lock, mounts, network, oom_victim};
+use crate::process::jail::sys;
+use crate::process::jail::wire::{self, Boot, Doing, Failure, FromJail, Program, Received, ToInit, ToJail};
+
+/// A runtime that waits for its orders.
+struct Booted {
+    pid: Pid,
+    signals: OwnedFd,
+    /// Its environment goes in here.
+    orders: OwnedFd,
+}
+
+/// What came from the launcher for the next step.
+struct Furnished {
+    /// The two files of a control group to join, if there is one.
+    late_group: Vec<OwnedFd>,
+    mounts: Vec<(OwnedFd, PathBuf)>,
+    watch_memory: Option<u64>,
+}
+
+impl Init<'_> {
+    /// Waits for the job and starts it; with how much memory pid 1 is to watch over. Ends the process when the
+    /// server or a booted runtime is gone.
+    pub(super) fn wait(&self) -> Result<(Running, Option<u64>), Failure> {
+        let mut booted = None;
+        loop {
+            match self.next(booted.as_ref()) {
+                (ToJail::Boot(boot), descriptors) if booted.is_none() => {
+                    booted = Some(self.boot(boot, descriptors)?);
+                    self.say(&FromJail::Waits)?;
+                }
+                (ToJail::Job(program), descriptors) => return self.start(program, descriptors, booted),
+                // Nothing else makes sense here.
+                _ => sys::exit(1),
+            }
+        }
+    }
+
+    /// The next message of the server.
+    fn next(&self, booted: Option<&Booted>) -> (ToJail, Vec<OwnedFd>) {
+        if let Some(booted) = booted {
+            self.watch_over(booted);
+        }
+        match wire::receive(&self.channel, wire::JOB_LIMIT, RecvFlags::empty()) {
+            Ok(Received::Message(message, descriptors)) => (message, descriptors),
+            Ok(Received::Closed) | Err(_) => sys::exit(0),
+        }
+    }
+
+    /// Returns when the server has something to say; a runtime that ends before ends the jail.
+    fn watch_over(&self, booted: &Booted) {
+        loop {
+            let mut descriptors =
+                [PollFd::new(&self.channel, PollFlags::IN), PollFd::new(&booted.signals, PollFlags::IN)];
+            // An interrupted wait shows nothing ready.
+            let _ = poll(&mut descriptors, None);
+            let [channel, signals] = descriptors.map(|descriptor| !descriptor.revents().is_empty());
+            if signals {
+                let mut information = [0_u8; 1024];
+                while rustix::io::read(&booted.signals, &mut information).is_ok_and(|read| read > 0) {}
+                while let Ok(Some((pid, _))) = rustix::process::wait(WaitOptions::NOHANG) {
+                    if pid == booted.pid {
+                        sys::exit(1);
+                    }
+                }
+            }
+            if channel {
+                return;
+            }
+        }
+    }
+
+    /// Waits for what the launcher gives for the next step.
+    fn furnished(&self) -> Result<Furnished, Failure> {
+        let message = wire::receive(&self.orders, wire::REQUEST_LIMIT, RecvFlags::empty());
+        let Received::Message(ToInit::Furnish { late_group, targets, watch_memory }, mut descriptors) =
+            message.doing("waiting for the mounts")?
+        else {
+            return Err(host("the launcher gave the jail up"));
+        };
+        let groups = if late_group { 2 } else { 0 };
+        if descriptors.len() != groups + targets.len() {
+            return Err(host("the mounts came without their descriptors"));
+        }
+        let mounts = descriptors.split_off(groups).into_iter().zip(targets).collect();
+        Ok(Furnished { late_group: descriptors, mounts, watch_memory })
+    }
+
+    /// Starts a runtime that will wait for its orders.
+    fn boot(&self, boot: Boot, descriptors: Vec<OwnedFd>) -> Result<Booted, Failure> {
+        let output = descriptors.into_iter().next().ok_or_else(|| host("a boot came without its output"))?;
+        mounts::attach_all(&self.furnished()?.mounts)?;
+        let (theirs, orders) = pipe_with(PipeFlags::CLOEXEC).doing("making the orders' pipe")?;
+        let victim = oom_victim()?;
+        let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
+        let filter = self.filters.for_jail(self.memory_is_watched);
+        let start = Start {
+            argv: &boot.argv,
+            env: &boot.env,
+            output: &output,
+            orders: Some(&theirs),
+            folder: "/",
+            lock: Some(&|| lock(filter)),
+        };
+        let pid = program::start(&start, self.proof)?;
+        victim.spare_pid_1()?;
+        Ok(Booted { pid, signals, orders })
+    }
+
+    /// Completes the jail, locks it and starts the program.
+    fn start(
+        &self,
+        program: Program,
+        descriptors: Vec<OwnedFd>,
+        booted: Option<Booted>,
+    ) -> Result<(Running, Option<u64>), Failure> {
+        let mut descriptors = descriptors.into_iter();
+        let peak = Some(descriptors.next().ok_or_else(|| host("the job came without its memory file"))?);
+        let Furnished { late_group, mounts, watch_memory } = self.furnished()?;
+        join_late(late_group, booted.as_ref())?;
+        mounts::make_tmp(program.tmp_bytes)?;
+        mounts::attach_all(&mounts)?;
+        // Or what is shown could not be let go of while the program runs.
+        drop(mounts);
+        if self.own_network {
+            self.listen(&program.listen)?;
+        }
+        // Pid 1 is of the same user and counts.
+        let bounds = [
+            (Resource::Nproc, Some(u64::from(program.pids) + 1)),
+            (Resource::Data, watch_memory.map(|bytes| bytes.saturating_add(DATA_HEADROOM))),
+        ];
+        for (resource, value) in bounds {
+            let Some(value) = value else { continue };
+            limit(resource, value)?;
+            if let Some(booted) = &booted {
+                let now = rustix::process::getrlimit(resource);
+                rustix::process::prlimit(Some(booted.pid), resource, now)
+                    .doing(format!("setting the booted runtime's limit {resource:?}"))?;
+            }
+        }
+        let running = match booted {
+            None => {
+                let output = descriptors.next().ok_or_else(|| host("the job came without its output"))?;
+                self.start_program(&program, &output, peak)?
+            }
+            Some(booted) => self.give_orders(&program, booted, peak)?,
+        };
+        Ok((running, watch_memory))
+    }
+
+    fn listen(&self, ports: &[u16]) -> Result<(), Failure> {
+        let listeners = network::listen(ports)?;
+        let borrowed: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+        wire::send(&self.channel, &FromJail::Listening, &borrowed, SendFlags::empty())
+            .doing("handing the listeners out")
+    }
+
+    fn start_program(
+        &self,
+        program: &Program,
+        output: &OwnedFd,
+        peak: Option<OwnedFd>,
+    ) -> Result<Running, Failure> {
+        let victim = oom_victim()?;
+        lock(self.filters.for_jail(self.memory_is_watched))?;
+        let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
+        let start = Start {
+            argv: &program.argv,
+            env: &program.env,
+            output,
+            orders: None,
+            folder: WORKING_DIRECTORY,
+            lock: None,
+        };
+        let pid = program::start(&start, self.proof)?;
+        victim.spare_pid_1()?;
+        self.say(&FromJail::Started)?;
+        Ok(Running { pid, signals, peak })
+    }
+
+    /// The booted runtime becomes the program: from the first byte of its orders on it runs user code.
+    fn give_orders(
+        &self,
+        program: &Program,
+        booted: Booted,
+        peak: Option<OwnedFd>,
+    ) -> Result<Running, Failure> {
+        let Booted { pid, signals, orders } = booted;
+        let env = program.env.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+        let text = serde_json::Value::Object(env.collect()).to_string();
+        lock(self.filters.for_jail(self.memory_is_watched))?;
+        self.say(&FromJail::Started)?;
+        // A runtime that has ended is seen by whoever supervises it.
+        let _ = File::from(orders).write_all(text.as_bytes());
+        Ok(Running { pid, signals, peak })
+    }
+}
+
+fn join_late(group: Vec<OwnedFd>, booted: Option<&Booted>) -> Result<(), Failure> {
+    let mut files = group.into_iter().map(File::from);
+    let (Some(mut join), Some(mut take_in)) = (files.next(), files.next()) else { return Ok(()) };
+    join.write_all(b"0").doing("joining a control group")?;
+    if let Some(booted) = booted {
+        let pid = booted.pid.as_raw_nonzero().to_string();
+        take_in.write_all(pid.as_bytes()).doing("moving the runtime into a control group")?;
+    }
+    Ok(())
+}
