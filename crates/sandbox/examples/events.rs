@@ -38,8 +38,13 @@ async fn measure(folder: &std::path::Path, launcher: Launcher) -> Result<(), Box
     std::fs::create_dir(&code)?;
     std::fs::write(code.join("app.py"), "def handler(event, context):\n    return event\n")?;
     std::fs::write(code.join("index.js"), "exports.handler = async (event) => event")?;
-    let settings =
-        Settings { runtime_dir: folder.join("runtime"), endpoint: None, endpoint_url_on_host: String::new() };
+    let settings = Settings {
+        runtime_dir: folder.join("runtime"),
+        endpoint: None,
+        endpoint_url_on_host: String::new(),
+        pool_sandboxes: 0,
+        pool_runtimes: 0,
+    };
     let backend = ProcessBackend::new(launcher, settings)?;
     for interpreter in backend.interpreters().list().await {
         let python = matches!(interpreter.runtime, Runtime::Python { .. });

@@ -28,6 +28,10 @@ pub struct Config {
     pub idle_timeout_s: u32,
     /// How long calls under way may take when the server is told to stop.
     pub drain_s: u32,
+    /// Sandboxes kept ready before anything is known of their functions; 0 keeps none.
+    pub pool_sandboxes: u32,
+    /// Booted instances kept of each runtime in use that takes long to boot; 0 keeps none.
+    pub pool_runtimes: u32,
     /// How to treat a limit that the host cannot enforce.
     pub missing_limits: MissingLimits,
     /// Whether functions may ask for the host's network.

@@ -136,6 +136,8 @@ fn backends(
             runtime_dir: data_dir.path("runtime"),
             endpoint: Some(endpoint),
             endpoint_url_on_host: url.to_owned(),
+            pool_sandboxes: config.pool_sandboxes,
+            pool_runtimes: config.pool_runtimes,
         },
     );
     let mut settings = sandbox_wasm::Settings::new(data_dir.path("wasm-cache"));

@@ -37,6 +37,12 @@ pub(crate) struct Args {
     /// Seconds that calls under way get to end when the server is told to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
+    /// Sandboxes kept ready for functions that are started from zero, less than 1 MB each (0: none)
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u32).range(..=256))]
+    pool_sandboxes: u32,
+    /// Booted instances kept of each Node version that functions used within ten minutes (0: none)
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=64))]
+    pool_runtimes: u32,
     /// What to do where the host cannot enforce a limit (`virga doctor` lists them)
     #[arg(long, value_enum, default_value_t = Missing::Degrade)]
     missing_limits: Missing,
@@ -95,6 +101,8 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         init_timeout_s: args.init_timeout_s,
         idle_timeout_s: args.idle_timeout_s,
         drain_s: args.drain_s,
+        pool_sandboxes: args.pool_sandboxes,
+        pool_runtimes: args.pool_runtimes,
         missing_limits: match args.missing_limits {
             Missing::Degrade => MissingLimits::Degrade,
             Missing::Refuse => MissingLimits::Refuse,

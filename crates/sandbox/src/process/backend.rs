@@ -8,19 +8,20 @@ use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::clients;
+use super::ahead::{Ahead, Sizes};
+use super::clients::{self, Description};
 use super::entry;
 use super::environment::{self, Facts};
-use super::instance::{Engine, Process, Tasks};
+use super::instance::{Course, Engine, Process, Tasks};
 use super::interpreters::{Interpreter, Interpreters};
-use super::jail::{Job, Launcher, Mount};
+use super::jail::{BootJob, Jail, Job, Launcher, Mount, Waiting};
 use super::longpoll::{LongPoll, Started};
 use super::output::Output;
 use super::port::WebServer;
 use super::route::Route;
 use crate::{
-    Artifact, Backend, Contract, Egress, Error, Instance, Isolation, Prepared, Runtime, Speaks, Spec,
-    StartError,
+    Artifact, Backend, Contract, Egress, Error, Instance, Isolation, Origin, Prepared, Resident, Runtime,
+    Speaks, Spec, StartError,
 };
 
 /// Where an instance finds its Runtime API, inside its network namespace.
@@ -48,6 +49,17 @@ pub struct Settings {
     pub endpoint: Option<mpsc::Sender<FromInside>>,
     /// Where functions on the host's own network find Virga's API, for example `http://127.0.0.1:9080`.
     pub endpoint_url_on_host: String,
+    /// Sandboxes to keep ready before anything is known of their functions.
+    pub pool_sandboxes: u32,
+    /// Instances to keep booted of each runtime that functions use and that takes long to boot.
+    pub pool_runtimes: u32,
+}
+
+impl Settings {
+    /// What `virga serve` keeps ahead where an operator does not say.
+    pub const DEFAULT_POOL_SANDBOXES: u32 = 4;
+    /// Likewise.
+    pub const DEFAULT_POOL_RUNTIMES: u32 = 1;
 }
 
 /// Runs functions as processes.
@@ -57,6 +69,7 @@ pub struct ProcessBackend {
     clients: PathBuf,
     endpoint: Option<mpsc::Sender<FromInside>>,
     endpoint_url_on_host: String,
+    ahead: Ahead,
 }
 
 /// The listeners that Virga keeps for one instance, and the ports by which it knows them.
@@ -82,8 +95,10 @@ impl ProcessBackend {
                 interpreters.list().await;
             });
         }
-        let Settings { endpoint, endpoint_url_on_host, .. } = settings;
-        Ok(Self { launcher, interpreters, clients, endpoint, endpoint_url_on_host })
+        let Settings { endpoint, endpoint_url_on_host, pool_sandboxes, pool_runtimes, .. } = settings;
+        let sizes = Sizes { sandboxes: pool_sandboxes as usize, runtimes: pool_runtimes as usize };
+        let ahead = Ahead::new(launcher.clone(), sizes);
+        Ok(Self { launcher, interpreters, clients, endpoint, endpoint_url_on_host, ahead })
     }
 
     /// The host's interpreters, for whoever tells people about them.
@@ -109,10 +124,14 @@ impl ProcessBackend {
     async fn check(&self, artifact: &Artifact) -> Result<Prepared, Error> {
         let interpreter = self.interpreter(&artifact.runtime).await?;
         let contract = artifact.contract;
-        let artifact = artifact.clone();
-        let checked =
-            tokio::task::spawn_blocking(move || entry::command(&artifact, interpreter.as_deref()).map(drop));
+        let checked = tokio::task::spawn_blocking({
+            let (artifact, interpreter) = (artifact.clone(), interpreter.clone());
+            move || entry::command(&artifact, interpreter.as_deref()).map(drop)
+        });
         checked.await.unwrap_or_else(|error| Err(Error::host("checking a package")(error.into())))?;
+        if let Some((_, boot)) = interpreter.as_deref().and_then(|i| self.boots(artifact, i)) {
+            self.ahead.expect(&artifact.runtime, || boot);
+        }
         let speaks = if contract == Contract::Http { Speaks::Http } else { Speaks::Events };
         Ok(Prepared { speaks, one_at_a_time: speaks == Speaks::Events })
     }
@@ -124,7 +143,9 @@ impl ProcessBackend {
             .map_err(|error| StartError::Entrypoint(error.to_string()))?;
         let mut ports = self.ports(spec).map_err(Error::host("binding a port for an instance"))?;
         let job = self.job(spec, argv, interpreter.as_deref(), &ports);
-        let mut jail = self.launcher.spawn(job).await?;
+        let asked = Course::now();
+        let (mut jail, origin) = self.jail(spec, job, interpreter.as_deref()).await?;
+        let course = Course { origin, asked, executed: Course::now() };
 
         let host = Error::host("taking an instance's ends");
         let attach = || -> std::io::Result<_> {
@@ -154,7 +175,66 @@ impl ProcessBackend {
         if let (Some(endpoint), Some(listener)) = (&self.endpoint, listeners.next()) {
             tasks.spawn(pass_on(listener, endpoint.clone()));
         }
-        Ok((Process::new(jail, engine, output, tasks), started))
+        Ok((Process::new(jail, engine, output, course, tasks), started))
+    }
+
+    /// A jail that runs the job: from the pools where they have what it takes, else made for it.
+    async fn jail(
+        &self,
+        spec: &Spec,
+        job: Job,
+        interpreter: Option<&Interpreter>,
+    ) -> Result<(Jail, Origin), StartError> {
+        if let Some(waiting) = interpreter.and_then(|i| self.booted_for(spec, &job, i)) {
+            // What the runtime needs to see it sees already.
+            let rest = Job { mounts: Vec::new(), ..job.clone() };
+            match waiting.run(rest).await {
+                Ok(jail) => return Ok((jail, Origin::Runtime)),
+                Err(error) => went_wrong(&error),
+            }
+        }
+        let sandbox = if spec.egress == Egress::None { self.ahead.take_sandbox() } else { None };
+        if let Some(waiting) = sandbox {
+            match waiting.run(job.clone()).await {
+                Ok(jail) => return Ok((jail, Origin::Sandbox)),
+                Err(error @ StartError::Entrypoint(_)) => return Err(error),
+                Err(error) => went_wrong(&error),
+            }
+        }
+        Ok((self.launcher.spawn(job).await?, Origin::Cold))
+    }
+
+    /// A booted runtime that is what the job would have started.
+    fn booted_for(&self, spec: &Spec, job: &Job, interpreter: &Interpreter) -> Option<Waiting> {
+        if spec.egress != Egress::None {
+            return None;
+        }
+        let (description, boot) = self.boots(&spec.artifact, interpreter)?;
+        if !description.starts_alike(&boot.env, &job.env) || entry::brings_libraries(&spec.artifact.dir) {
+            return None;
+        }
+        self.ahead.take_runtime(&spec.artifact.runtime, || boot, spec.limits.memory_bytes)
+    }
+
+    /// How a runtime is booted before a function is known, where that pays and the function uses Virga's client.
+    fn boots(
+        &self,
+        artifact: &Artifact,
+        interpreter: &Interpreter,
+    ) -> Option<(&'static Description, BootJob)> {
+        let description =
+            clients::described(&artifact.runtime).filter(|description| description.boot_ahead)?;
+        if artifact.contract != Contract::Lambda {
+            return None;
+        }
+        let executable = interpreter.executable.to_string_lossy().into_owned();
+        let arguments = description.boot.iter().map(|&argument| argument.to_owned());
+        let boot = BootJob {
+            argv: [executable].into_iter().chain(arguments).collect(),
+            env: environment::before_a_function(interpreter),
+            mounts: self.mounts(Some(interpreter)),
+        };
+        Some((description, boot))
     }
 
     fn ports(&self, spec: &Spec) -> std::io::Result<Ports> {
@@ -215,6 +295,7 @@ impl ProcessBackend {
 
     async fn bring_up(&self, spec: Arc<Spec>) -> Result<Arc<dyn Instance>, StartError> {
         let deadline = tokio::time::Instant::now() + spec.init_timeout;
+        let _busy = self.ahead.busy();
         let spawned = tokio::time::timeout_at(deadline, self.spawn(&spec)).await;
         let (process, started) = spawned.unwrap_or(Err(StartError::TimedOut))?;
         let ready = tokio::time::timeout_at(deadline, process.ready(started)).await;
@@ -240,6 +321,19 @@ impl Backend for ProcessBackend {
     fn start(&self, spec: Arc<Spec>) -> BoxFuture<'_, Result<Arc<dyn Instance>, StartError>> {
         Box::pin(self.bring_up(spec))
     }
+
+    fn residents(&self) -> Vec<Resident> {
+        self.ahead.residents()
+    }
+
+    fn shrink(&self, bytes: u64) -> u64 {
+        self.ahead.shrink(bytes)
+    }
+}
+
+/// What was made ahead may have died just now, or not take the function's limits: the plain way is left.
+fn went_wrong(error: &StartError) {
+    tracing::debug!(error = error as &dyn std::error::Error, "what was made ahead could not be used");
 }
 
 /// Hands the connections that an instance makes to Virga's API to the server.

@@ -4,7 +4,7 @@
 //! servers of two versions on one data directory do not disturb each other; the folder is `/var/runtime`.
 //!
 //! A runtime is described by a [`Description`]: how its client is started for a function that is known, and how
-//! it is booted before one is. A client that is *booted ahead* finds descriptor 3 ([`ORDERS`]) open: the read end
+//! it is booted before one is. A client that is *booted ahead* finds descriptor 3 open: the read end
 //! of a pipe. It loads what every function needs, then reads the pipe to its end. What it read is its orders:
 //!
 //! ```text
@@ -17,6 +17,7 @@
 //! names a function; when they can be read, everything is in place. End of file without a byte means that no
 //! function will come: the client ends.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -34,9 +35,6 @@ pub(crate) const PYTHON: &str = "/var/runtime/python/bootstrap.py";
 pub(crate) const NODE: &str = "/var/runtime/node/bootstrap.cjs";
 /// The Python client's module, relative to the folder.
 pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
-
-/// The descriptor that a client booted ahead reads its orders from.
-pub(crate) const ORDERS: i32 = 3;
 
 const FILES: [(&str, &str); 5] = [
     ("python/bootstrap.py", include_str!("clients/python/bootstrap.py")),
@@ -56,12 +54,31 @@ pub(crate) struct Description {
     /// Whether a few are kept booted while functions use the runtime: pays where booting takes long and the
     /// process cannot be copied.
     pub(crate) boot_ahead: bool,
-    /// Whether a process that waits for orders has one thread and no open connection, so that its memory can be
-    /// kept as an image.
-    pub(crate) imageable: bool,
-    /// Variables that the interpreter reads as it starts, by name or, ending in `*`, by how they begin. A function
-    /// that wants another value than the booted client had is started the plain way.
+    /// Variables that the interpreter reads as it starts, by name or, ending in `*`, by how they begin; one after
+    /// `!` is none of them. A function that wants another value than the booted client had is started the plain way.
     pub(crate) read_at_start: &'static [&'static str],
+}
+
+impl Description {
+    /// Whether a variable changes how the interpreter starts.
+    pub(crate) fn reads_at_start(&self, name: &str) -> bool {
+        for pattern in self.read_at_start {
+            let (verdict, pattern) = pattern.strip_prefix('!').map_or((true, *pattern), |rest| (false, rest));
+            let matches = pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start));
+            if matches {
+                return verdict;
+            }
+        }
+        false
+    }
+
+    /// Whether a client that was booted with one environment is what the other would have started.
+    pub(crate) fn starts_alike(&self, booted: &[(String, String)], wanted: &[(String, String)]) -> bool {
+        let read = |environment: &[(String, String)]| -> BTreeMap<String, String> {
+            environment.iter().filter(|(name, _)| self.reads_at_start(name)).cloned().collect()
+        };
+        read(booted) == read(wanted)
+    }
 }
 
 static DESCRIBED_PYTHON: Description = Description {
@@ -69,7 +86,6 @@ static DESCRIBED_PYTHON: Description = Description {
     start: &["-s", "-X", "utf8", PYTHON],
     boot: &["-s", "-X", "utf8", "/var/runtime/python/ahead.py"],
     boot_ahead: false,
-    imageable: true,
     read_at_start: &[
         "PYTHON*",
         "LD_*",
@@ -87,8 +103,9 @@ static DESCRIBED_NODE: Description = Description {
     start: &[NODE],
     boot: &["/var/runtime/node/ahead.cjs"],
     boot_ahead: true,
-    imageable: false,
     read_at_start: &[
+        // A convention of packages.
+        "!NODE_ENV",
         "NODE_*",
         "UV_*",
         "OPENSSL_*",
@@ -157,6 +174,29 @@ fn content_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_shapes_an_interpreters_start() {
+        let node = described(&Runtime::Node { major: 20 }).unwrap();
+        for (name, reads) in
+            [("NODE_OPTIONS", true), ("NODE_ENV", false), ("TZ", true), ("TZX", false), ("A", false)]
+        {
+            assert_eq!(node.reads_at_start(name), reads, "{name}");
+        }
+        let environment = |variables: &[(&str, &str)]| -> Vec<(String, String)> {
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let booted = environment(&[("TZ", ":UTC"), ("PATH", "/x")]);
+        for (wanted, alike) in [
+            (&[("A", "b"), ("TZ", ":UTC"), ("NODE_ENV", "production")][..], true),
+            (&[("TZ", "Europe/Berlin")], false),
+            (&[("A", "b")], false),
+            (&[("TZ", ":UTC"), ("NODE_OPTIONS", "--expose-gc")], false),
+        ] {
+            assert_eq!(node.starts_alike(&booted, &environment(wanted)), alike, "{wanted:?}");
+        }
+        assert!(described(&Runtime::Python { minor: 11 }).unwrap().reads_at_start("PYTHONHASHSEED"));
+    }
 
     #[test]
     fn installs_once() {

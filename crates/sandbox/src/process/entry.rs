@@ -62,6 +62,17 @@ fn node_server(artifact: &Artifact, node: String) -> Result<Vec<String>, Error> 
     if script { Ok(vec![node, inside(&regular(artifact)?)]) } else { Ok(vec![program(artifact)?]) }
 }
 
+/// Whether the package may hold shared libraries where the loader looks first as the interpreter starts. One that
+/// cannot be read is left to the plain way too.
+pub(crate) fn brings_libraries(dir: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir) else { return true };
+    entries.flatten().any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name == "lib" || name.ends_with(".so") || name.contains(".so.") || name == "glibc-hwcaps"
+    })
+}
+
 /// A web server's handler names its file.
 fn file_name(artifact: &Artifact) -> &str {
     if artifact.handler.is_empty() { "bootstrap" } else { &artifact.handler }
@@ -168,6 +179,17 @@ mod tests {
         );
         assert_eq!(lambda("nodejs20.x", "none"), "/usr/bin/node /var/runtime/node/bootstrap.cjs");
         assert_eq!(lambda("provided.al2023", "any"), "/var/task/bootstrap");
+    }
+
+    #[test]
+    fn libraries_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("index.js"), "").unwrap();
+        std::fs::write(dir.path().join("also.json"), "").unwrap();
+        assert!(!brings_libraries(dir.path()));
+        std::fs::write(dir.path().join("libstdc++.so.6"), "").unwrap();
+        assert!(brings_libraries(dir.path()));
+        assert!(brings_libraries(&dir.path().join("absent")));
     }
 
     #[test]

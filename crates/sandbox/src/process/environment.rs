@@ -38,6 +38,21 @@ pub(crate) fn build(facts: &Facts<'_>) -> Vec<(String, String)> {
     environment
 }
 
+/// The environment of a runtime that is booted before its function is known: what a function has that sets nothing
+/// of its own.
+pub(crate) fn before_a_function(interpreter: &Interpreter) -> Vec<(String, String)> {
+    // As the platform sets them where a function does not.
+    let given = [("TZ", ":UTC"), ("LANG", "en_US.UTF-8")];
+    let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    build(&Facts {
+        given: &given,
+        interpreter: Some(interpreter),
+        runtime_api: None,
+        port: None,
+        endpoint_url: None,
+    })
+}
+
 fn is_fixed(name: &str) -> bool {
     matches!(name, "AWS_LAMBDA_RUNTIME_API" | "PORT" | "LAMBDA_RUNTIME_DIR")
 }

@@ -1,7 +1,7 @@
 //! A started process with the engine that speaks to it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::jail::Jail;
-use super::longpoll::{LongPoll, Started};
+use super::longpoll::{Begun, LongPoll, Started};
 use super::output::Output;
 use super::port::{self, WebServer};
-use crate::{Call, Exit, Fault, Instance, Output as CallOutput, Payload, StartError};
+use crate::{Call, Exit, Fault, Instance, Origin, Output as CallOutput, Payload, Phases, StartError};
 
 /// How long a broken connection to a web server waits for the news that the server has ended: the kernel
 /// closes a dying process's sockets a little before its parent hears of it.
@@ -33,7 +33,42 @@ pub(crate) struct Process {
     output: Arc<Output>,
     exit: watch::Receiver<Option<Exit>>,
     stopping: Arc<AtomicBool>,
+    course: Course,
+    phases: OnceLock<Phases>,
     _tasks: Tasks,
+}
+
+/// How a start came about, up to the program: moments of the monotonic clock, which is the same in every process of
+/// the host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    /// What was there already.
+    pub(crate) origin: Origin,
+    /// It was asked for.
+    pub(crate) asked: Duration,
+    /// The program was executed, or has its orders.
+    pub(crate) executed: Duration,
+}
+
+impl Course {
+    /// This moment.
+    pub(crate) fn now() -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        // The clock begins at zero and its nanoseconds are below 10^9.
+        Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+    }
+
+    /// The whole, now that it can take a call. What a client says of itself is not believed beyond that.
+    fn phases(&self, begun: Begun, ready: Duration) -> Phases {
+        let told = begun.init_began_ns.map(Duration::from_nanos);
+        let init_began = told.map_or(self.executed, |began| began.max(self.executed).min(ready));
+        Phases {
+            origin: self.origin,
+            sandbox: self.executed.saturating_sub(self.asked),
+            runtime: init_began.saturating_sub(self.executed),
+            init: ready.saturating_sub(init_began),
+        }
+    }
 }
 
 /// Tasks that end with their owner.
@@ -55,7 +90,13 @@ impl Drop for Tasks {
 
 impl Process {
     /// Takes charge of a jail that was just started. `tasks` serve it from outside.
-    pub(crate) fn new(jail: Arc<Jail>, engine: Engine, output: Arc<Output>, mut tasks: Tasks) -> Self {
+    pub(crate) fn new(
+        jail: Arc<Jail>,
+        engine: Engine,
+        output: Arc<Output>,
+        course: Course,
+        mut tasks: Tasks,
+    ) -> Self {
         let (exit_sender, exit) = watch::channel(None);
         let stopping = Arc::new(AtomicBool::new(false));
         let events = match &engine {
@@ -78,21 +119,23 @@ impl Process {
                 exit_sender.send_replace(Some(exit));
             }
         });
-        Self { jail, engine, output, exit, stopping, _tasks: tasks }
+        Self { jail, engine, output, exit, stopping, course, phases: OnceLock::new(), _tasks: tasks }
     }
 
     /// Resolves when it can take a call. The caller bounds the time.
     pub(crate) async fn ready(&self, started: Option<Started>) -> Result<(), StartError> {
-        match (&self.engine, started) {
+        let begun = match (&self.engine, started) {
             (Engine::Events(_), Some(started)) => {
-                started.await.unwrap_or(Err(StartError::Exited(Exit::Stopped)))
+                started.await.unwrap_or(Err(StartError::Exited(Exit::Stopped)))?
             }
-            (Engine::Events(_), None) => Ok(()),
+            (Engine::Events(_), None) => Begun::default(),
             (Engine::Web(server), _) => tokio::select! {
-                () = server.ready() => Ok(()),
-                exit = self.wait_for_exit() => Err(StartError::Exited(exit)),
+                () = server.ready() => Begun::default(),
+                exit = self.wait_for_exit() => return Err(StartError::Exited(exit)),
             },
-        }
+        };
+        self.phases.get_or_init(|| self.course.phases(begun, Course::now()));
+        Ok(())
     }
 
     async fn wait_for_exit(&self) -> Exit {
@@ -163,6 +206,10 @@ impl Instance for Process {
         self.output.drain();
     }
 
+    fn phases(&self) -> Phases {
+        self.phases.get().copied().unwrap_or_default()
+    }
+
     fn peak_memory(&self) -> u64 {
         self.jail.peak_memory()
     }
@@ -179,5 +226,29 @@ impl Instance for Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.output.drain();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_add_up_whatever_a_client_says() {
+        let ms = Duration::from_millis;
+        let course = Course { origin: Origin::Sandbox, asked: ms(1000), executed: ms(1003) };
+        for (told, runtime, init) in [
+            (None, 0, 17),
+            (Some(1008), 5, 12),
+            // Before it was started, and after it was done.
+            (Some(1), 0, 17),
+            (Some(99_999), 17, 0),
+        ] {
+            let begun = Begun { init_began_ns: told.map(|told| told * 1_000_000) };
+            let phases = course.phases(begun, ms(1020));
+            let expect =
+                Phases { origin: Origin::Sandbox, sandbox: ms(3), runtime: ms(runtime), init: ms(init) };
+            assert_eq!(phases, expect, "{told:?}");
+        }
     }
 }

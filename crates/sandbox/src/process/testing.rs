@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use super::clients;
 use super::instance::Tasks;
 use super::interpreters::{Interpreter, Interpreters};
-use super::longpoll::{LongPoll, Started};
+use super::longpoll::{Begun, LongPoll, Started};
 use super::output::Output;
 use super::output::tests::{Kept, pipe};
 use crate::{Event, Fault, Output as CallOutput, Runtime, StartError};
@@ -110,7 +110,7 @@ impl Program {
     }
 
     /// How initialisation ended.
-    pub(crate) async fn started(&mut self) -> Result<(), StartError> {
+    pub(crate) async fn started(&mut self) -> Result<Begun, StartError> {
         let started = self.started.take().expect("asked once");
         tokio::time::timeout(PATIENCE, started).await.expect("it starts in time").unwrap()
     }

@@ -46,7 +46,14 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_HEAD: usize = 64 * 1024;
 
 /// Sent once: the client asked for its first event, or why it never will.
-pub(crate) type Started = oneshot::Receiver<Result<(), StartError>>;
+pub(crate) type Started = oneshot::Receiver<Result<Begun, StartError>>;
+
+/// What a client says of its start with its first `next`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Begun {
+    /// When it began to load the function's code: nanoseconds of the monotonic clock.
+    pub(crate) init_began_ns: Option<u64>,
+}
 
 /// One instance's Runtime API.
 pub(crate) struct LongPoll {
@@ -59,7 +66,7 @@ pub(crate) struct LongPoll {
 struct State {
     machine: Machine,
     current: Option<Current>,
-    started: Option<oneshot::Sender<Result<(), StartError>>>,
+    started: Option<oneshot::Sender<Result<Begun, StartError>>>,
     gone: Option<Exit>,
 }
 
@@ -177,7 +184,7 @@ impl LongPoll {
 
     async fn handle(&self, request: Request<Incoming>, connection: &Connection) -> Reply {
         match wire::operation(request.method(), request.uri().path()) {
-            Ok(Operation::Next) => self.next(connection).await,
+            Ok(Operation::Next) => self.next(connection, wire::begun(request.headers())).await,
             Ok(Operation::Response(id)) => self.answer(id, request, Self::result).await,
             Ok(Operation::Error(id)) => self.answer(id, request, Self::function_error).await,
             Ok(Operation::InitError) => self.init_error(request).await,
@@ -192,25 +199,25 @@ impl LongPoll {
         }
     }
 
-    async fn next(&self, connection: &Connection) -> Reply {
+    async fn next(&self, connection: &Connection, begun: Begun) -> Reply {
         loop {
             // Registered before the look, so that an event offered in between is not missed; a `next` whose
             // client hangs up is dropped here and passes its wake-up on.
             let offered = self.parked.notified();
-            if let Some(reply) = self.look(connection) {
+            if let Some(reply) = self.look(connection, begun) {
                 return reply;
             }
             offered.await;
         }
     }
 
-    fn look(&self, connection: &Connection) -> Option<Reply> {
+    fn look(&self, connection: &Connection, begun: Begun) -> Option<Reply> {
         let mut state = self.state.lock();
         if state.machine.asked() {
             // What initialisation printed is in the log before anyone hears that it is done.
             self.output.drain();
             if let Some(started) = state.started.take() {
-                started.send(Ok(())).ok();
+                started.send(Ok(begun)).ok();
             }
         }
         if state.current.is_some() && connection.has_ended() {

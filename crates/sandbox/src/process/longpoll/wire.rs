@@ -7,6 +7,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 
+use super::Begun;
 use crate::Event;
 
 /// What is written back.
@@ -16,6 +17,10 @@ pub(super) type Reply = Response<Full<Bytes>>;
 pub(super) const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-error-type");
 /// Trailer of a streamed response that failed: base64 of the error's JSON.
 pub(super) const ERROR_BODY: HeaderName = HeaderName::from_static("lambda-runtime-function-error-body");
+
+/// Virga's own, on the first `next`: when the client began to load the function's code, in nanoseconds of the
+/// monotonic clock.
+const INIT_BEGAN: HeaderName = HeaderName::from_static("virga-init-began");
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
 const DEADLINE: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
@@ -59,6 +64,12 @@ pub(super) fn operation(method: &Method, path: &str) -> Result<Operation, NotAnO
         }
     };
     if *method == expected { Ok(operation) } else { Err(NotAnOperation::Method) }
+}
+
+/// What a `next` says of the client's start.
+pub(super) fn begun(headers: &HeaderMap) -> Begun {
+    let value = headers.get(INIT_BEGAN).and_then(|value| value.to_str().ok());
+    Begun { init_began_ns: value.and_then(|value| value.parse().ok()) }
 }
 
 /// The answer to `next`.

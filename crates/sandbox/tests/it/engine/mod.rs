@@ -88,6 +88,8 @@ impl Engines {
             runtime_dir: world.data().join("runtime"),
             endpoint: Some(sender),
             endpoint_url_on_host: "http://127.0.0.1:4444".to_owned(),
+            pool_sandboxes: 0,
+            pool_runtimes: 0,
         };
         let backend = ProcessBackend::new(world.launcher.clone(), settings).unwrap();
         Self { world: world.clone(), backend, endpoint }
