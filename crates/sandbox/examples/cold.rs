@@ -1,4 +1,5 @@
-//! Measures starts from zero: from the request to the answer of the first call, with pools and without, in turn.
+//! Measures starts from zero: from the request to the answer of the first call, without pools and with those that
+//! `virga serve` keeps by default, in turn.
 //!
 //! Prints a JSON object for each runtime of the host and for a native binary: medians in microseconds, and the phases
 //! of the median start. Arguments: rounds (default 15), pause between rounds in milliseconds (default 400), in which
@@ -78,7 +79,7 @@ async fn measure(folder: &Path, launcher: &Launcher, rounds: u64, pause: Duratio
         ProcessBackend::new(launcher.clone(), settings)
     };
     let off = backend("off", 0, 0)?;
-    let on = backend("on", Settings::DEFAULT_POOL_SANDBOXES, Settings::DEFAULT_POOL_RUNTIMES)?;
+    let on = backend("on", 4, 1)?;
     let mut kinds = vec![(Runtime::Provided { name: "provided.al2023" }, "bootstrap")];
     for interpreter in off.interpreters().list().await {
         let python = matches!(interpreter.runtime, Runtime::Python { .. });

@@ -55,13 +55,6 @@ pub struct Settings {
     pub pool_runtimes: u32,
 }
 
-impl Settings {
-    /// What `virga serve` keeps ahead where an operator does not say.
-    pub const DEFAULT_POOL_SANDBOXES: u32 = 4;
-    /// Likewise.
-    pub const DEFAULT_POOL_RUNTIMES: u32 = 1;
-}
-
 /// Runs functions as processes.
 pub struct ProcessBackend {
     launcher: Launcher,

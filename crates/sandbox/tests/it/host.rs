@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base::InstanceId;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
-use sandbox::process::jail::{Launcher, MissingLimits, Status};
+use sandbox::process::jail::{BootJob, Launcher, MissingLimits, Status};
 use sandbox::{Error, StartError};
 
 use crate::case;
@@ -24,6 +24,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_killed_server_leaves_nothing),
     case!(a_killed_launcher_takes_its_jails_along),
     case!(a_new_server_removes_what_is_left),
+    case!(what_waits_dies_with_its_server),
     case!(shutdown_leaves_nothing),
     case!(a_launcher_without_room_for_descriptors_goes_on),
 ];
@@ -135,6 +136,39 @@ async fn a_new_server_removes_what_is_left(world: World) {
     until(PATIENCE, || processes_with(&bystander.token).len() == 1).await;
     second.end();
     bystander.end();
+}
+
+async fn what_waits_dies_with_its_server(world: World) {
+    for dies in ["server", "launcher", "both"] {
+        let mut server = Server::start(&world, "ahead");
+        let launcher = server.launcher();
+        // One runs a program, one waits, one waits with a runtime.
+        let inits = children(launcher);
+        assert_eq!(inits.len(), 3, "{inits:?}");
+        let booted: Vec<u32> = inits.iter().flat_map(|init| children(*init)).collect();
+        assert_eq!(booted.len(), 2, "{booted:?}");
+        let folders = groups_named(&server.instance);
+        let folders: Vec<_> = folders.iter().filter_map(|group| group.parent()).collect();
+        assert_eq!(!folders.is_empty(), world.has_groups());
+        match dies {
+            "server" => kill(server.child.id(), Signal::KILL),
+            "launcher" => kill(launcher, Signal::KILL),
+            _ => {
+                kill(launcher, Signal::STOP);
+                kill(server.child.id(), Signal::KILL);
+                server.child.wait().unwrap();
+                kill(launcher, Signal::KILL);
+            }
+        }
+        until(PATIENCE, || inits.iter().chain(&booted).all(|pid| gone(*pid))).await;
+        if dies != "server" {
+            // Its successor finds the groups.
+            Server::start_at(&world, "serve", &server.data).end();
+        }
+        let left = || folders.iter().flat_map(|folder| std::fs::read_dir(folder)).flatten().flatten();
+        until(PATIENCE, || left().filter(|entry| entry.path().is_dir()).count() == 0).await;
+        server.end();
+    }
 }
 
 async fn shutdown_leaves_nothing(world: World) {
@@ -276,6 +310,13 @@ async fn serve(launcher: Launcher, data: &Path, token: &str) {
         Err(error) => return println!("failed: {error}"),
     };
     let _output = lines_of(&mut jail, "up").await;
+    let _ahead = if std::env::args().any(|argument| argument == "ahead") {
+        let (waits, mut booted) = (launcher.prepare().await.unwrap(), launcher.prepare().await.unwrap());
+        booted.boot(BootJob { argv: job.argv.clone(), env: Vec::new(), mounts: Vec::new() }).await.unwrap();
+        Some((waits, booted))
+    } else {
+        None
+    };
     if std::env::args().any(|argument| argument == "strict") {
         return println!("started");
     }

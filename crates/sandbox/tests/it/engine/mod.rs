@@ -1,5 +1,6 @@
 //! The engines in real jails: functions of every kind, and what becomes of those that misbehave.
 
+mod ahead;
 mod events;
 mod platform;
 mod web;
@@ -26,7 +27,7 @@ const ANSWER_BYTES: usize = 100_000;
 /// Nothing here takes this long, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) const CASES: [&[Case]; 3] = [events::CASES, web::CASES, platform::CASES];
+pub(crate) const CASES: [&[Case]; 4] = [events::CASES, web::CASES, platform::CASES, ahead::CASES];
 
 /// A back end on the world's launcher, with the receiving end of its functions' endpoint.
 struct Engines {
@@ -82,14 +83,19 @@ struct Running {
 }
 
 impl Engines {
+    /// Without pools.
     fn new(world: &World) -> Self {
+        Self::with_pools(world, 0, 0)
+    }
+
+    fn with_pools(world: &World, sandboxes: u32, runtimes: u32) -> Self {
         let (sender, endpoint) = mpsc::channel(256);
         let settings = Settings {
             runtime_dir: world.data().join("runtime"),
             endpoint: Some(sender),
             endpoint_url_on_host: "http://127.0.0.1:4444".to_owned(),
-            pool_sandboxes: 0,
-            pool_runtimes: 0,
+            pool_sandboxes: sandboxes,
+            pool_runtimes: runtimes,
         };
         let backend = ProcessBackend::new(world.launcher.clone(), settings).unwrap();
         Self { world: world.clone(), backend, endpoint }

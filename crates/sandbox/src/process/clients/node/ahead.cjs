@@ -7,7 +7,7 @@ const path = require('path');
 require('net');
 require('util');
 require('url');
-require('module');
+const Module = require('module');
 // Made when it is first asked for.
 void process.stdout;
 void process.stderr;
@@ -27,4 +27,6 @@ fs.closeSync(ORDERS);
 if (text === '') process.exit(0);
 become(JSON.parse(text));
 process.argv[1] = CLIENT;
-require(CLIENT);
+delete require.cache[__filename];
+// As the program that Node was started with.
+Module._load(CLIENT, null, true);
