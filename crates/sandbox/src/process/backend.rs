@@ -126,7 +126,9 @@ impl ProcessBackend {
             self.ahead.expect(&artifact.runtime, || boot);
         }
         let speaks = if contract == Contract::Http { Speaks::Http } else { Speaks::Events };
-        Ok(Prepared { speaks, one_at_a_time: speaks == Speaks::Events })
+        // The clients that Virga brings take several events at once where a function asks for it, and so may others:
+        // the version's settings say how many.
+        Ok(Prepared { speaks, one_at_a_time: false })
     }
 
     /// Starts the program and the engine beside it; it need not be ready yet.
@@ -158,7 +160,8 @@ impl ProcessBackend {
                 (Engine::Web(WebServer::new(route)), None)
             }
             None => {
-                let (api, started) = LongPoll::new(output.clone(), spec.limits.answer_bytes);
+                let (api, started) =
+                    LongPoll::new(output.clone(), spec.limits.answer_bytes, spec.concurrency);
                 if let Some(listener) = listeners.next() {
                     tasks.spawn(api.clone().serve(listener));
                 }

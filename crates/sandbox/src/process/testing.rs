@@ -86,7 +86,7 @@ impl Program {
         let output = Arc::new(Output::new(read, log.clone()).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (api, started) = LongPoll::new(output.clone(), ANSWER_BYTES);
+        let (api, started) = LongPoll::new(output.clone(), ANSWER_BYTES, 1);
         let mut tasks = Tasks::default();
         tasks.spawn(api.clone().serve(listener));
         tasks.spawn(async move { output.follow().await });

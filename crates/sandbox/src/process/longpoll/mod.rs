@@ -1,49 +1,43 @@
 //! The long-poll engine: the Lambda Runtime API (2018-06-01), served to one instance.
 //!
-//! The client asks for events; a caller's [`LongPoll::invoke`] leaves one in a slot, a parked `next` takes
-//! it, the answer comes back as a POST of its own. What is legal when is [`machine`]'s business; this file
-//! moves payloads. The client is not trusted: connections, heads and bodies are bounded, and no error of
-//! its making reaches further than its own invocation.
+//! The client asks for events; a caller's [`LongPoll::invoke`] offers one, a parked `next` takes it, the answer
+//! comes back as a POST of its own. A client that takes several at once has as many `next` parked as it likes, one
+//! a connection, and answers in any order. What is legal when is [`machine`]'s business; this file moves payloads.
+//! The client is not trusted: connections, heads and bodies are bounded, and no error of its making reaches further
+//! than its own invocation.
 //!
 //! An event counts as fetched from the moment its bytes are given to a connection that was open then. Until that
 //! moment the end of the process leaves it undelivered, and its caller hears so.
 //!
+//! Beyond the API, for Virga's own clients: an answer may ask for the next event as its reply ([`wire::NEXT`]).
+//!
 //! Absent: extensions, telemetry, snapshots; a streamed response is accepted but answered whole.
 
-mod answer;
+mod connection;
 mod machine;
+mod request;
 mod wire;
 
-use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use base64::Engine as _;
+use base::RequestId;
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustix::net::RecvFlags;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-use base::RequestId;
-
-use self::answer::Answer;
-use self::machine::{ConnectionId, Fetch, Machine, Refusal};
+use self::connection::{Answer, Connection, Failed};
+use self::machine::{ConnectionId, Fetch, Lost, Machine, Refusal};
+use self::request::Head;
 use self::wire::{NotAnOperation, Operation, Reply};
 use super::output::Output;
 use crate::{Event, Exit, Fault, FunctionError, Output as CallOutput, StartError};
 
-/// Connections that one instance may hold to its Runtime API: a client needs one, clients with a pool a few.
+/// Connections that one instance may hold to its Runtime API beside one for each invocation that it may have: a
+/// client needs one, clients with a pool a few.
 const MAX_CONNECTIONS: usize = 64;
-
-/// Bytes of a request's head.
-const MAX_HEAD: usize = 64 * 1024;
 
 /// Sent once: the client asked for its first event, or why it never will.
 pub(crate) type Started = oneshot::Receiver<Result<Begun, StartError>>;
@@ -61,48 +55,40 @@ pub(crate) struct LongPoll {
     parked: Notify,
     output: Arc<Output>,
     answer_bytes: usize,
+    most_connections: usize,
 }
 
 struct State {
-    machine: Machine,
-    current: Option<Current>,
+    machine: Machine<Invocation>,
     started: Option<oneshot::Sender<Result<Begun, StartError>>>,
     gone: Option<Exit>,
 }
 
-/// The invocation under way. Its event is kept until it is answered, in case the client lost it.
-struct Current {
-    id: RequestId,
+/// An invocation under way. Its event is kept until it is answered, in case the client lost it.
+struct Invocation {
     deadline_unix_ms: i64,
     event: Event,
     reply: oneshot::Sender<Result<CallOutput, Fault>>,
 }
 
-/// A connection that the client made.
-struct Connection {
-    id: ConnectionId,
-    /// The same socket as the one that is served. `None` where it could not be had twice.
-    socket: Option<OwnedFd>,
-}
-
-impl Connection {
-    /// Whether the other end is closed already. The reactor may hear of it only after an event was offered.
-    fn has_ended(&self) -> bool {
-        let Some(socket) = &self.socket else { return false };
-        match rustix::net::recv(socket, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Ok((_, read)) => read == 0,
-            Err(error) => error != rustix::io::Errno::WOULDBLOCK && error != rustix::io::Errno::INTR,
-        }
-    }
+/// What a `next` finds.
+enum Look {
+    Nothing,
+    /// The head of the event is put; this is its JSON.
+    Event(Bytes),
+    Refused,
 }
 
 impl LongPoll {
-    /// An API that nobody has called yet. `answer_bytes` bounds the answers.
-    pub(crate) fn new(output: Arc<Output>, answer_bytes: usize) -> (Arc<Self>, Started) {
+    /// An API that nobody has called yet, for a client that is given at most `concurrency` events at once.
+    /// `answer_bytes` bounds the answers.
+    pub(crate) fn new(output: Arc<Output>, answer_bytes: usize, concurrency: u32) -> (Arc<Self>, Started) {
         let (started, on_started) = oneshot::channel();
-        let state = State { machine: Machine::new(), current: None, started: Some(started), gone: None };
-        let api = Self { state: Mutex::new(state), parked: Notify::new(), output, answer_bytes };
-        (Arc::new(api), on_started)
+        let most = usize::try_from(concurrency).unwrap_or(usize::MAX);
+        let state = State { machine: Machine::new(most), started: Some(started), gone: None };
+        let most_connections = most.saturating_add(MAX_CONNECTIONS);
+        let (state, parked) = (Mutex::new(state), Notify::new());
+        (Arc::new(Self { state, parked, output, answer_bytes, most_connections }), on_started)
     }
 
     /// Serves the API's connections. Never returns; dropping the future closes them.
@@ -119,7 +105,7 @@ impl LongPoll {
                 }
             };
             while connections.try_join_next().is_some() {}
-            if connections.len() < MAX_CONNECTIONS {
+            if connections.len() < self.most_connections {
                 next_id += 1;
                 connections.spawn(self.clone().serve_connection(stream, next_id));
             }
@@ -127,27 +113,25 @@ impl LongPoll {
     }
 
     async fn serve_connection(self: Arc<Self>, stream: TcpStream, id: ConnectionId) {
-        // A small message must not wait for the acknowledgement of the one before it.
-        stream.set_nodelay(true).ok();
-        let connection = Connection { id, socket: stream.as_fd().try_clone_to_owned().ok() };
-        let service = service_fn(|request| {
-            let (api, connection) = (&self, &connection);
-            async move { Ok::<_, Infallible>(api.handle(request, connection).await) }
-        });
-        // Shell clients look for the headers with the case that the documentation has.
-        let served = http1::Builder::new()
-            .title_case_headers(true)
-            .auto_date_header(false)
-            .header_read_timeout(None)
-            .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
-        if let Err(error) = served {
-            tracing::trace!(%error, "a connection to a runtime API broke");
+        let mut connection = Connection::new(stream, id);
+        let Err(error) = self.serve_requests(&mut connection).await else { return };
+        tracing::trace!(%error, "a connection to a runtime API broke");
+        if let Some(event) = connection.unread_event(&error)
+            && self.state.lock().machine.was_reset(event)
+        {
+            self.parked.notify_one();
         }
     }
 
-    /// Runs one invocation. The caller sends the next one only when this one is over.
+    async fn serve_requests(&self, connection: &mut Connection) -> io::Result<()> {
+        while let Some(head) = connection.request().await? {
+            self.handle(head, connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs one invocation. The caller has no more of them under way than were agreed. Given up before the client
+    /// fetched it, it is not handed out any more.
     pub(crate) async fn invoke(
         &self,
         id: RequestId,
@@ -160,58 +144,73 @@ impl LongPoll {
             if let Some(exit) = state.gone {
                 return Err(Fault::NotDelivered(exit));
             }
-            if !state.machine.offer(id) {
-                return Err(Fault::BadAnswer("the runtime client is busy with an earlier event".to_owned()));
+            if state.machine.offer(id, Invocation { deadline_unix_ms, event, reply }).is_err() {
+                return Err(Fault::BadAnswer("the runtime client is busy with earlier events".to_owned()));
             }
-            state.current = Some(Current { id, deadline_unix_ms, event, reply });
         }
         self.parked.notify_one();
-        outcome.await.unwrap_or(Err(Fault::Exited(Exit::Stopped)))
+        let offer = Offer(self, id);
+        let outcome = outcome.await;
+        std::mem::forget(offer);
+        outcome.unwrap_or(Err(Fault::Exited(Exit::Stopped)))
     }
 
     /// The process is gone: whoever waits for it learns so.
     pub(crate) fn gone(&self, exit: Exit) {
         let mut state = self.state.lock();
         state.gone = Some(exit);
-        let fault = if state.machine.gone() { Fault::NotDelivered(exit) } else { Fault::Exited(exit) };
         if let Some(started) = state.started.take() {
             started.send(Err(StartError::Exited(exit))).ok();
         }
-        if let Some(current) = state.current.take() {
-            current.reply.send(Err(fault)).ok();
+        for lost in state.machine.gone() {
+            let (invocation, fault) = match lost {
+                Lost::Offered(invocation) => (invocation, Fault::NotDelivered(exit)),
+                Lost::Fetched(invocation) => (invocation, Fault::Exited(exit)),
+            };
+            invocation.reply.send(Err(fault)).ok();
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>, connection: &Connection) -> Reply {
-        match wire::operation(request.method(), request.uri().path()) {
-            Ok(Operation::Next) => self.next(connection, wire::begun(request.headers())).await,
-            Ok(Operation::Response(id)) => self.answer(id, request, Self::result).await,
-            Ok(Operation::Error(id)) => self.answer(id, request, Self::function_error).await,
-            Ok(Operation::InitError) => self.init_error(request).await,
-            Err(NotAnOperation::Path) => {
-                wire::error(StatusCode::NOT_FOUND, "NotFound", "The Runtime API has no such path.")
+    async fn handle(&self, mut head: Head, connection: &mut Connection) -> io::Result<()> {
+        match head.operation {
+            Ok(Operation::Next) => {
+                connection.skip(&mut head).await?;
+                self.next(connection, Begun { init_began_ns: head.init_began }).await
             }
-            Err(NotAnOperation::Method) => wire::error(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "MethodNotAllowed",
-                "This path of the Runtime API takes another method.",
-            ),
+            Ok(Operation::Response(id)) => self.answer(id, head, connection, Self::result).await,
+            Ok(Operation::Error(id)) => self.answer(id, head, connection, Self::function_error).await,
+            Ok(Operation::InitError) => self.init_error(head, connection).await,
+            Err(NotAnOperation::Path) => {
+                let reply = Reply::error("404 Not Found", "NotFound", "The Runtime API has no such path.");
+                refuse(&reply, head, connection).await
+            }
+            Err(NotAnOperation::Method) => {
+                let text = "This path of the Runtime API takes another method.";
+                refuse(&Reply::error("405 Method Not Allowed", "MethodNotAllowed", text), head, connection)
+                    .await
+            }
         }
     }
 
-    async fn next(&self, connection: &Connection, begun: Begun) -> Reply {
+    async fn next(&self, connection: &mut Connection, begun: Begun) -> io::Result<()> {
         loop {
             // Registered before the look, so that an event offered in between is not missed; a `next` whose
-            // client hangs up is dropped here and passes its wake-up on.
+            // client hangs up drops it, which passes a wake-up on.
             let offered = self.parked.notified();
-            if let Some(reply) = self.look(connection, begun) {
-                return reply;
+            match self.look(connection, begun) {
+                Look::Event(json) => return connection.send_event(json).await,
+                Look::Refused => return connection.reply(&refusal(Refusal::Transition)).await,
+                Look::Nothing => {}
             }
-            offered.await;
+            tokio::select! {
+                biased;
+                () = offered => {}
+                ended = connection.ended() => return Err(ended),
+            }
         }
     }
 
-    fn look(&self, connection: &Connection, begun: Begun) -> Option<Reply> {
+    fn look(&self, connection: &mut Connection, begun: Begun) -> Look {
         let mut state = self.state.lock();
         if state.machine.asked() {
             // What initialisation printed is in the log before anyone hears that it is done.
@@ -220,17 +219,18 @@ impl LongPoll {
                 started.send(Ok(begun)).ok();
             }
         }
-        if state.current.is_some() && connection.has_ended() {
+        if state.machine.has_some() && connection.has_ended() {
             // The answer reaches nobody; the wake-up may be another connection's.
             self.parked.notify_one();
-            return Some(refused(Refusal::Transition));
+            return Look::Refused;
         }
-        match (state.machine.fetch(connection.id), &state.current) {
-            (Fetch::Deliver, Some(current)) => {
-                Some(wire::event(current.id, current.deadline_unix_ms, &current.event))
+        match state.machine.fetch(connection.id) {
+            Fetch::Deliver(id, Invocation { deadline_unix_ms, event, .. }) => {
+                connection.put_event(id, |head| wire::event_head(head, id, *deadline_unix_ms, event));
+                Look::Event(event.json.clone())
             }
-            (Fetch::Refuse, _) => Some(refused(Refusal::Transition)),
-            (Fetch::Wait | Fetch::Deliver, _) => None,
+            Fetch::Refuse => Look::Refused,
+            Fetch::Wait => Look::Nothing,
         }
     }
 
@@ -238,87 +238,105 @@ impl LongPoll {
     async fn answer(
         &self,
         id: Option<RequestId>,
-        request: Request<Incoming>,
-        make: fn(&HeaderMap, Bytes, Option<HeaderMap>) -> CallOutput,
-    ) -> Reply {
-        if let Err(refusal) = self.state.lock().machine.answer(id) {
-            return refused(refusal);
-        }
+        mut head: Head,
+        connection: &mut Connection,
+        make: fn(Option<String>, Bytes, Option<Failed>) -> CallOutput,
+    ) -> io::Result<()> {
+        let taken = self.state.lock().machine.answer(id);
+        let id = match taken {
+            Ok(id) => id,
+            Err(why) => return refuse(&refusal(why), head, connection).await,
+        };
         // Until the body is here the client may break off, or this future be dropped with its connection.
-        let guard = BrokeOff(self);
-        let (head, body) = request.into_parts();
-        let Ok(read) = answer::read(body, self.answer_bytes).await else {
-            return wire::error(StatusCode::BAD_REQUEST, "InvalidBody", "The body broke off.");
+        let guard = BrokeOff(self, id);
+        let read = match connection.body(&mut head, self.answer_bytes).await {
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                drop(guard);
+                connection.give_up();
+                let reply =
+                    Reply::error("400 Bad Request", "InvalidBody", "The body is not framed as it says.");
+                return connection.reply(&reply).await;
+            }
+            other => other?,
         };
         std::mem::forget(guard);
-        let (outcome, reply) = match read {
-            Answer::Whole(bytes, trailers) => (Ok(make(&head.headers, bytes, trailers)), wire::accepted()),
-            Answer::TooLarge(size) => {
-                let limit = self.answer_bytes;
-                (Err(Fault::AnswerTooLarge { size, limit }), too_large(limit))
-            }
+        let limit = self.answer_bytes;
+        let (outcome, refused) = match read {
+            Answer::Whole(bytes, failed) => (Ok(make(head.error_type, bytes, failed)), None),
+            Answer::TooLarge(size) => (Err(Fault::AnswerTooLarge { size, limit }), Some(too_large(limit))),
         };
         self.output.drain();
-        let current = {
-            let mut state = self.state.lock();
-            state.machine.answered();
-            state.current.take()
-        };
-        if let Some(current) = current {
-            current.reply.send(outcome).ok();
+        let invocation = self.state.lock().machine.answered(id);
+        if let Some(invocation) = invocation {
+            invocation.reply.send(outcome).ok();
         }
-        reply
+        match refused {
+            Some(reply) => connection.reply(&reply).await,
+            None if head.next => self.next(connection, Begun::default()).await,
+            None => connection.reply(&Reply::accepted()).await,
+        }
     }
 
-    fn result(_: &HeaderMap, json: Bytes, trailers: Option<HeaderMap>) -> CallOutput {
-        let failed = trailers.as_ref().filter(|trailers| trailers.contains_key(wire::ERROR_TYPE));
-        let Some(trailers) = failed else { return CallOutput::Event(json) };
-        let body = trailers.get(wire::ERROR_BODY).map_or(&b""[..], |value| value.as_bytes());
-        let decoded = base64::engine::general_purpose::STANDARD.decode(body);
-        let json = decoded.map_or_else(|_| Bytes::copy_from_slice(body), Bytes::from);
-        CallOutput::FunctionError(FunctionError { json, error_type: error_type(trailers) })
+    fn result(_: Option<String>, json: Bytes, failed: Option<Failed>) -> CallOutput {
+        match failed {
+            None => CallOutput::Event(json),
+            Some(Failed { json, error_type }) => {
+                CallOutput::FunctionError(FunctionError { json, error_type })
+            }
+        }
     }
 
-    fn function_error(headers: &HeaderMap, json: Bytes, _: Option<HeaderMap>) -> CallOutput {
-        CallOutput::FunctionError(FunctionError { json, error_type: error_type(headers) })
+    fn function_error(error_type: Option<String>, json: Bytes, _: Option<Failed>) -> CallOutput {
+        CallOutput::FunctionError(FunctionError { json, error_type })
     }
 
-    async fn init_error(&self, request: Request<Incoming>) -> Reply {
+    async fn init_error(&self, mut head: Head, connection: &mut Connection) -> io::Result<()> {
         if !self.state.lock().machine.init_failed() {
-            return refused(Refusal::Transition);
+            return refuse(&refusal(Refusal::Transition), head, connection).await;
         }
-        let (head, body) = request.into_parts();
-        let json = match answer::read(body, self.answer_bytes).await {
-            Ok(Answer::Whole(bytes, _)) => bytes,
-            Ok(Answer::TooLarge(_)) | Err(_) => Bytes::new(),
-        };
+        let read = connection.body(&mut head, self.answer_bytes).await;
         self.output.drain();
         if let Some(started) = self.state.lock().started.take() {
-            started.send(Err(StartError::Init { json, error_type: error_type(&head.headers) })).ok();
+            let json = match &read {
+                Ok(Answer::Whole(bytes, _)) => bytes.clone(),
+                Ok(Answer::TooLarge(_)) | Err(_) => Bytes::new(),
+            };
+            started.send(Err(StartError::Init { json, error_type: head.error_type })).ok();
         }
-        wire::accepted()
+        read?;
+        connection.reply(&Reply::accepted()).await
+    }
+}
+
+/// An event that its caller waits for; dropped, the caller has given it up.
+struct Offer<'a>(&'a LongPoll, RequestId);
+
+impl Drop for Offer<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().machine.withdraw(self.1);
     }
 }
 
 /// Puts the machine back when an answer does not arrive whole.
-struct BrokeOff<'a>(&'a LongPoll);
+struct BrokeOff<'a>(&'a LongPoll, RequestId);
 
 impl Drop for BrokeOff<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().machine.broke_off();
+        self.0.state.lock().machine.broke_off(self.1);
     }
 }
 
-fn error_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(wire::ERROR_TYPE)?.to_str().ok()?;
-    (!value.is_empty()).then(|| value.to_owned())
+/// Answers a request whose body is of no interest.
+async fn refuse(reply: &Reply, mut head: Head, connection: &mut Connection) -> io::Result<()> {
+    connection.skip(&mut head).await?;
+    connection.reply(reply).await
 }
 
-fn refused(refusal: Refusal) -> Reply {
+fn refusal(refusal: Refusal) -> Reply {
     match refusal {
-        Refusal::WrongId => wire::error(StatusCode::BAD_REQUEST, "InvalidRequestID", "Invalid request ID"),
-        Refusal::Transition => wire::error(
-            StatusCode::FORBIDDEN,
+        Refusal::WrongId => Reply::error("400 Bad Request", "InvalidRequestID", "Invalid request ID"),
+        Refusal::Transition => Reply::error(
+            "403 Forbidden",
             "InvalidStateTransition",
             "The runtime client may not make this call now.",
         ),
@@ -326,8 +344,8 @@ fn refused(refusal: Refusal) -> Reply {
 }
 
 fn too_large(limit: usize) -> Reply {
-    wire::error(
-        StatusCode::PAYLOAD_TOO_LARGE,
+    Reply::error(
+        "413 Payload Too Large",
         "RequestEntityTooLarge",
         &format!("Exceeded maximum allowed payload size ({limit} bytes)."),
     )

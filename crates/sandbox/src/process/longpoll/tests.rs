@@ -23,12 +23,16 @@ struct Served {
 }
 
 async fn serve(answer_bytes: usize) -> Served {
+    serve_several(answer_bytes, 1).await
+}
+
+async fn serve_several(answer_bytes: usize, concurrency: u32) -> Served {
     let (reader, writer) = pipe();
     let log = Arc::new(Kept::default());
     let output = Arc::new(Output::new(reader, log.clone()).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (api, started) = LongPoll::new(output, answer_bytes);
+    let (api, started) = LongPoll::new(output, answer_bytes, concurrency);
     let mut tasks = Tasks::default();
     tasks.spawn(api.clone().serve(listener));
     Served { api, address, started: Some(started), log, writer, _tasks: tasks }
@@ -327,4 +331,175 @@ async fn an_event_is_not_given_to_a_connection_that_has_ended() {
     }
     served.api.gone(Exit::Signal(9));
     assert_eq!(call.await.err(), Some(Fault::NotDelivered(Exit::Signal(9))));
+}
+
+#[tokio::test]
+async fn an_answer_may_ask_for_the_next_event_as_its_reply() {
+    let mut served = serve(10).await;
+    let (mut client, id, outcome) = served.running().await;
+    let answer = |id: RequestId, verb: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "POST /2018-06-01/runtime/invocation/{id}/{verb} HTTP/1.1\r\nVirga-Next: 1\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+    };
+    client.write(&answer(id, "response", "1")).await;
+    assert_eq!(event(outcome.await.unwrap()), "1");
+    let second = RequestId::random();
+    let outcome = served.invoke(second, "2");
+    assert_eq!(client.answer().await, (200, "2".to_owned()));
+    client.write(&answer(second, "error", "e")).await;
+    assert_eq!(function_error(outcome.await.unwrap()).json, "e");
+    let third = RequestId::random();
+    let outcome = served.invoke(third, "3");
+    assert_eq!(client.answer().await, (200, "3".to_owned()));
+    // What is not taken is told, and nothing is fetched.
+    client.write(&answer(second, "response", "2")).await;
+    assert_eq!(client.answer().await.0, 400);
+    client.write(&answer(third, "response", "12345678901")).await;
+    assert_eq!(client.answer().await.0, 413);
+    assert_eq!(outcome.await.unwrap().err(), Some(Fault::AnswerTooLarge { size: 11, limit: 10 }));
+    let outcome = served.invoke(RequestId::random(), "4");
+    assert_eq!(client.call("GET", "invocation/next", "").await, (200, "4".to_owned()));
+    drop(outcome);
+}
+
+#[tokio::test]
+async fn several_polls_get_several_events_and_answer_in_any_order() {
+    const MOST: usize = 5;
+    let mut served = serve_several(1000, MOST as u32).await;
+    let mut clients = Vec::new();
+    for _ in 0..MOST {
+        let mut client = served.client().await;
+        client.send("GET", "invocation/next", "").await;
+        clients.push(client);
+    }
+    served.started.take().unwrap().await.unwrap().unwrap();
+    let mut outcomes = std::collections::HashMap::new();
+    for number in 0..MOST {
+        let id = RequestId::random();
+        outcomes.insert(number.to_string(), (id, served.invoke(id, &number.to_string())));
+    }
+    let mut fetched = Vec::new();
+    for client in &mut clients {
+        let (status, number) = client.answer().await;
+        assert_eq!(status, 200);
+        fetched.push(number);
+    }
+    let mut sorted = fetched.clone();
+    sorted.sort();
+    assert_eq!(sorted, ["0", "1", "2", "3", "4"], "each once");
+    let busy = served.api.invoke(RequestId::random(), 99, event_of("6")).await;
+    assert!(matches!(busy, Err(Fault::BadAnswer(_))), "all places are taken");
+    // Answered over one connection, whoever fetched it, last first; the others wait for more.
+    for number in fetched.iter().rev() {
+        let (id, outcome) = outcomes.remove(number).unwrap();
+        let path = format!("invocation/{id}/response");
+        assert_eq!(clients[0].call("POST", &path, number).await.0, 202);
+        assert_eq!(event(outcome.await.unwrap()), *number);
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_process_with_several_under_way_tells_each_what_became_of_it() {
+    let mut served = serve_several(1000, 3).await;
+    let (mut client, id, first) = {
+        let mut client = served.client().await;
+        client.send("GET", "invocation/next", "").await;
+        served.started.take().unwrap().await.unwrap().unwrap();
+        let id = RequestId::random();
+        let first = served.invoke(id, "1");
+        client.answer().await;
+        (client, id, first)
+    };
+    let second = served.invoke(RequestId::random(), "2");
+    assert_eq!(client.call("GET", "invocation/next", "").await, (200, "2".to_owned()));
+    assert_eq!(client.call("POST", &format!("invocation/{id}/response"), "1").await.0, 202);
+    assert_eq!(event(first.await.unwrap()), "1");
+    let mut third = Box::pin(served.api.invoke(RequestId::random(), 99, event_of("3")));
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(third.as_mut().poll(cx).is_pending())).await);
+    served.api.gone(Exit::Code(9));
+    assert_eq!(second.await.unwrap().err(), Some(Fault::Exited(Exit::Code(9))));
+    assert_eq!(third.await.err(), Some(Fault::NotDelivered(Exit::Code(9))));
+}
+
+#[tokio::test]
+async fn of_several_an_event_that_was_not_read_is_handed_out_again() {
+    let mut served = serve_several(1000, 2).await;
+    let mut reader = served.client().await;
+    reader.send("GET", "invocation/next", "").await;
+    served.started.take().unwrap().await.unwrap().unwrap();
+    let id = RequestId::random();
+    let read = served.invoke(id, "1");
+    assert_eq!(reader.answer().await, (200, "1".to_owned()));
+    // The handler may still run: only its connection is gone.
+    drop(reader);
+    let mut loser = served.client().await;
+    loser.send("GET", "invocation/next", "").await;
+    let lost_id = RequestId::random();
+    let lost = served.invoke(lost_id, "2");
+    loser.stream.readable().await.unwrap();
+    drop(loser);
+    let mut client = served.client().await;
+    assert_eq!(client.call("GET", "invocation/next", "").await, (200, "2".to_owned()));
+    for (id, outcome) in [(lost_id, lost), (id, read)] {
+        assert_eq!(client.call("POST", &format!("invocation/{id}/response"), "3").await.0, 202);
+        assert_eq!(event(outcome.await.unwrap()), "3");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_its_caller_gave_up_is_not_handed_out() {
+    let mut served = serve_several(1000, 2).await;
+    let (mut client, id, outcome) = served.running().await;
+    let mut given_up = Box::pin(served.api.invoke(RequestId::random(), 99, event_of("2")));
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(given_up.as_mut().poll(cx).is_pending())).await);
+    drop(given_up);
+    let third = served.invoke(RequestId::random(), "3");
+    assert_eq!(client.call("GET", "invocation/next", "").await, (200, "3".to_owned()));
+    assert_eq!(client.call("POST", &format!("invocation/{id}/response"), "1").await.0, 202);
+    assert_eq!(event(outcome.await.unwrap()), "1");
+    drop(third);
+}
+
+#[tokio::test]
+async fn when_loading_began_is_told_with_the_first_next() {
+    let mut served = serve(1000).await;
+    let mut client = served.client().await;
+    client
+        .write("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nVirga-Init-Began: 123456789\r\n\r\n")
+        .await;
+    let begun = served.started.take().unwrap().await.unwrap().unwrap();
+    assert_eq!(begun.init_began_ns, Some(123_456_789));
+}
+
+#[tokio::test]
+async fn a_body_may_wait_for_leave_and_come_in_pieces() {
+    let mut served = serve(1000).await;
+    let (mut client, id, outcome) = served.running().await;
+    let path = format!("/2018-06-01/runtime/invocation/{id}/response");
+    client.write(&format!("POST {path} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")).await;
+    let mut leave = [0; 25];
+    client.stream.read_exact(&mut leave).await.unwrap();
+    assert_eq!(&leave, b"HTTP/1.1 100 Continue\r\n\r\n");
+    for piece in ["12", "34"] {
+        client.write(piece).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.answer().await.0, 202);
+    assert_eq!(event(outcome.await.unwrap()), "1234");
+    // What is refused is refused before the body is sent.
+    client.write(&format!("POST {path} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")).await;
+    assert_eq!(client.answer().await.0, 403);
+    assert_eq!(client.stream.read(&mut leave).await.unwrap(), 0, "what would follow is not clear");
+}
+
+#[tokio::test]
+async fn what_is_no_request_ends_the_connection() {
+    let served = serve(1000).await;
+    for bad in ["nonsense\r\n\r\n".to_owned(), format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(70_000))] {
+        let mut client = served.client().await;
+        client.write(&bad).await;
+        assert_eq!(client.answer().await.0, 400);
+    }
 }

@@ -13,7 +13,7 @@ const MAX_TRAILER_FIELDS: usize = 64;
 
 /// What is left of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// Nothing.
     Over,
     /// This many bytes.
@@ -26,7 +26,7 @@ pub(super) enum Framing {
 
 /// Where in a chunked body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Chunk {
+pub(crate) enum Chunk {
     /// Before a size line.
     Size,
     /// In a chunk with this much to come.
@@ -39,7 +39,7 @@ pub(super) enum Chunk {
 
 /// A piece of a body.
 #[derive(Debug, PartialEq)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     /// Bytes.
     Data(Bytes),
     /// Trailers; nothing but the end follows.
@@ -53,11 +53,11 @@ pub(super) enum Piece {
 /// The framing is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Malformed(pub(super) &'static str);
+pub(crate) struct Malformed(pub(super) &'static str);
 
 impl Framing {
     /// Takes the next piece of the body out of what was read.
-    pub(super) fn next(&mut self, read: &mut BytesMut) -> Result<Piece, Malformed> {
+    pub(crate) fn next(&mut self, read: &mut BytesMut) -> Result<Piece, Malformed> {
         match self {
             Self::Over => Ok(Piece::End),
             _ if read.is_empty() => Ok(Piece::Missing),

@@ -7,7 +7,7 @@
 //! This path is what a web function costs, so it has no task, no queue and mostly no boxed body of its own.
 
 mod connection;
-mod framing;
+pub(crate) mod framing;
 mod head;
 mod headers;
 mod pool;
