@@ -265,6 +265,7 @@ impl ProcessBackend {
             given: &spec.env,
             interpreter,
             runtime_api: ports.runtime_api,
+            concurrency: spec.concurrency,
             port: ports.web,
             endpoint_url,
         });

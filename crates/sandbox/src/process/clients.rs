@@ -33,13 +33,17 @@ pub(crate) const INSIDE: &str = "/var/runtime";
 pub(crate) const PYTHON: &str = "/var/runtime/python/bootstrap.py";
 /// What Node is started with.
 pub(crate) const NODE: &str = "/var/runtime/node/bootstrap.cjs";
+/// How many events a client may have at once, where it is more than one: the name that AWS gives it for runtimes on
+/// managed instances.
+pub(crate) const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 /// The Python client's module, relative to the folder.
 pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("python/bootstrap.py", include_str!("clients/python/bootstrap.py")),
     ("python/ahead.py", include_str!("clients/python/ahead.py")),
     (PYTHON_MODULE, include_str!("clients/python/virga_runtime.py")),
+    ("python/virga_concurrent.py", include_str!("clients/python/virga_concurrent.py")),
     ("node/bootstrap.cjs", include_str!("clients/node/bootstrap.cjs")),
     ("node/ahead.cjs", include_str!("clients/node/ahead.cjs")),
 ];
@@ -211,6 +215,8 @@ mod tests {
     }
 }
 
+#[cfg(test)]
+mod concurrency_tests;
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) interpreter: Option<&'a Interpreter>,
     /// Port of the Runtime API on the loopback interface, for those who speak it.
     pub(crate) runtime_api: Option<u16>,
+    /// Events that a client of it may have at once.
+    pub(crate) concurrency: u32,
     /// Port that a web server listens on.
     pub(crate) port: Option<u16>,
     /// Where Virga's own API is.
@@ -26,6 +28,8 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn build(facts: &Facts<'_>) -> Vec<(String, String)> {
     let mut fixed = vec![("LAMBDA_RUNTIME_DIR", clients::INSIDE.to_owned())];
     fixed.extend(facts.runtime_api.map(|port| ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{port}"))));
+    let several = facts.runtime_api.is_some() && facts.concurrency > 1;
+    fixed.extend(several.then(|| (clients::MAX_CONCURRENCY, facts.concurrency.to_string())));
     fixed.extend(facts.port.map(|port| ("PORT", port.to_string())));
     let mut environment: Vec<(String, String)> =
         facts.given.iter().filter(|(name, _)| !is_fixed(name)).cloned().collect();
@@ -54,7 +58,7 @@ pub(crate) fn before_a_function(interpreter: &Interpreter) -> Vec<(String, Strin
 }
 
 fn is_fixed(name: &str) -> bool {
-    matches!(name, "AWS_LAMBDA_RUNTIME_API" | "PORT" | "LAMBDA_RUNTIME_DIR")
+    matches!(name, "AWS_LAMBDA_RUNTIME_API" | "PORT" | "LAMBDA_RUNTIME_DIR" | clients::MAX_CONCURRENCY)
 }
 
 fn defaults(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
@@ -108,6 +112,7 @@ mod tests {
             given: &given,
             interpreter,
             runtime_api: Some(9001),
+            concurrency: 1,
             port: None,
             endpoint_url: Some("http://127.0.0.1:9080".to_owned()),
         })
@@ -125,6 +130,25 @@ mod tests {
         assert_eq!(value(&environment, "A"), Some("b"));
         assert_eq!(value(&environment, "HOME"), Some("/tmp"));
         assert_eq!(value(&environment, "AWS_ENDPOINT_URL"), Some("http://127.0.0.1:9080"));
+    }
+
+    #[test]
+    fn only_those_that_may_have_several_events_are_told_how_many() {
+        let told = |runtime_api, concurrency| {
+            let given = [("AWS_LAMBDA_MAX_CONCURRENCY".to_owned(), "77".to_owned())];
+            let facts = Facts {
+                given: &given,
+                interpreter: None,
+                runtime_api,
+                concurrency,
+                port: None,
+                endpoint_url: None,
+            };
+            value(&build(&facts), "AWS_LAMBDA_MAX_CONCURRENCY").map(str::to_owned)
+        };
+        assert_eq!(told(Some(9001), 10).as_deref(), Some("10"));
+        assert_eq!(told(Some(9001), 1), None);
+        assert_eq!(told(None, 10), None, "a web server");
     }
 
     #[test]

@@ -33,7 +33,11 @@ print(sys.base_prefix)
 if len(sys.argv) > 1 and sys.version_info >= (3, 8):
     import py_compile
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    py_compile.compile(sys.argv[1], dfile="/var/runtime/python/virga_runtime.py", invalidation_mode=mode)
+    folder = os.path.dirname(sys.argv[1])
+    for name in os.listdir(folder):
+        if name.startswith("virga_") and name.endswith(".py"):
+            file = os.path.join(folder, name)
+            py_compile.compile(file, dfile="/var/runtime/python/" + name, invalidation_mode=mode)
 "#;
 
 const ASK_NODE: &str = "console.log(process.version.slice(1) + '\\n' + process.execPath)";

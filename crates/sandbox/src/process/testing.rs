@@ -46,8 +46,13 @@ pub(crate) async fn interpreter(python: bool) -> Arc<Interpreter> {
 impl Program {
     /// Virga's Python client with these files.
     pub(crate) async fn python(handler: &str, files: &[(&str, &str)]) -> Self {
+        Self::python_with(handler, files, &[]).await
+    }
+
+    /// And with these variables.
+    pub(crate) async fn python_with(handler: &str, files: &[(&str, &str)], env: &[(&str, &str)]) -> Self {
         let python = interpreter(true).await.executable.clone();
-        Self::start(handler, files, &[], |clients| {
+        Self::start(handler, files, env, |clients| {
             let mut command = Command::new(python);
             command.args(["-X", "utf8"]).arg(clients.join("python/bootstrap.py"));
             command
@@ -57,8 +62,13 @@ impl Program {
 
     /// Virga's Node client with these files.
     pub(crate) async fn node(handler: &str, files: &[(&str, &str)]) -> Self {
+        Self::node_with(handler, files, &[]).await
+    }
+
+    /// And with these variables.
+    pub(crate) async fn node_with(handler: &str, files: &[(&str, &str)], env: &[(&str, &str)]) -> Self {
         let node = interpreter(false).await.executable.clone();
-        Self::start(handler, files, &[], |clients| {
+        Self::start(handler, files, env, |clients| {
             let mut command = Command::new(node);
             command.arg(clients.join("node/bootstrap.cjs"));
             command
@@ -86,7 +96,9 @@ impl Program {
         let output = Arc::new(Output::new(read, log.clone()).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (api, started) = LongPoll::new(output.clone(), ANSWER_BYTES, 1);
+        let most = env.iter().find(|(name, _)| *name == clients::MAX_CONCURRENCY);
+        let most = most.map_or(1, |(_, most)| most.parse().unwrap());
+        let (api, started) = LongPoll::new(output.clone(), ANSWER_BYTES, most);
         let mut tasks = Tasks::default();
         tasks.spawn(api.clone().serve(listener));
         tasks.spawn(async move { output.follow().await });
@@ -146,6 +158,11 @@ impl Program {
             Ok(CallOutput::Http(_)) => panic!("a response to an event"),
             Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
         }
+    }
+
+    /// Calls it with all events at once; the results in their order.
+    pub(crate) async fn results(&self, events: &[&str]) -> Vec<String> {
+        futures_util::future::join_all(events.iter().map(|event| self.result(event))).await
     }
 
     /// The report of an initialisation that fails.

@@ -77,7 +77,7 @@ async fn the_context_object() {
         serde_json::from_slice::<Value>(&answer).unwrap(),
         json!({
             "callbackWaitsForEmptyEventLoop": true, "functionVersion": "7", "functionName": "greet",
-            "memoryLimitInMB": "128", "logGroupName": "/aws/lambda/greet", "logStreamName": "stream",
+            "memoryLimitInMB": "128", "xRayTraceId": event.trace_id, "logGroupName": "/aws/lambda/greet", "logStreamName": "stream",
             "clientContext": {"custom": {"a": "ä"}}, "identity": {"cognitoIdentityId": "i"},
             "invokedFunctionArn": event.invoked_arn, "awsRequestId": id.to_string(), "left": true,
             "trace": event.trace_id,

@@ -12,6 +12,7 @@ const { pathToFileURL } = require('url');
 const { createRequire } = require('module');
 
 const API = '/2018-06-01/runtime/';
+const NEXT = 'invocation/next';
 const TASK = process.env.LAMBDA_TASK_ROOT || '/var/task';
 const ADDRESS = process.env.AWS_LAMBDA_RUNTIME_API;
 
@@ -19,8 +20,42 @@ const ADDRESS = process.env.AWS_LAMBDA_RUNTIME_API;
 const { now } = Date;
 const exit = process.exit.bind(process);
 
-/** The invocation under way, for log lines and for errors that no handler catches. */
-let current;
+/** How many invocations may be under way at once. */
+const MOST = Number(process.env.AWS_LAMBDA_MAX_CONCURRENCY) || 1;
+const SEVERAL = MOST > 1;
+
+/** With several: whose code is running. */
+const hooks = SEVERAL ? require('async_hooks') : undefined;
+const storage = SEVERAL ? new hooks.AsyncLocalStorage() : undefined;
+/** With one: the invocation under way. */
+let only;
+
+/** The invocation that log lines and errors which no handler catches belong to. */
+function current() {
+  return SEVERAL ? storage.getStore() : only;
+}
+
+/** The invocations under way. */
+const running = new Set();
+
+// While a function runs, only its own work keeps the event loop alive: the client's sockets never do, and this timer
+// does while nothing runs. It never comes to anything. With several invocations at once it always does: what one has
+// left to do may be waiting for the next one.
+const keeper = setInterval(() => {}, 0x7fffffff);
+
+function begins(invocation) {
+  running.add(invocation);
+  if (SEVERAL) return;
+  only = invocation;
+  keeper.unref();
+}
+
+function ends(invocation) {
+  running.delete(invocation);
+  if (SEVERAL) return;
+  only = undefined;
+  keeper.ref();
+}
 
 // --- The Runtime API over one kept connection ---
 
@@ -35,17 +70,10 @@ class Connection {
     this.size = 0;
     this.needed = 0;
     this.waiting = undefined;
-    this.held = true;
   }
 
-  /** Whether waiting for the API keeps the process alive. */
-  hold(held) {
-    this.held = held;
-    if (this.socket) held ? this.socket.ref() : this.socket.unref();
-  }
-
-  get(path, done) {
-    this.send(`GET ${API}${path} HTTP/1.1\r\nHost: ${this.host}\r\n\r\n`, undefined, done);
+  get(path, headers, done) {
+    this.send(`GET ${API}${path} HTTP/1.1\r\nHost: ${this.host}\r\n${headers}\r\n`, undefined, done);
   }
 
   post(path, headers, body, done) {
@@ -70,7 +98,7 @@ class Connection {
     const socket = net.connect(this.options);
     this.socket = socket;
     this.forget();
-    if (!this.held) socket.unref();
+    socket.unref();
     socket.on('data', (chunk) => this.read(chunk));
     socket.on('error', () => {});
     socket.on('close', () => {
@@ -121,7 +149,55 @@ class Connection {
   }
 }
 
-const connection = new Connection(ADDRESS);
+/**
+ * A connection that asks for an event, brings it, and takes its answer. There are as many as invocations were ever
+ * under way at once, and one that asks for more, up to the function's concurrency.
+ */
+class Slot {
+  constructor() {
+    this.connection = new Connection(ADDRESS);
+    this.asks = false;
+    slots.push(this);
+  }
+
+  /** Asks for an event. */
+  next(headers = '') {
+    this.asks = true;
+    this.connection.get(NEXT, headers, (failure, status, head, body) => {
+      if (failure) return this.failed(failure);
+      if (status !== 200) return lost(new Error(`the Runtime API answered ${status} to next`));
+      this.got(head, body);
+    });
+  }
+
+  /** Answers an invocation. The reply is the next event, unless the API has something to say against the answer. */
+  answer(path, headers, body) {
+    this.asks = true;
+    this.connection.post(path, `${headers}Virga-Next: 1\r\n`, body, (failure, status, head, reply) => {
+      if (failure) return lost(failure);
+      if (status !== 200) return this.next();
+      this.got(head, reply);
+    });
+  }
+
+  got(headers, body) {
+    this.asks = false;
+    if (SEVERAL && slots.length < MOST && !slots.some((slot) => slot.asks)) new Slot().next();
+    const invocation = new Invocation(this, headers);
+    if (!SEVERAL) return run(invocation, body);
+    // A resource of its own: what the function enters in storage of its own does not stay with the socket.
+    new hooks.AsyncResource('Invocation').runInAsyncScope(() => storage.run(invocation, run, invocation, body));
+  }
+
+  /** One slot of several may fail to open, as when too many files are open; the others go on. */
+  failed(failure) {
+    slots.splice(slots.indexOf(this), 1);
+    if (slots.length === 0) lost(failure);
+  }
+}
+
+const slots = [];
+const first = new Slot();
 
 /** Nothing can be done without the API. */
 function lost(error) {
@@ -179,20 +255,51 @@ function logError(title, error) {
   writeLine('ERROR', `${title}\t${json(forLog(error))}`);
 }
 
-function post(path, error, done) {
+/** What an error is posted as: headers and body. */
+function reported(error) {
   const report = described(error);
   const type = report.errorType.replace(/[^\x21-\x7e]/g, '_') || 'Error';
-  const headers = `Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: ${type}\r\n`;
-  connection.hold(true);
-  connection.post(path, headers, json(report), (failure) => (failure ? lost(failure) : done()));
+  return [`Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: ${type}\r\n`, json(report)];
 }
 
-/** An error that nothing caught: reported where it belongs, and the end of the process. */
-function fatal(error, code) {
-  const report = () => post(current ? `invocation/${current.id}/error` : 'init/error', error, () => exit(code));
-  if (!connection.waiting) return report();
-  // The client is in a call of its own (an answer is on its way, or it waits for the next event).
-  exit(code);
+/** Initialisation failed. */
+function failInit(error) {
+  keeper.ref();
+  const [headers, body] = reported(error);
+  first.connection.post('init/error', headers, body, (failure) => (failure ? lost(failure) : exit(1)));
+}
+
+/**
+ * An error that nothing caught. With several invocations under way it is the answer of the one that it belongs to,
+ * and the others go on; else it is reported where it belongs, and is the end of the process.
+ */
+function uncaught(title, error, code) {
+  const invocation = current();
+  logError(title, error);
+  if (SEVERAL && invocation && !invocation.over) return invocation.report(error);
+  keeper.ref();
+  const [headers, body] = reported(error);
+  const done = () => exit(code);
+  if (!handler) return first.connection.post('init/error', headers, body, done);
+  if (SEVERAL) {
+    // Late work of an invocation that is over harms nobody else.
+    if (invocation) return undefined;
+    return running.size === 0 ? exit(code) : failAll(error, done);
+  }
+  if (!invocation) return exit(code);
+  first.connection.post(`invocation/${invocation.id}/error`, headers, body, done);
+}
+
+/** Nobody knows whose error it is: it is everybody's. */
+function failAll(error, done) {
+  const [headers, body] = reported(error);
+  let left = running.size;
+  for (const { id, slot } of running) {
+    slot.connection.post(`invocation/${id}/error`, headers, body, () => {
+      left -= 1;
+      if (left === 0) done();
+    });
+  }
 }
 
 // --- Output ---
@@ -201,7 +308,8 @@ const stdout = process.stdout;
 
 /** Lambda's form of a console line; its newlines become carriage returns, so that it stays one event. */
 function writeLine(level, text) {
-  const id = current ? current.id : undefined;
+  const invocation = current();
+  const id = invocation ? invocation.id : undefined;
   const line = `${new Date(now()).toISOString()}\t${id}\t${level}\t${text}`.replace(/\n/g, '\r');
   stdout.write(`${line}\n`);
 }
@@ -315,10 +423,12 @@ function readJson(text) {
 
 /** An invocation and the one outcome that it may have. */
 class Invocation {
-  constructor(headers) {
+  constructor(slot, headers) {
+    this.slot = slot;
     this.id = headers['lambda-runtime-aws-request-id'];
     this.headers = headers;
-    this.waitForEmptyLoop = true;
+    // With several the loop is never empty.
+    this.waitForEmptyLoop = !SEVERAL;
     this.over = false;
     /** A callback's outcome that waits until the event loop is empty. */
     this.held = undefined;
@@ -348,6 +458,7 @@ class Invocation {
       clientContext: readJson(headers['lambda-runtime-client-context']),
       identity: readJson(headers['lambda-runtime-cognito-identity']),
       invokedFunctionArn: headers['lambda-runtime-invoked-function-arn'],
+      xRayTraceId: headers['lambda-runtime-trace-id'],
       awsRequestId: this.id,
       getRemainingTimeInMillis: () => Math.max(deadline - now(), 0),
       done: atOnce,
@@ -376,15 +487,21 @@ class Invocation {
     } catch (cause) {
       return this.fail(new Fault('Runtime.UnserializableResult', `Unable to stringify response body: ${cause.message}`, cause));
     }
-    connection.hold(true);
     // What has no JSON (undefined, a function) is null.
     const text = body === undefined ? 'null' : body;
-    connection.post(`invocation/${this.id}/response`, 'Content-Type: application/json\r\n', text, answered);
+    ends(this);
+    this.slot.answer(`invocation/${this.id}/response`, 'Content-Type: application/json\r\n', text);
   }
 
   fail(error) {
     logError('Invoke Error ', error);
-    post(`invocation/${this.id}/error`, error, answered);
+    this.report(error);
+  }
+
+  report(error) {
+    this.over = true;
+    ends(this);
+    this.slot.answer(`invocation/${this.id}/error`, ...reported(error));
   }
 
   /** Nothing is left to do: a callback's outcome goes out, and no outcome at all is null. */
@@ -393,30 +510,15 @@ class Invocation {
   }
 }
 
-function answered(failure) {
-  if (failure) return lost(failure);
-  current = undefined;
-  next();
-}
-
 let handler;
 
-function next() {
-  connection.hold(true);
-  connection.get('invocation/next', (failure, status, headers, body) => {
-    if (failure) return lost(failure);
-    if (status !== 200) return lost(new Error(`the Runtime API answered ${status} to next`));
-    // While the function runs, only its own work keeps the event loop alive.
-    connection.hold(false);
-    run(new Invocation(headers), body);
-  });
-}
-
 function run(invocation, body) {
-  current = invocation;
-  const trace = invocation.headers['lambda-runtime-trace-id'];
-  if (trace) process.env._X_AMZN_TRACE_ID = trace;
-  else delete process.env._X_AMZN_TRACE_ID;
+  begins(invocation);
+  if (!SEVERAL) {
+    const trace = invocation.headers['lambda-runtime-trace-id'];
+    if (trace) process.env._X_AMZN_TRACE_ID = trace;
+    else delete process.env._X_AMZN_TRACE_ID;
+  }
   let event;
   try {
     event = JSON.parse(body.toString('utf8'));
@@ -430,6 +532,9 @@ function run(invocation, body) {
         (value) => invocation.finish(null, value),
         (error) => invocation.finish(error === undefined || error === null || error === false ? new Error(String(error)) : error),
       );
+    } else if (SEVERAL && handler.length < 3) {
+      // It took no callback and gave no promise: it is done. One alone is done when the loop is empty.
+      invocation.finish(null, null);
     }
   } catch (error) {
     invocation.finish(error === undefined || error === null ? new Error(String(error)) : error);
@@ -438,36 +543,38 @@ function run(invocation, body) {
 
 // --- The process ---
 
-process.on('uncaughtException', (error) => {
-  logError('Uncaught Exception ', error);
-  fatal(error, 129);
-});
+process.on('uncaughtException', (error) => uncaught('Uncaught Exception ', error, 129));
 
 process.on('unhandledRejection', (reason, promise) => {
   const message = isError(reason) ? reason.toString() : String(reason);
   const error = new Fault('Runtime.UnhandledPromiseRejection', message, isError(reason) ? reason : undefined);
   error.reason = reason;
   error.promise = promise;
-  logError('Unhandled Promise Rejection ', error);
-  fatal(error, 128);
+  uncaught('Unhandled Promise Rejection ', error, 128);
 });
 
 process.on('beforeExit', () => {
-  if (current) return current.loopIsEmpty();
-  if (handler) return undefined;
-  const message = 'The handler module was not loaded: a top-level await or a promise in it was never settled.';
-  post('init/error', new Fault('Runtime.NodeJsExit', message), () => exit(1));
+  if (only) {
+    only.loopIsEmpty();
+  } else if (!handler) {
+    const message = 'The handler module was not loaded: a top-level await or a promise in it was never settled.';
+    failInit(new Fault('Runtime.NodeJsExit', message));
+  }
 });
 
 async function main() {
   patchConsole();
+  // While it initialises, too, only the function's own work keeps the event loop alive.
+  keeper.unref();
+  const began = process.hrtime.bigint();
   try {
     handler = await findHandler(process.env._HANDLER || '');
   } catch (error) {
     logError('Uncaught Exception ', error);
-    return post('init/error', error, () => exit(1));
+    return failInit(error);
   }
-  next();
+  keeper.ref();
+  first.next(`Virga-Init-Began: ${began}\r\n`);
 }
 
 main();

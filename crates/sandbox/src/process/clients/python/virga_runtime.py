@@ -12,9 +12,15 @@ import _socket
 
 TASK = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
 API = "/2018-06-01/runtime/"
+NEXT = "invocation/next"
+OURS = os.path.dirname(os.path.abspath(__file__))
 
-# The invocation under way, for log lines.
+# The invocation under way, for log lines; with several at once `virga_concurrent` knows.
 request_id = None
+
+
+def current_id():
+    return request_id
 
 
 class Fault(Exception):
@@ -25,6 +31,24 @@ class Fault(Exception):
         self.error_type = error_type
         self.message = message
         self.trace = trace or []
+
+
+def message(method, path, address, headers, body=None):
+    """A request in one piece. `headers` are whole lines."""
+    if body is None:
+        return ("%s %s%s HTTP/1.1\r\nHost: %s\r\n%s\r\n" % (method, API, path, address, headers)).encode("latin-1")
+    head = "%s %s%s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n"
+    return (head % (method, API, path, address, headers, len(body))).encode("latin-1") + body
+
+
+def parse_head(data, end):
+    """Status and headers of an answer whose head ends there."""
+    lines = data[:end].decode("utf-8", "replace").split("\r\n")
+    headers = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        headers[name.lower()] = value.strip()
+    return int(lines[0].split(" ", 2)[1]), headers
 
 
 class Connection:
@@ -47,19 +71,11 @@ class Connection:
             self.socket.close()
             self.socket = None
 
-    def get(self, path):
-        head = "GET %s%s HTTP/1.1\r\nHost: %s\r\n\r\n" % (API, path, self.address)
-        return self.exchange(head.encode("latin-1"))
+    def get(self, path, headers=""):
+        return self.exchange(message("GET", path, self.address, headers))
 
     def post(self, path, body, headers):
-        head = "POST %s%s HTTP/1.1\r\nHost: %s\r\n%sContent-Length: %d\r\n\r\n" % (
-            API,
-            path,
-            self.address,
-            headers,
-            len(body),
-        )
-        return self.exchange(head.encode("latin-1") + body)
+        return self.exchange(message("POST", path, self.address, headers, body))
 
     def exchange(self, message):
         """Sends a message; returns status, headers and body of the answer. A kept connection that turns out
@@ -93,12 +109,8 @@ class Connection:
             more = self.socket.recv(65536)
             if not more:
                 raise EOFError("the Runtime API closed the connection")
-            data += more
-        lines = data[:end].decode("utf-8", "replace").split("\r\n")
-        headers = {}
-        for line in lines[1:]:
-            name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
+            data = data + more if data else more
+        status, headers = parse_head(data, end)
         length = int(headers.get("content-length", 0))
         start = end + 4
         if len(data) - start >= length:
@@ -107,7 +119,7 @@ class Connection:
         else:
             self.ahead = b""
             body = self.rest_of(data[start:], length)
-        return int(lines[0].split(" ", 2)[1]), headers, body
+        return status, headers, body
 
     def rest_of(self, begun, length):
         body = bytearray(length)
@@ -168,6 +180,7 @@ class LambdaContext:
         self.function_version = environ.get("AWS_LAMBDA_FUNCTION_VERSION")
         self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn")
         self.tenant_id = headers.get("lambda-runtime-aws-tenant-id")
+        self.trace_id = headers.get("lambda-runtime-trace-id")
         client_context = read_json(headers.get("lambda-runtime-client-context"))
         self.client_context = ClientContext(client_context) if client_context else None
         self.identity = CognitoIdentity(read_json(headers.get("lambda-runtime-cognito-identity")) or {})
@@ -328,7 +341,8 @@ def stack(error):
 
 
 def is_ours(filename):
-    return filename.startswith("<frozen importlib") or filename.endswith("/python/virga_runtime.py")
+    ours = ("/python/virga_runtime.py", "/python/virga_concurrent.py")
+    return filename.startswith("<frozen importlib") or filename.endswith(ours)
 
 
 def log_error(report):
@@ -359,10 +373,30 @@ def flush():
             pass
 
 
-def report(connection, path, described):
+def response(invocation, result):
+    """The answer with a result: path, body and headers. Asks for the next event as its reply."""
+    body, content_type = result
+    headers = "Content-Type: %s\r\nVirga-Next: 1\r\n" % content_type
+    return "invocation/%s/response" % invocation, body, headers
+
+
+def failure(invocation, error):
+    """The answer with an error, which it logs: path, body and headers."""
+    described = describe(error, invocation)
+    log_error(described)
     kind = "".join(c if " " < c < "\x7f" else "_" for c in described["errorType"])
     headers = "Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: %s\r\n" % kind
-    connection.post(path, to_bytes(described), headers)
+    if invocation is None:
+        return "init/error", to_bytes(described), headers
+    return "invocation/%s/error" % invocation, to_bytes(described), headers + "Virga-Next: 1\r\n"
+
+
+def is_event(status, path):
+    """Whether an answer holds an event. The reply to an answer need not: what was answered may have been too
+    large, or answered before over a connection that broke."""
+    if status != 200 and path == NEXT:
+        raise SystemExit("the Runtime API answered %d to next" % status)
+    return status == 200
 
 
 class LoggingHook:
@@ -392,7 +426,7 @@ def set_up_logging(logging):
     class Handler(logging.Handler):
         def emit(self, record):
             try:
-                record.aws_request_id = request_id or ""
+                record.aws_request_id = current_id() or ""
                 sys.stdout.write(self.format(record))
             except Exception:
                 self.handleError(record)
@@ -409,9 +443,8 @@ def set_up_process():
     """What the function finds: `sys.path`, line by line output, `logging`."""
     layer = "/opt/python"
     site = "%s/lib/python%d.%d/site-packages" % (layer, sys.version_info[0], sys.version_info[1])
-    ours = os.path.dirname(os.path.abspath(__file__))
     first = [TASK, site, layer]
-    sys.path[:] = first + [entry for entry in sys.path if entry not in first and entry != ours]
+    sys.path[:] = first + [entry for entry in sys.path if entry not in first and entry != OURS]
     sys.argv[:] = [""]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
@@ -421,46 +454,70 @@ def set_up_process():
         sys.meta_path.insert(0, LoggingHook())
 
 
-def serve(connection, handler):
+def serve(connection, handler, began):
+    """One event after another."""
     global request_id
+    path, reply = NEXT, connection.get(NEXT, began)
     while True:
-        status, headers, body = connection.get("invocation/next")
-        if status != 200:
-            raise SystemExit("the Runtime API answered %d to next" % status)
+        status, headers, body = reply
+        if not is_event(status, path):
+            path, reply = NEXT, connection.get(NEXT)
+            continue
         request_id = headers["lambda-runtime-aws-request-id"]
         trace_id = headers.get("lambda-runtime-trace-id")
         if trace_id:
             os.environ["_X_AMZN_TRACE_ID"] = trace_id
         else:
             os.environ.pop("_X_AMZN_TRACE_ID", None)
-        run_one(connection, handler, headers, body)
+        path, body, headers = run_one(handler, request_id, headers, body)
+        reply = connection.post(path, body, headers)
 
 
-def run_one(connection, handler, headers, body):
-    """One invocation. What is no Exception (exit, interrupt) ends the process: Runtime.ExitError."""
-    invocation = request_id
+def run_one(handler, invocation, headers, body):
+    """One invocation; its answer. What is no Exception (exit, interrupt) ends the process: Runtime.ExitError."""
     try:
         context = LambdaContext(headers, int(headers["lambda-runtime-deadline-ms"]))
-        result, content_type = marshal(handler(unmarshal(body), context))
+        result = marshal(handler(unmarshal(body), context))
     except Exception as error:
-        described = describe(error, invocation)
-        log_error(described)
-        report(connection, "invocation/%s/error" % invocation, described)
-        return
+        return failure(invocation, error)
     flush()
-    content_type = "Content-Type: %s\r\n" % content_type
-    connection.post("invocation/%s/response" % invocation, result, content_type)
+    return response(invocation, result)
+
+
+def is_async(handler):
+    """Whether calling it gives a coroutine."""
+    for function in (handler, getattr(handler, "__func__", None), getattr(type(handler), "__call__", None)):
+        code = getattr(function, "__code__", None)
+        if code is not None:
+            # CO_COROUTINE of `inspect`.
+            return bool(code.co_flags & 0x80)
+    return False
+
+
+def concurrent():
+    """The other half of the client: only who needs it pays for importing it."""
+    sys.path.insert(0, OURS)
+    try:
+        import virga_concurrent
+    finally:
+        sys.path.remove(OURS)
+    return virga_concurrent
 
 
 def main():
     connection = Connection(os.environ["AWS_LAMBDA_RUNTIME_API"])
     set_up_process()
+    began = "Virga-Init-Began: %d\r\n" % time.monotonic_ns()
     try:
         handler = find_handler(os.environ.get("_HANDLER", ""))
     except Exception as error:
-        described = describe(error, None)
-        log_error(described)
-        report(connection, "init/error", described)
+        connection.post(*failure(None, error))
         sys.exit(1)
     flush()
-    serve(connection, handler)
+    most = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1)
+    if is_async(handler):
+        concurrent().serve_tasks(connection.address, handler, most, began)
+    elif most > 1:
+        concurrent().serve_threads(connection.address, handler, most, began)
+    else:
+        serve(connection, handler, began)
