@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::activity::Activity;
 use super::jail::Jail;
 use super::longpoll::{Begun, LongPoll, Started};
 use super::output::Output;
@@ -35,6 +36,7 @@ pub(crate) struct Process {
     stopping: Arc<AtomicBool>,
     course: Course,
     phases: OnceLock<Phases>,
+    activity: Activity,
     _tasks: Tasks,
 }
 
@@ -119,7 +121,8 @@ impl Process {
                 exit_sender.send_replace(Some(exit));
             }
         });
-        Self { jail, engine, output, exit, stopping, course, phases: OnceLock::new(), _tasks: tasks }
+        let (activity, phases) = (Activity::default(), OnceLock::new());
+        Self { jail, engine, output, exit, stopping, course, phases, activity, _tasks: tasks }
     }
 
     /// Resolves when it can take a call. The caller bounds the time.
@@ -147,6 +150,11 @@ impl Process {
     }
 
     async fn call(&self, call: Call) -> Result<CallOutput, Fault> {
+        let resumed = self.activity.begin(|| self.jail.resume());
+        let _under_way = match resumed {
+            Ok(under_way) => under_way,
+            Err(error) => return Err(self.not_resumed(&error).await),
+        };
         match (&self.engine, call.payload) {
             (Engine::Events(api), Payload::Event(event)) => {
                 api.invoke(call.id, call.deadline_unix_ms, event).await
@@ -171,6 +179,13 @@ impl Process {
                 Err(Fault::BadAnswer("this instance takes requests, not events".to_owned()))
             }
         }
+    }
+
+    /// What cannot go on is ended; mostly it has ended by itself.
+    async fn not_resumed(&self, error: &std::io::Error) -> Fault {
+        tracing::debug!(%error, "an instance could not be resumed");
+        self.jail.kill().await;
+        Fault::NotDelivered(self.wait_for_exit().await)
     }
 
     async fn fault(&self, error: port::Error) -> Fault {
@@ -208,6 +223,13 @@ impl Instance for Process {
 
     fn phases(&self) -> Phases {
         self.phases.get().copied().unwrap_or_default()
+    }
+
+    /// A web server's answer that still streams is no call here: whoever holds it must not ask for this.
+    fn freeze(&self) {
+        if let Err(error) = self.activity.suspend(|| self.jail.suspend()) {
+            tracing::debug!(%error, "an instance could not be suspended");
+        }
     }
 
     fn peak_memory(&self) -> u64 {

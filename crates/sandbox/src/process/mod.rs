@@ -4,6 +4,7 @@
 //! output, listening sockets made inside its network namespace, connections into it, its exit. The *engine*
 //! half speaks with the program over those ends: long-poll (the Lambda Runtime API) or port (a web server).
 
+mod activity;
 mod ahead;
 mod backend;
 mod clients;

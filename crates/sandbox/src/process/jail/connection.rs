@@ -44,6 +44,8 @@ struct Inner {
     channel: Arc<AsyncFd<OwnedFd>>,
     pidfd: Option<OwnedFd>,
     peak: Peak,
+    /// Freezes its control group; without, pid 1 is asked.
+    freezer: Option<File>,
     /// The most that was ever read: the file goes before the jail's handle does.
     peak_seen: AtomicU64,
     stopped: AtomicBool,
@@ -59,11 +61,17 @@ struct Pending {
 
 impl Connection {
     /// Starts to read the channel.
-    pub(super) fn new(channel: Arc<AsyncFd<OwnedFd>>, pidfd: Option<OwnedFd>, peak: Peak) -> Self {
+    pub(super) fn new(
+        channel: Arc<AsyncFd<OwnedFd>>,
+        pidfd: Option<OwnedFd>,
+        peak: Peak,
+        freezer: Option<File>,
+    ) -> Self {
         let inner = Arc::new(Inner {
             channel,
             pidfd,
             peak,
+            freezer,
             peak_seen: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             pending: Mutex::default(),
@@ -107,7 +115,17 @@ impl Connection {
         ended.ok().and_then(|exit| *exit).unwrap_or(Exit::Stopped)
     }
 
-    /// Kills the whole tree at once; does not wait.
+    /// Suspends everything, or lets it go on. Where a group is frozen, pid 1 is frozen too and answers nothing.
+    pub(super) fn suspend(&self, suspended: bool) -> io::Result<()> {
+        if let Some(file) = &self.inner.freezer {
+            return file.write_all_at(if suspended { b"1" } else { b"0" }, 0);
+        }
+        let message = serde_json::to_vec(&ToJail::Suspend(suspended))?;
+        // There is room: pid 1 takes what it is sent at once, and no more than a few hundred can wait.
+        wire::send_bytes(self.inner.channel.get_ref(), &message, &[], SendFlags::DONTWAIT)
+    }
+
+    /// Kills the whole tree at once, what is suspended too; does not wait.
     pub(super) fn kill(&self) {
         self.inner.stopped.store(true, Ordering::Relaxed);
         if let Some(pidfd) = &self.inner.pidfd {

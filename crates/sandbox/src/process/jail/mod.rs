@@ -234,6 +234,17 @@ impl Jail {
         self.connection.peak_memory()
     }
 
+    /// Suspends the program and all it has started: they use no processor time until [`resume`](Self::resume).
+    /// Meanwhile [`connect`](Self::connect) does not answer; [`kill`](Self::kill) works. Takes microseconds.
+    pub fn suspend(&self) -> std::io::Result<()> {
+        self.connection.suspend(true)
+    }
+
+    /// Lets what was suspended go on.
+    pub fn resume(&self) -> std::io::Result<()> {
+        self.connection.suspend(false)
+    }
+
     /// Kills the whole tree. Returns when nothing is left, its cgroup included.
     pub fn kill(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {

@@ -82,6 +82,7 @@ pub(super) struct Coming {
     channel: Arc<AsyncFd<OwnedFd>>,
     guard: KillGuard,
     counted: Option<File>,
+    freezer: Option<File>,
     /// Of a booted runtime.
     output: Option<OwnedFd>,
 }
@@ -108,6 +109,7 @@ impl Coming {
             channel: Arc::new(channel),
             guard: KillGuard(None),
             counted: None,
+            freezer: None,
             output: None,
         })
     }
@@ -148,9 +150,9 @@ impl Coming {
         if listeners.len() != job.listen.len() {
             return Err(no_room());
         }
-        let Self { shared, channel, guard, counted, .. } = self;
+        let Self { shared, channel, guard, counted, freezer, .. } = self;
         let peak = counted.map_or(Peak::Noted(File::from(plan.peak)), Peak::Counted);
-        let connection = Connection::new(channel, guard.release(), peak);
+        let connection = Connection::new(channel, guard.release(), peak, freezer);
         Ok(Jail { listeners, output: Some(output), connection, _launcher: shared })
     }
 
@@ -174,11 +176,12 @@ impl Coming {
                 .await
                 .map_err(Error::host("hearing from a jail"))?;
             match message {
-                Received::Message(FromJail::Placed, descriptors) => {
+                Received::Message(FromJail::Placed { peak, freeze }, descriptors) => {
                     let mut descriptors = descriptors.into_iter();
                     // Its channel closes with this, and that ends it.
                     self.guard.0 = Some(descriptors.next().ok_or_else(no_room)?);
-                    self.counted = descriptors.next().map(File::from);
+                    let mut file = |there: bool| there.then(|| descriptors.next().map(File::from)).flatten();
+                    (self.counted, self.freezer) = (file(peak), file(freeze));
                 }
                 Received::Message(FromJail::Waits, _) if step == Step::Waits => return Ok(listeners),
                 Received::Message(FromJail::Waits, _) => {}

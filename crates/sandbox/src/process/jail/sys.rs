@@ -335,6 +335,12 @@ pub(super) fn mount_new(kind: &CStr, target: &CStr, flags: libc::c_ulong, data: 
     })
 }
 
+/// Sends a signal to every other process that this one may signal: of pid 1, to all in its pid namespace.
+pub(super) fn signal_others(signal: c_int) -> io::Result<()> {
+    // SAFETY: takes numbers only; the kernel leaves the caller and pid 1 out.
+    check(unsafe { libc::kill(-1, signal) })
+}
+
 /// Registers a descriptor with the current runtime.
 pub(super) fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, and closed by nobody else, for as long as the registration owns it.

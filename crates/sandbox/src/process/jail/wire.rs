@@ -106,6 +106,8 @@ pub(super) enum ToJail {
         /// Port.
         port: u16,
     },
+    /// Stop everything but pid 1, or let it go on. Where no cgroup freezes.
+    Suspend(bool),
 }
 
 /// A runtime without a function.
@@ -135,9 +137,13 @@ pub(super) struct Program {
 /// To the server, on a jail's channel.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FromJail {
-    /// From the launcher: pid 1 exists. Comes with its pidfd and, where a cgroup counts memory, the file that
-    /// holds the peak.
-    Placed,
+    /// From the launcher: pid 1 exists. Comes with its pidfd and two files of its groups, where there are such.
+    Placed {
+        /// With the file that holds the peak of memory.
+        peak: bool,
+        /// With the file that freezes it.
+        freeze: bool,
+    },
     /// It waits: for a runtime to boot or for a job.
     Waits,
     /// Comes with the listening sockets in the order asked for.

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod events;
+mod freeze;
 mod platform;
 mod web;
 
@@ -27,7 +28,8 @@ const ANSWER_BYTES: usize = 100_000;
 /// Nothing here takes this long, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) const CASES: [&[Case]; 4] = [events::CASES, web::CASES, platform::CASES, ahead::CASES];
+pub(crate) const CASES: [&[Case]; 5] =
+    [events::CASES, freeze::CASES, web::CASES, platform::CASES, ahead::CASES];
 
 /// A back end on the world's launcher, with the receiving end of its functions' endpoint.
 struct Engines {

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Late, Place, Version};
+use super::{FREEZE, Late, Place, Version};
 use crate::process::jail::wire::Bounds;
 
 /// Microseconds over which the cpu limit is counted: the kernel's default.
@@ -27,17 +27,15 @@ pub(in crate::process::jail) struct Group {
     pids: Option<Place>,
     /// On version 1 only once a limit is asked for: a group of its own changes how processor time is shared.
     cpu: Option<Place>,
+    /// Version 2.
+    freezer: Option<Place>,
 }
 
 impl Group {
-    pub(super) fn create(
-        name: &str,
-        memory: Option<&Place>,
-        pids: Option<&Place>,
-        cpu: Option<&Place>,
-    ) -> io::Result<Self> {
-        let below = |place: Option<&Place>| place.map(|place| place.below(name));
-        let group = Self { name: name.to_owned(), memory: below(memory), pids: below(pids), cpu: below(cpu) };
+    /// At the places for memory, pids, processor time and freezing.
+    pub(super) fn create(name: &str, places: [Option<&Place>; 4]) -> io::Result<Self> {
+        let [memory, pids, cpu, freezer] = places.map(|place| place.map(|place| place.below(name)));
+        let group = Self { name: name.to_owned(), memory, pids, cpu, freezer };
         for place in group.places() {
             if let Err(error) = std::fs::create_dir_all(&place.dir) {
                 // Those made so far are empty.
@@ -116,6 +114,12 @@ impl Group {
         names.iter().find_map(|name| File::open(place.dir.join(name)).ok())
     }
 
+    /// The file that freezes the group.
+    pub(in crate::process::jail) fn freeze_file(&self) -> Option<File> {
+        let place = self.freezer.as_ref()?;
+        OpenOptions::new().write(true).open(place.dir.join(FREEZE)).ok()
+    }
+
     /// The most memory used, in bytes; 0 where nothing counts.
     pub(in crate::process::jail) fn peak(&self) -> u64 {
         let mut text = String::new();
@@ -157,10 +161,9 @@ impl Group {
     fn places(&self) -> impl Iterator<Item = &Place> {
         // Version 2 has one folder for all controllers; doing a thing to it again does no harm but to open
         // files twice, which is what the comparison avoids.
-        let [memory, pids, cpu] = [&self.memory, &self.pids, &self.cpu];
-        let pids = pids.as_ref().filter(|place| memory.as_ref() != Some(place));
-        let cpu = cpu.as_ref().filter(|place| memory.as_ref() != Some(place) && pids != Some(*place));
-        memory.iter().chain(pids).chain(cpu)
+        let all = [&self.memory, &self.pids, &self.cpu, &self.freezer].map(Option::as_ref);
+        let is_first = move |index: &usize| !all[..*index].contains(&all[*index]);
+        (0..all.len()).filter(is_first).filter_map(move |index| all[index])
     }
 }
 

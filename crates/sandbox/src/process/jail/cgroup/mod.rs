@@ -24,6 +24,8 @@ use hierarchy::{Hierarchy, hierarchies};
 
 /// Where the server itself goes when its group must be emptied (version 2).
 const LEAF: &str = "virga-server";
+/// The file of a version 2 group that freezes it: `1` or `0`.
+const FREEZE: &str = "cgroup.freeze";
 
 /// The version of a hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +74,8 @@ pub(super) struct Cgroups {
     memory: Option<Place>,
     pids: Option<Place>,
     cpu: Option<Place>,
+    /// Version 2 only: version 1 keeps what it has frozen from being killed.
+    freezer: Option<Place>,
 }
 
 impl Cgroups {
@@ -84,13 +88,21 @@ impl Cgroups {
         let place = |controller: &str| {
             let one = all.iter().find(|h| h.version == Version::One && h.has(controller));
             match (one, &two) {
-                (Some(hierarchy), _) => one_dir(hierarchy, server),
+                (Some(hierarchy), _) => plain_dir(hierarchy, server),
                 (None, Some(dir)) => lists(&dir.join("cgroup.controllers"), controller).then(|| dir.clone()),
                 (None, None) => None,
             }
             .map(|dir| Place { version: if one.is_some() { Version::One } else { Version::Two }, dir })
         };
-        Self { memory: place("memory"), pids: place("pids"), cpu: place("cpu") }
+        let [memory, pids, cpu] = ["memory", "pids", "cpu"].map(place);
+        let with_limits = [&memory, &pids, &cpu].into_iter().flatten().find(|p| p.version == Version::Two);
+        // Freezing takes no controller: a group will do where the controllers are all of version 1.
+        let freezer = with_limits.cloned().or_else(|| {
+            let hierarchy = all.iter().find(|h| h.version == Version::Two)?;
+            Some(Place { version: Version::Two, dir: plain_dir(hierarchy, server)? })
+        });
+        let freezer = freezer.filter(|place| place.dir.join(FREEZE).is_file());
+        Self { memory, pids, cpu, freezer }
     }
 
     /// Whether memory is counted and held by the kernel.
@@ -101,7 +113,7 @@ impl Cgroups {
     /// Makes the groups of an instance, without limits.
     pub(super) fn create(&self, name: &str) -> io::Result<Group> {
         let cpu = self.cpu.as_ref().filter(|place| place.version == Version::Two);
-        Group::create(name, self.memory.as_ref(), self.pids.as_ref(), cpu)
+        Group::create(name, [self.memory.as_ref(), self.pids.as_ref(), cpu, self.freezer.as_ref()])
     }
 
     /// Writes an instance's limits. Returns the group that its processes have yet to join.
@@ -163,10 +175,16 @@ impl Cgroups {
             Status::Degraded,
             "no cpu cgroup that this user may write: an instance may use every core",
         );
+        say(
+            "freezing",
+            &self.freezer,
+            Status::Ok,
+            "no version 2 cgroup that this user may write: idle instances are stopped by signal",
+        );
     }
 
     fn places(&self) -> BTreeSet<&Place> {
-        [&self.memory, &self.pids, &self.cpu].into_iter().flatten().collect()
+        [&self.memory, &self.pids, &self.cpu, &self.freezer].into_iter().flatten().collect()
     }
 }
 
@@ -190,8 +208,9 @@ fn kill_and_remove(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Version 1: below our own group, so that what bounds the server bounds its instances; else below the root.
-fn one_dir(hierarchy: &Hierarchy, server: &str) -> Option<PathBuf> {
+/// Version 1, or version 2 without controllers: below our own group, so that what bounds the server bounds its
+/// instances; else below the root.
+fn plain_dir(hierarchy: &Hierarchy, server: &str) -> Option<PathBuf> {
     [&hierarchy.own, &hierarchy.mount].into_iter().find_map(|base| {
         let dir = base.join("virga").join(server);
         let made = base.is_dir() && std::fs::create_dir_all(&dir).is_ok();

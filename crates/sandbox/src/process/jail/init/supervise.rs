@@ -101,6 +101,11 @@ impl Supervisor {
     fn serve(&mut self) {
         match wire::receive(&self.channel, REQUEST_LIMIT, RecvFlags::DONTWAIT) {
             Ok(Received::Message(ToJail::Connect { id, port }, _)) => self.connect(id, port),
+            Ok(Received::Message(ToJail::Suspend(suspended), _)) => {
+                let signal = if suspended { libc::SIGSTOP } else { libc::SIGCONT };
+                // There may be nobody left.
+                let _ = sys::signal_others(signal);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             // The server is gone or talks nonsense.
             _ => sys::exit(0),

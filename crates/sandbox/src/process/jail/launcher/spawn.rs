@@ -101,10 +101,11 @@ impl Workshop {
         let out_of_memory = group.out_of_memory_event().doing("watching the memory control group")?;
         let (pid, pidfd, orders) = self.clone_init(host_network, group)?;
         let told = self.introduce(pid, &orders, channel).and_then(|()| {
-            let peak = group.peak_file().map(OwnedFd::from);
+            let files = [group.peak_file(), group.freeze_file()].map(|file| file.map(OwnedFd::from));
+            let [peak, freeze] = [0, 1].map(|index: usize| files[index].is_some());
             let descriptors: Vec<_> =
-                [Some(&pidfd), peak.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
-            wire::send(channel, &FromJail::Placed, &descriptors, SendFlags::DONTWAIT)
+                [&pidfd].into_iter().chain(files.iter().flatten()).map(AsFd::as_fd).collect();
+            wire::send(channel, &FromJail::Placed { peak, freeze }, &descriptors, SendFlags::DONTWAIT)
                 .doing("reporting the placement")
         });
         if let Err(failure) = told {
