@@ -16,6 +16,7 @@ use sandbox::{
 };
 
 const ROUNDS: usize = 5_000;
+const FROZEN_ROUNDS: usize = 200;
 
 /// Throws away what is printed.
 struct Nowhere;
@@ -65,8 +66,37 @@ async fn measure(folder: &std::path::Path, launcher: Launcher) -> Result<(), Box
             "{} {}: start {start:?}, p50 {p50:?}, p99 {p99:?}",
             interpreter.runtime, interpreter.version
         );
+        frozen(&*instance).await?;
         instance.stop().await;
     }
+    Ok(())
+}
+
+/// What freezing takes, and a call that finds the instance frozen.
+async fn frozen(instance: &dyn Instance) -> Result<(), BoxError> {
+    let (mut freezing, mut calling, mut thawed) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..FROZEN_ROUNDS {
+        for frozen in [true, false] {
+            if frozen {
+                let begun = Instant::now();
+                instance.freeze();
+                freezing.push(begun.elapsed());
+            }
+            // As an instance that has been idle for a while.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let begun = Instant::now();
+            call(instance).await?;
+            if frozen { &mut calling } else { &mut thawed }.push(begun.elapsed());
+        }
+    }
+    let median = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times[FROZEN_ROUNDS / 2]
+    };
+    let [freezing, calling, thawed] = [&mut freezing, &mut calling, &mut thawed].map(median);
+    println!(
+        "  freezing {freezing:?}; a call after 5 ms of idleness {thawed:?}, frozen meanwhile {calling:?}"
+    );
     Ok(())
 }
 

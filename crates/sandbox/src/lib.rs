@@ -66,14 +66,14 @@ pub trait Backend: Send + Sync + 'static {
 
 /// A started instance. Dropping the last handle stops it.
 pub trait Instance: Send + Sync + 'static {
-    /// Runs one call. How many may be under way at once is the caller's to respect: one for a process that
-    /// speaks events, any number for a web server or a WebAssembly component.
+    /// Runs one call. How many may be under way at once is the caller's to respect: [`Spec::concurrency`] for a
+    /// process that speaks events, any number for a web server or a WebAssembly component.
     ///
     /// After [`Fault::NotDelivered`] the same call may go to another instance; after any other fault it may
     /// have run, in part or whole.
     ///
     /// Dropping the future gives the call up. A process that speaks events is then in an unknown state and
-    /// must be stopped; the others stay usable.
+    /// must be stopped, or given no further calls where others are under way on it; the others stay usable.
     fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Output, Fault>>;
 
     /// Resolves when the instance is gone by itself or stopped; at once if it already is.
@@ -84,7 +84,8 @@ pub trait Instance: Send + Sync + 'static {
     fn collect_output(&self) {}
 
     /// Suspends an instance without a call: it uses no processor time until the next one, which resumes it. Takes
-    /// microseconds. Does nothing where there is nothing to suspend.
+    /// microseconds. Does nothing while a call is under way, or where there is nothing to suspend. An answer that
+    /// still streams, or an upgraded connection, is the caller's to know of: the call itself is over.
     fn freeze(&self) {}
 
     /// What its start was made of.

@@ -128,7 +128,7 @@ pub enum Speaks {
 pub struct Prepared {
     /// What to put into [`crate::Call::payload`].
     pub speaks: Speaks,
-    /// Whether one instance takes one call at a time.
+    /// Whether one instance takes one call at a time, unless its version asks for more ([`Spec::concurrency`]).
     pub one_at_a_time: bool,
 }
 

@@ -126,9 +126,7 @@ impl ProcessBackend {
             self.ahead.expect(&artifact.runtime, || boot);
         }
         let speaks = if contract == Contract::Http { Speaks::Http } else { Speaks::Events };
-        // The clients that Virga brings take several events at once where a function asks for it, and so may others:
-        // the version's settings say how many.
-        Ok(Prepared { speaks, one_at_a_time: false })
+        Ok(Prepared { speaks, one_at_a_time: speaks == Speaks::Events })
     }
 
     /// Starts the program and the engine beside it; it need not be ready yet.

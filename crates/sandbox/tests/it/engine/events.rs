@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_node_handler),
     case!(a_shell_bootstrap_with_curl),
     case!(a_handler_on_the_hosts_network),
+    case!(handlers_with_several_events_at_once),
     case!(function_errors_leave_the_instance_alive),
     case!(initialisation_errors_are_reported),
     case!(initialisation_that_takes_too_long),
@@ -101,6 +102,28 @@ async fn a_handler_on_the_hosts_network(world: World) {
     let result = running.result("1").await;
     assert_eq!(result["env"]["AWS_ENDPOINT_URL"], "http://127.0.0.1:4444");
     assert_ne!(result["env"]["AWS_LAMBDA_RUNTIME_API"], "127.0.0.1:9001");
+}
+
+/// Each call waits for the other.
+const TOGETHER: [&str; 3] = [
+    "import threading\nboth = threading.Barrier(2)\ndef handler(event, context):\n    both.wait()\n    return event\n",
+    "import asyncio\nwaiting = []\nasync def handler(event, context):\n    if waiting:\n        waiting.pop().set()\n    else:\n        waiting.append(asyncio.Event())\n        await waiting[0].wait()\n    return event\n",
+    "let other;
+     exports.handler = (event) => new Promise((resolve) => {
+       if (other) { other(); resolve(event); } else other = () => resolve(event);
+     });",
+];
+
+async fn handlers_with_several_events_at_once(world: World) {
+    let engines = Engines::new(&world);
+    for (number, source) in TOGETHER.into_iter().enumerate() {
+        let mut function = if number < 2 { engines.python(source).await } else { engines.node(source).await };
+        function.spec.concurrency = 2;
+        let running = engines.start(function).await;
+        let (first, second) = tokio::join!(running.result("1"), running.result("2"));
+        assert_eq!((first, second), (json!(1), json!(2)), "{source}");
+        running.instance.stop().await;
+    }
 }
 
 async fn function_errors_leave_the_instance_alive(world: World) {
