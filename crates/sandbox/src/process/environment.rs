@@ -52,6 +52,7 @@ pub(crate) fn before_a_function(interpreter: &Interpreter) -> Vec<(String, Strin
         given: &given,
         interpreter: Some(interpreter),
         runtime_api: None,
+        concurrency: 1,
         port: None,
         endpoint_url: None,
     })
