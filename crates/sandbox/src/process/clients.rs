@@ -39,13 +39,15 @@ pub(crate) const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 /// The Python client's module, relative to the folder.
 pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 8] = [
     ("python/bootstrap.py", include_str!("clients/python/bootstrap.py")),
     ("python/ahead.py", include_str!("clients/python/ahead.py")),
     (PYTHON_MODULE, include_str!("clients/python/virga_runtime.py")),
     ("python/virga_concurrent.py", include_str!("clients/python/virga_concurrent.py")),
     ("node/bootstrap.cjs", include_str!("clients/node/bootstrap.cjs")),
     ("node/ahead.cjs", include_str!("clients/node/ahead.cjs")),
+    ("node/warm.cjs", include_str!("clients/node/warm.cjs")),
+    ("node/warm.mjs", include_str!("clients/node/warm.mjs")),
 ];
 
 /// What has to be known of a runtime that Virga brings a client for.

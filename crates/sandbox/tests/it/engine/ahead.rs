@@ -127,10 +127,10 @@ async fn a_sandbox_that_dies_is_replaced(world: World) {
 async fn memory_pressure_empties_the_pools(world: World) {
     let engines = with_booted_node(&world).await;
     // It grows as it boots.
-    until(PATIENCE, || kept(&engines, "runtime").1 > 8 << 20).await;
+    until(PATIENCE, || kept(&engines, "runtime").1 > 3 << 20).await;
     assert_eq!(engines.backend.shrink(0), 0);
     assert_eq!(kept(&engines, "runtime").0, 1, "nothing was asked for");
-    assert!(engines.backend.shrink(1) > 8 << 20);
+    assert!(engines.backend.shrink(1) > 3 << 20);
     assert!(engines.backend.residents().is_empty());
     until(PATIENCE, || inits(&world).is_empty()).await;
     // The next one is started the plain way, and does not fill them again at once.
