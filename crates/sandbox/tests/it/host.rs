@@ -165,7 +165,7 @@ async fn what_waits_dies_with_its_server(world: World) {
             // Its successor finds the groups.
             Server::start_at(&world, "serve", &server.data).end();
         }
-        let left = || folders.iter().flat_map(|folder| std::fs::read_dir(folder)).flatten().flatten();
+        let left = || folders.iter().flat_map(std::fs::read_dir).flatten().flatten();
         until(PATIENCE, || left().filter(|entry| entry.path().is_dir()).count() == 0).await;
         server.end();
     }
