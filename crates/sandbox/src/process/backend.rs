@@ -14,7 +14,7 @@ use super::entry;
 use super::environment::{self, Facts};
 use super::instance::{Course, Engine, Process, Tasks};
 use super::interpreters::{Interpreter, Interpreters};
-use super::jail::{BootJob, Jail, Job, Launcher, Mount, Waiting};
+use super::jail::{Beginning, BootJob, Jail, Job, Launcher, Mount, Waiting};
 use super::longpoll::{LongPoll, Started};
 use super::output::Output;
 use super::port::WebServer;
@@ -277,6 +277,7 @@ impl ProcessBackend {
             limits: spec.limits,
             egress: spec.egress,
             listen: if on_host { Vec::new() } else { inside.collect() },
+            beginning: Beginning::Executed,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base::InstanceId;
 use futures_util::future::BoxFuture;
-use sandbox::process::jail::{Jail, Job, Launcher, MissingLimits};
+use sandbox::process::jail::{Beginning, Jail, Job, Launcher, MissingLimits};
 use sandbox::{Egress, Exit, Limits, StartError};
 use tokio::io::AsyncReadExt;
 
@@ -184,6 +184,7 @@ pub(crate) fn job(data: &Path, script: &str) -> Job {
         },
         egress: Egress::None,
         listen: Vec::new(),
+        beginning: Beginning::Executed,
     }
 }
 

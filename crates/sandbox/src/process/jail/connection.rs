@@ -38,6 +38,7 @@ pub(super) enum Peak {
 pub(super) struct Connection {
     inner: Arc<Inner>,
     exit: watch::Receiver<Option<Exit>>,
+    stopped: watch::Receiver<bool>,
 }
 
 struct Inner {
@@ -77,8 +78,9 @@ impl Connection {
             pending: Mutex::default(),
         });
         let (ended, exit) = watch::channel(None);
-        tokio::spawn(read(Arc::clone(&inner), ended));
-        Self { inner, exit }
+        let (stops, stopped) = watch::channel(false);
+        tokio::spawn(read(Arc::clone(&inner), ended, stops));
+        Self { inner, exit, stopped }
     }
 
     /// A connection to a port inside.
@@ -125,6 +127,15 @@ impl Connection {
         wire::send_bytes(self.inner.channel.get_ref(), &message, &[], SendFlags::DONTWAIT)
     }
 
+    /// Resolves when the program has stopped itself.
+    pub(super) async fn stopped(&self) {
+        let mut stopped = self.stopped.clone();
+        if stopped.wait_for(|stopped| *stopped).await.is_err() {
+            // It has ended: nothing stops any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Kills the whole tree at once, what is suspended too; does not wait.
     pub(super) fn kill(&self) {
         self.inner.stopped.store(true, Ordering::Relaxed);
@@ -162,7 +173,7 @@ impl Drop for Connection {
 }
 
 /// Reads the channel to its end.
-async fn read(inner: Arc<Inner>, ended: watch::Sender<Option<Exit>>) {
+async fn read(inner: Arc<Inner>, ended: watch::Sender<Option<Exit>>, stops: watch::Sender<bool>) {
     let mut ending = None;
     let mut out_of_memory = false;
     loop {
@@ -174,6 +185,7 @@ async fn read(inner: Arc<Inner>, ended: watch::Sender<Option<Exit>>) {
             Ok(Received::Message(FromJail::Refused { id, errno }, _)) => {
                 inner.answer(id, Err(io::Error::from_raw_os_error(errno)));
             }
+            Ok(Received::Message(FromJail::Stopped, _)) => drop(stops.send_replace(true)),
             Ok(Received::Message(FromJail::Exited(how), _)) => ending = Some(how),
             Ok(Received::Message(FromJail::Ended { out_of_memory: killed, peak_memory }, _)) => {
                 out_of_memory = killed;

@@ -10,6 +10,7 @@
 mod cgroup;
 mod connection;
 mod host;
+mod image;
 mod init;
 mod launcher;
 mod probe;
@@ -28,6 +29,7 @@ use base::InstanceId;
 use connection::Connection;
 use futures_util::future::BoxFuture;
 pub use host::{Check, HostReport, Status};
+pub use image::{Image, Refusal};
 
 use crate::{Egress, Error, Exit, Limits, StartError};
 
@@ -83,6 +85,22 @@ pub struct Job {
     /// With a network namespace of its own: ports of 127.0.0.1 to listen on inside. Must be empty with
     /// `Egress::Host`.
     pub listen: Vec<u16>,
+    /// How the program comes to be.
+    pub beginning: Beginning,
+}
+
+/// How a program comes to be.
+#[derive(Debug, Clone, Default)]
+pub enum Beginning {
+    /// It is executed.
+    #[default]
+    Executed,
+    /// It is executed and will stop itself, so that its image can be taken. Descriptor 3 is `/dev/null`: what is
+    /// restored finds its environment there.
+    Template,
+    /// It goes on where a template had stopped. Its arguments are the template's; its environment it reads from
+    /// descriptor 3, as a booted runtime does.
+    Restored(Arc<Image>),
 }
 
 /// A runtime to start before its function is known. It must read a job's environment from descriptor 3, as one
@@ -104,6 +122,8 @@ pub struct Waiting {
 
 /// A started program. Dropping it kills the whole tree.
 pub struct Jail {
+    /// The name that it was made under.
+    name: String,
     listeners: Vec<TcpListener>,
     output: Option<OwnedFd>,
     connection: Connection,
@@ -166,6 +186,12 @@ impl Launcher {
         })
     }
 
+    /// Takes the image of a [`Beginning::Template`] that has stopped ([`Jail::stopped`]). The template is of no
+    /// further use and is to be killed.
+    pub fn take_image<'a>(&'a self, template: &'a Jail) -> BoxFuture<'a, Result<Image, Refusal>> {
+        Box::pin(start::take_image(&self.shared, &template.name))
+    }
+
     /// Kills every jail and ends the launcher process. Returns when both are gone; takes milliseconds.
     pub fn shutdown(&self) {
         self.shared.process.end();
@@ -222,6 +248,11 @@ impl Jail {
     /// `NotConnected` once the jail has ended.
     pub fn connect(&self, port: u16) -> BoxFuture<'_, std::io::Result<TcpStream>> {
         Box::pin(self.connection.connect(port))
+    }
+
+    /// Resolves when a [`Beginning::Template`] has stopped itself. Never if it does not.
+    pub fn stopped(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.connection.stopped())
     }
 
     /// Resolves when the program has ended; at once if it already has.

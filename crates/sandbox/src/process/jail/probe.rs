@@ -8,7 +8,7 @@ use base::InstanceId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::Job;
+use super::{Beginning, Job};
 use super::host::{HostReport, Status};
 use super::launcher::Process;
 use super::start::{self, Plan};
@@ -89,5 +89,6 @@ fn job() -> Job {
         },
         egress: Egress::None,
         listen: Vec::new(),
+        beginning: Beginning::Executed,
     }
 }

@@ -20,7 +20,8 @@ use super::sys;
 use super::wire::{
     self, Cause, Ending, Failure, FromJail, Furnishing, Program, Received, ToJail, ToLauncher,
 };
-use super::{BootJob, Jail, Job, Mount, Shared};
+use super::image::{Image, Refusal, Taken};
+use super::{Beginning, BootJob, Jail, Job, Mount, Shared};
 use crate::{Egress, Error, Exit, StartError};
 
 /// Mounts of one job.
@@ -53,6 +54,8 @@ pub(super) struct Plan {
     pub(super) job: Vec<u8>,
     /// Where pid 1 notes the peak of memory when no cgroup counts it.
     pub(super) peak: OwnedFd,
+    /// To restore an image: that, and what the program will read its environment from.
+    restored: Option<(Arc<Image>, OwnedFd)>,
 }
 
 impl Plan {
@@ -60,10 +63,14 @@ impl Plan {
     pub(super) fn new(jail: &str, job: &Job) -> Result<Self, Error> {
         check(job)?;
         let furnishing = encode(&ToLauncher::Furnish(furnishing(jail, job)), wire::REQUEST_LIMIT)?;
+        let restored = match &job.beginning {
+            Beginning::Restored(image) => Some((image.clone(), orders(&job.env)?)),
+            Beginning::Executed | Beginning::Template => None,
+        };
         let job = encode(&ToJail::Job(program(job)), wire::JOB_LIMIT)?;
         let peak = rustix::fs::memfd_create("peak", rustix::fs::MemfdFlags::CLOEXEC)
             .map_err(|error| Error::host("making a jail's memory file")(error.into()))?;
-        Ok(Self { furnishing, job, peak })
+        Ok(Self { furnishing, job, peak, restored })
     }
 }
 
@@ -143,17 +150,18 @@ impl Coming {
             None => output_pipe().map(|(ours, theirs)| (ours, Some(theirs)))?,
         };
         ask(&self.shared, &plan.furnishing, &[]).await.map_err(launcher_gone)?;
-        let descriptors = [Some(&plan.peak), output_end.as_ref()].into_iter().flatten().map(AsFd::as_fd);
-        self.send(&plan.job, &descriptors.collect::<Vec<_>>()).await?;
+        let usual = [Some(&plan.peak), output_end.as_ref()].into_iter().flatten().map(AsFd::as_fd);
+        let restored = plan.restored.iter().flat_map(|(image, orders)| [image.file(), orders.as_fd()]);
+        self.send(&plan.job, &usual.chain(restored).collect::<Vec<_>>()).await?;
         drop(output_end);
         let listeners = in_time(self.come_as_far_as(Step::Started)).await?;
         if listeners.len() != job.listen.len() {
             return Err(no_room());
         }
-        let Self { shared, channel, guard, counted, freezer, .. } = self;
+        let Self { shared, name, channel, guard, counted, freezer, .. } = self;
         let peak = counted.map_or(Peak::Noted(File::from(plan.peak)), Peak::Counted);
         let connection = Connection::new(channel, guard.release(), peak, freezer);
-        Ok(Jail { listeners, output: Some(output), connection, _launcher: shared })
+        Ok(Jail { name, listeners, output: Some(output), connection, _launcher: shared })
     }
 
     async fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), StartError> {
@@ -194,7 +202,10 @@ impl Coming {
                 Received::Message(FromJail::Ended { out_of_memory, .. }, _) => {
                     return Err(StartError::Exited(exit(ending, out_of_memory, false)));
                 }
-                Received::Message(FromJail::Connected { .. } | FromJail::Refused { .. }, _) => {}
+                Received::Message(
+                    FromJail::Stopped | FromJail::Connected { .. } | FromJail::Refused { .. },
+                    _,
+                ) => {}
                 Received::Closed => return Err(StartError::Exited(exit(ending, false, false))),
             }
         }
@@ -369,12 +380,54 @@ fn furnishing(jail: &str, job: &Job) -> Furnishing {
 }
 
 fn program(job: &Job) -> Program {
+    let image = match &job.beginning {
+        Beginning::Restored(image) => Some(image.manifest().clone()),
+        Beginning::Executed | Beginning::Template => None,
+    };
     Program {
         argv: job.argv.clone(),
-        env: job.env.clone(),
+        // A restored program has it from elsewhere.
+        env: if image.is_some() { Vec::new() } else { job.env.clone() },
         tmp_bytes: job.limits.tmp_bytes,
         pids: job.limits.pids,
         listen: job.listen.clone(),
+        template: matches!(job.beginning, Beginning::Template),
+        image,
+    }
+}
+
+/// A file with the environment that a restored program reads: what a booted runtime has from its pipe.
+fn orders(env: &[(String, String)]) -> Result<OwnedFd, Error> {
+    let failed = |error: io::Error| Error::host("writing a restored program's environment")(error);
+    let env = env.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+    let text = serde_json::Value::Object(env.collect()).to_string();
+    if text.len() > wire::JOB_LIMIT {
+        return Err(Error::Invalid("the environment is too large".to_owned()));
+    }
+    let file = rustix::fs::memfd_create("orders", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|error| failed(error.into()))?;
+    let file = File::from(file);
+    std::os::unix::fs::FileExt::write_all_at(&file, text.as_bytes(), 0).map_err(failed)?;
+    Ok(file.into())
+}
+
+/// Has the launcher take an image.
+pub(super) async fn take_image(shared: &Arc<Shared>, jail: &str) -> Result<Image, Refusal> {
+    let failed = |error: io::Error| Refusal(format!("the host failed: {error}"));
+    let (ours, theirs) = channel().map_err(|error| Refusal(error.to_string()))?;
+    let request = ToLauncher::TakeImage { jail: jail.to_owned() };
+    let request = serde_json::to_vec(&request).map_err(|error| failed(error.into()))?;
+    ask(shared, &request, &[theirs.as_fd()]).await.map_err(failed)?;
+    drop(theirs);
+    let ours = sys::register(ours).map_err(failed)?;
+    let receive = |fd: &OwnedFd| wire::receive(fd, wire::JOB_LIMIT, RecvFlags::DONTWAIT);
+    match ours.async_io(Interest::READABLE, receive).await.map_err(failed)? {
+        Received::Message(Taken::Image(manifest), descriptors) => match descriptors.into_iter().next() {
+            Some(file) => Ok(Image::new(file, manifest)),
+            None => Err(failed(io::Error::from_raw_os_error(libc::EMFILE))),
+        },
+        Received::Message(Taken::Refused(reason), _) => Err(Refusal(reason)),
+        Received::Closed => Err(Refusal("the host failed: taking its image broke off".to_owned())),
     }
 }
 

@@ -129,6 +129,36 @@ pub(super) fn execve(program: &CStr, arguments: &[CString], environment: &[CStri
     io::Error::last_os_error()
 }
 
+/// Executes an open file, without an environment; returns only with what failed.
+pub(super) fn execute_file(file: BorrowedFd<'_>, name: &CStr) -> io::Error {
+    let (argv, envp) = ([name.as_ptr(), std::ptr::null()], [std::ptr::null::<libc::c_char>()]);
+    // SAFETY: both arrays end with a null pointer and point to strings that live until after the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// In a copied process that goes on to execute a program: gives a descriptor the number by which the program will
+/// know it, whatever had that number. It stays open across `execve`.
+pub(super) fn place(descriptor: OwnedFd, number: RawFd) -> io::Result<()> {
+    if descriptor.as_raw_fd() == number {
+        rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::empty())?;
+        std::mem::forget(descriptor);
+        return Ok(());
+    }
+    // SAFETY: the caller is a copy that leaves by `execve` or `exit`; a descriptor closed here belongs to a value
+    // that it never uses or drops again.
+    check(unsafe { libc::dup2(descriptor.as_raw_fd(), number) })
+}
+
 /// Makes `target` (0, 1 or 2) a copy of `source`, without close-on-exec.
 pub(super) fn replace_stdio(source: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     assert!((0..=2).contains(&target), "only the standard streams have no owner in the program");

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::host::HostReport;
+use super::image::Manifest;
 
 /// Bytes of a message to the launcher: 64 mounts with paths of `PATH_MAX` would be more, and are refused.
 pub(super) const REQUEST_LIMIT: usize = 64 * 1024;
@@ -41,6 +42,11 @@ pub(super) enum ToLauncher {
     },
     /// Give a waiting jail what the next step of its pid 1 takes.
     Furnish(Furnishing),
+    /// Take the image of a jail's stopped program. Comes with a socket for the answer, a [`super::image::Taken`].
+    TakeImage {
+        /// Which jail.
+        jail: String,
+    },
 }
 
 /// What a jail is to see, and its bounds.
@@ -97,7 +103,7 @@ pub(super) enum ToJail {
     /// Start a runtime that waits for its orders, before there is a job. Comes with the output pipe.
     Boot(Boot),
     /// Once. Comes with the memory file that pid 1 notes the peak in and, where nothing was booted, the output
-    /// pipe.
+    /// pipe; to restore an image, with that and the file of the environment as well.
     Job(Program),
     /// Connect to a port of 127.0.0.1.
     Connect {
@@ -132,6 +138,10 @@ pub(super) struct Program {
     pub(super) pids: u32,
     /// Ports to listen on.
     pub(super) listen: Vec<u16>,
+    /// Whether it will stop itself.
+    pub(super) template: bool,
+    /// What the image to restore needs.
+    pub(super) image: Option<Manifest>,
 }
 
 /// To the server, on a jail's channel.
@@ -150,6 +160,8 @@ pub(super) enum FromJail {
     Listening,
     /// `execve` succeeded, or the booted runtime has its orders.
     Started,
+    /// The program, a template, has stopped itself.
+    Stopped,
     /// There will be no program.
     Failed(Failure),
     /// Comes with the connected socket.

@@ -2,10 +2,11 @@
 
 mod bounds;
 mod ends;
+mod image;
 mod reach;
 mod view;
 
 use crate::world::Case;
 
 /// By theme.
-pub(crate) const CASES: &[&[Case]] = &[view::CASES, bounds::CASES, ends::CASES, reach::CASES];
+pub(crate) const CASES: &[&[Case]] = &[view::CASES, bounds::CASES, ends::CASES, image::CASES, reach::CASES];

@@ -147,6 +147,8 @@ struct Running {
     pid: rustix::process::Pid,
     signals: OwnedFd,
     peak: Option<OwnedFd>,
+    /// Whether the program will stop itself.
+    template: bool,
 }
 
 fn host(context: &str) -> Failure {

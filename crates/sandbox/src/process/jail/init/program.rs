@@ -10,6 +10,8 @@ use std::path::Path;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
+use crate::process::jail::image::Manifest;
+use crate::process::jail::image::restore::{self, Ends};
 use crate::process::jail::sys::{self, Fork, SingleThreaded};
 use crate::process::jail::wire::{Cause, Doing, Failure};
 
@@ -30,16 +32,18 @@ pub(super) struct Start<'a> {
     pub(super) folder: &'a str,
     /// What its process does before it becomes the program, where pid 1 has not done it.
     pub(super) lock: Option<&'a dyn Fn() -> Result<(), Failure>>,
+    /// What is restored in place of executing the program.
+    pub(super) image: Option<(&'a Manifest, &'a Ends)>,
 }
 
-/// Starts the program and returns when `execve` has succeeded.
+/// Starts the program and returns when `execve` has succeeded, or the image is restored.
 pub(super) fn start(start: &Start<'_>, proof: SingleThreaded) -> Result<Pid, Failure> {
     let strings = Strings::new(start).map_err(|_| entrypoint("an argument or variable has a zero byte"))?;
     let (mut errors, report) =
         pipe_with(PipeFlags::CLOEXEC).map(|(r, w)| (File::from(r), File::from(w))).doing("making a pipe")?;
     match sys::fork(proof).doing("starting the program")? {
         Fork::Child => {
-            let error = become_program(&strings, start);
+            let error = become_program(&strings, start, &report);
             let number = error.raw_os_error().unwrap_or(libc::EIO);
             // Pid 1 reads this; if it is gone so are we.
             let _ = (&report).write_all(&number.to_ne_bytes());
@@ -50,7 +54,9 @@ pub(super) fn start(start: &Start<'_>, proof: SingleThreaded) -> Result<Pid, Fai
             let mut number = Vec::new();
             errors.read_to_end(&mut number).doing("waiting for the program to start")?;
             match <[u8; 4]>::try_from(number.as_slice()) {
-                Err(_) => Ok(pid),
+                Err(_) if number.is_empty() => Ok(pid),
+                _ if start.image.is_some() => Err(restore::failure(&number, pid)),
+                Err(_) => Err(entrypoint("the program's start was reported in no known way")),
                 Ok(number) => Err(explain(&start.argv[0], i32::from_ne_bytes(number))),
             }
         }
@@ -72,7 +78,7 @@ impl Strings {
 }
 
 /// In the child. Returns only with what failed.
-fn become_program(strings: &Strings, start: &Start<'_>) -> io::Error {
+fn become_program(strings: &Strings, start: &Start<'_>, report: &File) -> io::Error {
     let set_up = || -> io::Result<()> {
         rustix::process::setsid()?;
         let null = File::open("/dev/null")?;
@@ -93,9 +99,12 @@ fn become_program(strings: &Strings, start: &Start<'_>) -> io::Error {
         }
         Ok(())
     };
-    match set_up() {
-        Ok(()) => sys::execve(&strings.argv[0], &strings.argv, &strings.env),
-        Err(error) => error,
+    match (set_up(), start.image) {
+        (Ok(()), None) => sys::execve(&strings.argv[0], &strings.argv, &strings.env),
+        (Ok(()), Some((manifest, ends))) => {
+            restore::become_image(manifest, ends, report.as_fd(), &strings.argv[0])
+        }
+        (Err(error), _) => error,
     }
 }
 

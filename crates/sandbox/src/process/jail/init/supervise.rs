@@ -23,11 +23,11 @@ const SEND_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Serves until the program or the server ends.
 pub(super) fn run(channel: OwnedFd, running: Running, watch_memory: Option<u64>) -> ! {
-    let Running { pid, signals, peak } = running;
+    let Running { pid, signals, peak, template } = running;
     // A server that hangs must not stop the watch; refusing to set it would only mean to wait.
     let _ = sockopt::set_socket_timeout(&channel, sockopt::Timeout::Send, Some(SEND_TIMEOUT));
     let watch = watch_memory.map(|bytes| Watch::new(bytes, peak));
-    let mut supervisor = Supervisor { channel, signals, program: pid, pending: HashMap::new(), watch };
+    let mut supervisor = Supervisor { channel, signals, program: pid, pending: HashMap::new(), watch, template };
     loop {
         if let Some(ending) = supervisor.turn() {
             supervisor.say(&FromJail::Exited(ending), &[]);
@@ -42,6 +42,8 @@ struct Supervisor {
     program: Pid,
     pending: HashMap<u64, OwnedFd>,
     watch: Option<Watch>,
+    /// Whether the server waits for the program to stop itself.
+    template: bool,
 }
 
 impl Supervisor {
@@ -90,8 +92,13 @@ impl Supervisor {
     /// Collects every ended process of the jail. `Some`: the program was among them.
     fn reap(&self) -> Option<Ending> {
         let mut ending = None;
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            if pid == self.program {
+        let stops = if self.template { WaitOptions::UNTRACED } else { WaitOptions::empty() };
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG | stops) {
+            if status.stopped() {
+                if pid == self.program {
+                    self.say(&FromJail::Stopped, &[]);
+                }
+            } else if pid == self.program {
                 ending = Some(how(status));
             }
         }

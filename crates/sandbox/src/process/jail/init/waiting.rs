@@ -16,6 +16,7 @@ use rustix::process::{Pid, Resource, WaitOptions};
 
 use super::program::{self, Start, WORKING_DIRECTORY};
 use super::{DATA_HEADROOM, Init, Running, host, limit, lock, mounts, network, oom_victim};
+use crate::process::jail::image::restore::{Ends, skip_template_pid};
 use crate::process::jail::sys;
 use crate::process::jail::wire::{self, Boot, Doing, Failure, FromJail, Program, Received, ToInit, ToJail};
 
@@ -118,6 +119,7 @@ impl Init<'_> {
             orders: Some(&theirs),
             folder: "/",
             lock: Some(&|| lock(filter)),
+            image: None,
         };
         let pid = program::start(&start, self.proof)?;
         victim.spare_pid_1()?;
@@ -159,7 +161,9 @@ impl Init<'_> {
         let running = match booted {
             None => {
                 let output = descriptors.next().ok_or_else(|| host("the job came without its output"))?;
-                self.start_program(&program, &output, peak)?
+                let ends = descriptors.next().zip(descriptors.next());
+                let ends = ends.map(|(image, orders)| Ends { image, orders });
+                self.start_program(&program, &output, peak, ends)?
             }
             Some(booted) => self.give_orders(&program, booted, peak)?,
         };
@@ -178,22 +182,29 @@ impl Init<'_> {
         program: &Program,
         output: &OwnedFd,
         peak: Option<OwnedFd>,
+        ends: Option<Ends>,
     ) -> Result<Running, Failure> {
         let victim = oom_victim()?;
+        if program.image.is_some() {
+            skip_template_pid().doing("skipping the template's pid")?;
+        }
+        let place = program.template.then(|| File::open("/dev/null")).transpose().doing("opening /dev/null")?;
+        let place = place.map(OwnedFd::from);
         lock(self.filters.for_jail(self.memory_is_watched))?;
         let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
         let start = Start {
             argv: &program.argv,
             env: &program.env,
             output,
-            orders: None,
+            orders: place.as_ref(),
             folder: WORKING_DIRECTORY,
             lock: None,
+            image: program.image.as_ref().zip(ends.as_ref()),
         };
         let pid = program::start(&start, self.proof)?;
         victim.spare_pid_1()?;
         self.say(&FromJail::Started)?;
-        Ok(Running { pid, signals, peak })
+        Ok(Running { pid, signals, peak, template: program.template })
     }
 
     /// The booted runtime becomes the program: from the first byte of its orders on it runs user code.
@@ -210,7 +221,7 @@ impl Init<'_> {
         self.say(&FromJail::Started)?;
         // A runtime that has ended is seen by whoever supervises it.
         let _ = File::from(orders).write_all(text.as_bytes());
-        Ok(Running { pid, signals, peak })
+        Ok(Running { pid, signals, peak, template: false })
     }
 }
 

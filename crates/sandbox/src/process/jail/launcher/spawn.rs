@@ -10,12 +10,17 @@ use rustix::process::{Pid, Signal, WaitIdOptions};
 
 use super::{USER, Workshop, rootfs, users};
 use crate::process::jail::cgroup::{Group, Late};
+use crate::process::jail::image;
 use crate::process::jail::init;
-use crate::process::jail::sys::{self, Clone};
+use crate::process::jail::sys::{self, Clone, Fork};
 use crate::process::jail::wire::{self, Doing, Failure, FromJail, Furnishing, ToInit};
 
 /// A jail as the launcher sees it.
 pub(super) struct Instance {
+    /// As the server calls it.
+    pub(super) name: String,
+    /// Of its pid 1.
+    pub(super) pid: Pid,
     /// Of its pid 1: readable when nothing in it runs any more.
     pub(super) pidfd: OwnedFd,
     /// A copy of pid 1's end of the channel, to speak last on.
@@ -56,8 +61,9 @@ impl Workshop {
         let group = self.cgroups.create(jail).doing("making the control groups")?;
         match self.place(host_network, &group, &channel) {
             Ok(placed) => {
-                let Placed { pidfd, orders, out_of_memory } = placed;
-                Ok(Instance { pidfd, channel, group, out_of_memory, orders: Some(orders), host_network })
+                let Placed { pid, pidfd, orders, out_of_memory } = placed;
+                let (name, orders) = (jail.to_owned(), Some(orders));
+                Ok(Instance { name, pid, pidfd, channel, group, out_of_memory, orders, host_network })
             }
             Err(failure) => {
                 // Empty, or its one process is just dying: then the next start of the server removes it.
@@ -114,7 +120,31 @@ impl Workshop {
             let _ = rustix::process::waitid(id, WaitIdOptions::EXITED);
             return Err(failure);
         }
-        Ok(Placed { pidfd, orders, out_of_memory })
+        Ok(Placed { pid, pidfd, orders, out_of_memory })
+    }
+
+    /// Has a helper take the image of a jail's stopped program, so that no other jail waits for it. The answer goes
+    /// to `reply`; none if the helper cannot be made.
+    pub(super) fn take_image(&self, init: Pid, reply: OwnedFd) {
+        match sys::fork(self.proof) {
+            Ok(Fork::Child) => {
+                // A copy of the copy: whoever adopts it will reap it, not us.
+                if !matches!(sys::fork(self.proof), Ok(Fork::Child)) {
+                    sys::exit(0);
+                }
+                let run = std::panic::AssertUnwindSafe(|| match sys::close_all_but(reply) {
+                    Ok(reply) => image::help(&reply, init),
+                    Err(_) => sys::exit(1),
+                });
+                let _ = std::panic::catch_unwind(run);
+                sys::exit(1)
+            }
+            Ok(Fork::Parent(pid)) => {
+                let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+            }
+            // The server sees its end closed.
+            Err(_) => {}
+        }
     }
 
     /// Clones pid 1 into its namespaces and groups.
@@ -159,6 +189,7 @@ impl Workshop {
 
 /// A pid 1 that was cloned.
 struct Placed {
+    pid: Pid,
     pidfd: OwnedFd,
     orders: OwnedFd,
     out_of_memory: Option<OwnedFd>,

@@ -111,6 +111,13 @@ impl Watch {
                 self.furnish(&wanted);
                 Ok(true)
             }
+            Ok(Received::Message(ToLauncher::TakeImage { jail }, mut descriptors)) => {
+                let template = self.instances.values().find(|template| template.name == jail);
+                if let (Some(template), Some(reply)) = (template, descriptors.pop()) {
+                    self.workshop.take_image(template.pid, reply);
+                }
+                Ok(true)
+            }
             Ok(Received::Closed) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
             Err(error) => Err(error),
