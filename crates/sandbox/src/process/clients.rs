@@ -42,6 +42,11 @@ pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
 const FILES: [(&str, &str); 8] = [
     ("python/bootstrap.py", include_str!("clients/python/bootstrap.py")),
     ("python/ahead.py", include_str!("clients/python/ahead.py")),
+    ("python/virga_template.py", include_str!("clients/python/virga_template.py")),
+    (
+        "python/packages/snapshot_restore_py.py",
+        include_str!("clients/python/packages/snapshot_restore_py.py"),
+    ),
     (PYTHON_MODULE, include_str!("clients/python/virga_runtime.py")),
     ("python/virga_concurrent.py", include_str!("clients/python/virga_concurrent.py")),
     ("node/bootstrap.cjs", include_str!("clients/node/bootstrap.cjs")),

@@ -341,7 +341,7 @@ def stack(error):
 
 
 def is_ours(filename):
-    ours = ("/python/virga_runtime.py", "/python/virga_concurrent.py")
+    ours = ("/python/virga_runtime.py", "/python/virga_concurrent.py", "/python/virga_template.py")
     return filename.startswith("<frozen importlib") or filename.endswith(ours)
 
 
@@ -439,12 +439,18 @@ def set_up_logging(logging):
     logging.getLogger().addHandler(handler)
 
 
+def layers():
+    """Where layers put modules."""
+    layer = "/opt/python"
+    return ["%s/lib/python%d.%d/site-packages" % (layer, sys.version_info[0], sys.version_info[1]), layer]
+
+
 def set_up_process():
     """What the function finds: `sys.path`, line by line output, `logging`."""
-    layer = "/opt/python"
-    site = "%s/lib/python%d.%d/site-packages" % (layer, sys.version_info[0], sys.version_info[1])
-    first = [TASK, site, layer]
-    sys.path[:] = first + [entry for entry in sys.path if entry not in first and entry != OURS]
+    first = [TASK] + layers()
+    others = [entry for entry in sys.path if entry not in first and entry != OURS]
+    # What functions may import of ours comes last: a package's own wins.
+    sys.path[:] = first + others + [OURS + "/packages"]
     sys.argv[:] = [""]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
@@ -494,30 +500,41 @@ def is_async(handler):
     return False
 
 
-def concurrent():
-    """The other half of the client: only who needs it pays for importing it."""
+def half(name):
+    """Another half of the client: only who needs it pays for importing it."""
     sys.path.insert(0, OURS)
     try:
-        import virga_concurrent
+        return __import__("virga_" + name)
     finally:
         sys.path.remove(OURS)
-    return virga_concurrent
+
+
+def connection():
+    return Connection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+
+
+def began_at(nanoseconds):
+    """Tells when the function's own code began, with the first `next`."""
+    return "Virga-Init-Began: %d\r\n" % nanoseconds
 
 
 def main():
-    connection = Connection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    template = os.environ.pop("VIRGA_TEMPLATE", None)
     set_up_process()
-    began = "Virga-Init-Began: %d\r\n" % time.monotonic_ns()
+    began = began_at(time.monotonic_ns())
     try:
         handler = find_handler(os.environ.get("_HANDLER", ""))
+        if template is not None:
+            # Returns in each instance, never in the template itself.
+            began = began_at(half("template").instance())
     except Exception as error:
-        connection.post(*failure(None, error))
+        connection().post(*failure(None, error))
         sys.exit(1)
     flush()
     most = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1)
     if is_async(handler):
-        concurrent().serve_tasks(connection.address, handler, most, began)
+        half("concurrent").serve_tasks(connection().address, handler, most, began)
     elif most > 1:
-        concurrent().serve_threads(connection.address, handler, most, began)
+        half("concurrent").serve_threads(connection().address, handler, most, began)
     else:
-        serve(connection, handler, began)
+        serve(connection(), handler, began)
