@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base::InstanceId;
-use sandbox::process::jail::{Job, Launcher, MissingLimits};
+use sandbox::process::jail::{Beginning, Job, Launcher, MissingLimits};
 use sandbox::{BoxError, Egress, Limits};
 
 fn main() -> Result<(), BoxError> {
@@ -79,6 +79,7 @@ async fn once(launcher: &Launcher, folder: &Path) -> Result<Duration, BoxError> 
         },
         egress: Egress::None,
         listen: vec![9001],
+        beginning: Beginning::Executed,
     };
     let begun = Instant::now();
     let jail = launcher.spawn(job).await?;

@@ -75,6 +75,7 @@ async fn measure(folder: &Path, launcher: &Launcher, rounds: u64, pause: Duratio
             endpoint_url_on_host: String::new(),
             pool_sandboxes: sandboxes,
             pool_runtimes: runtimes,
+            template_bytes: if runtimes > 0 { 1 << 30 } else { 0 },
         };
         ProcessBackend::new(launcher.clone(), settings)
     };

@@ -45,6 +45,7 @@ async fn measure(folder: &std::path::Path, launcher: Launcher) -> Result<(), Box
         endpoint_url_on_host: String::new(),
         pool_sandboxes: 0,
         pool_runtimes: 0,
+        template_bytes: 0,
     };
     let backend = ProcessBackend::new(launcher, settings)?;
     for interpreter in backend.interpreters().list().await {

@@ -32,6 +32,8 @@ pub struct Config {
     pub pool_sandboxes: u32,
     /// Booted instances kept of each runtime in use that takes long to boot; 0 keeps none.
     pub pool_runtimes: u32,
+    /// MiB of memory for templates, from which instances begin initialised.
+    pub template_mb: u32,
     /// How to treat a limit that the host cannot enforce.
     pub missing_limits: MissingLimits,
     /// Whether functions may ask for the host's network.

@@ -138,6 +138,7 @@ fn backends(
             endpoint_url_on_host: url.to_owned(),
             pool_sandboxes: config.pool_sandboxes,
             pool_runtimes: config.pool_runtimes,
+            template_bytes: u64::from(config.template_mb) << 20,
         },
     );
     let mut settings = sandbox_wasm::Settings::new(data_dir.path("wasm-cache"));

@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Booted instances kept of each Node version that functions used within ten minutes (0: none)
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=64))]
     pool_runtimes: u32,
+    /// MiB of memory for templates, images of initialised Python processes that instances begin as (0: none)
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    template_mb: u32,
     /// What to do where the host cannot enforce a limit (`virga doctor` lists them)
     #[arg(long, value_enum, default_value_t = Missing::Degrade)]
     missing_limits: Missing,
@@ -103,6 +106,7 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         drain_s: args.drain_s,
         pool_sandboxes: args.pool_sandboxes,
         pool_runtimes: args.pool_runtimes,
+        template_mb: args.template_mb,
         missing_limits: match args.missing_limits {
             Missing::Degrade => MissingLimits::Degrade,
             Missing::Refuse => MissingLimits::Refuse,

@@ -5,20 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::ahead::{Ahead, Sizes};
+use super::attach::{Ends, FromInside, attach};
 use super::clients::{self, Description};
 use super::entry;
 use super::environment::{self, Facts};
-use super::instance::{Course, Engine, Process, Tasks};
+use super::imaging::{Found, Imaging};
+use super::instance::{Course, Process};
 use super::interpreters::{Interpreter, Interpreters};
 use super::jail::{Beginning, BootJob, Jail, Job, Launcher, Mount, Waiting};
-use super::longpoll::{LongPoll, Started};
-use super::output::Output;
-use super::port::WebServer;
-use super::route::Route;
+use super::longpoll::Started;
+use super::templates::Key;
 use crate::{
     Artifact, Backend, Contract, Egress, Error, Instance, Isolation, Origin, Prepared, Resident, Runtime,
     Speaks, Spec, StartError,
@@ -29,17 +28,6 @@ const RUNTIME_API_PORT: u16 = 9001;
 
 /// Where it finds Virga's own API; the second serves functions whose web server uses the first.
 const ENDPOINT_PORTS: [u16; 2] = [9080, 9081];
-
-/// Connections that one instance may hold to Virga's API. It shares the server's with every other function.
-const MAX_ENDPOINT_CONNECTIONS: usize = 64;
-
-/// A connection that a function has made to Virga's API.
-pub struct FromInside {
-    /// The connection.
-    pub stream: TcpStream,
-    /// One of the few that its instance may hold; to be kept as long as the connection.
-    pub place: OwnedSemaphorePermit,
-}
 
 /// What the back end is told.
 pub struct Settings {
@@ -53,6 +41,8 @@ pub struct Settings {
     pub pool_sandboxes: u32,
     /// Instances to keep booted of each runtime that functions use and that takes long to boot.
     pub pool_runtimes: u32,
+    /// Bytes of memory for templates: images of initialised processes that instances begin as. Zero is none.
+    pub template_bytes: u64,
 }
 
 /// Runs functions as processes.
@@ -63,6 +53,7 @@ pub struct ProcessBackend {
     endpoint: Option<mpsc::Sender<FromInside>>,
     endpoint_url_on_host: String,
     ahead: Ahead,
+    imaging: Imaging,
 }
 
 /// The listeners that Virga keeps for one instance, and the ports by which it knows them.
@@ -88,10 +79,15 @@ impl ProcessBackend {
                 interpreters.list().await;
             });
         }
-        let Settings { endpoint, endpoint_url_on_host, pool_sandboxes, pool_runtimes, .. } = settings;
+        let Settings {
+            endpoint, endpoint_url_on_host, pool_sandboxes, pool_runtimes, template_bytes, ..
+        } = settings;
         let sizes = Sizes { sandboxes: pool_sandboxes as usize, runtimes: pool_runtimes as usize };
         let ahead = Ahead::new(launcher.clone(), sizes);
-        Ok(Self { launcher, interpreters, clients, endpoint, endpoint_url_on_host, ahead })
+        let nothing = runtime_dir.join("nothing");
+        std::fs::create_dir_all(&nothing).map_err(Error::host("making an empty folder"))?;
+        let imaging = Imaging::new(launcher.clone(), endpoint.clone(), nothing, template_bytes);
+        Ok(Self { launcher, interpreters, clients, endpoint, endpoint_url_on_host, ahead, imaging })
     }
 
     /// The host's interpreters, for whoever tells people about them.
@@ -122,54 +118,32 @@ impl ProcessBackend {
             move || entry::command(&artifact, interpreter.as_deref()).map(drop)
         });
         checked.await.unwrap_or_else(|error| Err(Error::host("checking a package")(error.into())))?;
-        if let Some((_, boot)) = interpreter.as_deref().and_then(|i| self.boots(artifact, i)) {
+        if let Some((_, boot)) = interpreter.as_deref().and_then(|i| self.boots(artifact, i, AHEAD)) {
             self.ahead.expect(&artifact.runtime, || boot);
         }
         let speaks = if contract == Contract::Http { Speaks::Http } else { Speaks::Events };
         Ok(Prepared { speaks, one_at_a_time: speaks == Speaks::Events })
     }
 
-    /// Starts the program and the engine beside it; it need not be ready yet.
-    async fn spawn(&self, spec: &Spec) -> Result<(Process, Option<Started>), StartError> {
+    /// Starts the program and the engine beside it; it need not be ready yet. `images`: whether it may begin as one.
+    async fn spawn(&self, spec: &Spec, images: bool) -> Result<Spawned, StartError> {
         let interpreter = self.interpreter(&spec.artifact.runtime).await?;
         let argv = entry::command(&spec.artifact, interpreter.as_deref())
             .map_err(|error| StartError::Entrypoint(error.to_string()))?;
         let mut ports = self.ports(spec).map_err(Error::host("binding a port for an instance"))?;
         let job = self.job(spec, argv, interpreter.as_deref(), &ports);
         let asked = Course::now();
-        let (mut jail, origin) = self.jail(spec, job, interpreter.as_deref()).await?;
+        let interpreter = interpreter.as_deref();
+        let image = if images { self.image_for(spec, &job, interpreter) } else { None };
+        let key = image.as_ref().map(|found| found.key.clone());
+        let (jail, origin) = self.jail(spec, job.clone(), interpreter, image).await?;
         let course = Course { origin, asked, executed: Course::now() };
-
-        let host = Error::host("taking an instance's ends");
-        let attach = || -> std::io::Result<_> {
-            let missing = || std::io::Error::other("the jail has no output");
-            let output = Output::new(jail.take_output().ok_or_else(missing)?, spec.output.clone())?;
-            let inside = jail.take_listeners().into_iter().chain(ports.on_host.take());
-            let listeners = inside.map(TcpListener::from_std).collect::<std::io::Result<Vec<_>>>()?;
-            Ok((Arc::new(output), listeners.into_iter()))
-        };
-        let (output, mut listeners) = { attach }().map_err(host)?;
-        let jail = Arc::new(jail);
-        let mut tasks = Tasks::default();
-        let (engine, started) = match ports.web {
-            Some(port) => {
-                let on_host = spec.egress == Egress::Host;
-                let route = if on_host { Route::Host(port) } else { Route::Inside(jail.clone(), port) };
-                (Engine::Web(WebServer::new(route)), None)
-            }
-            None => {
-                let (api, started) =
-                    LongPoll::new(output.clone(), spec.limits.answer_bytes, spec.concurrency);
-                if let Some(listener) = listeners.next() {
-                    tasks.spawn(api.clone().serve(listener));
-                }
-                (Engine::Events(api), Some(started))
-            }
-        };
-        if let (Some(endpoint), Some(listener)) = (&self.endpoint, listeners.next()) {
-            tasks.spawn(pass_on(listener, endpoint.clone()));
-        }
-        Ok((Process::new(jail, engine, output, course, tasks), started))
+        let ends = Ends { web: ports.web, on_host: ports.on_host.take(), endpoint: self.endpoint.as_ref() };
+        let (process, started) =
+            attach(jail, spec, ends, course).map_err(Error::host("taking an instance's ends"))?;
+        // Where the restore itself failed it was started otherwise.
+        let key = key.filter(|_| matches!(origin, Origin::Template | Origin::Runtime));
+        Ok(Spawned { process, started, job, image: key })
     }
 
     /// A jail that runs the job: from the pools where they have what it takes, else made for it.
@@ -178,7 +152,15 @@ impl ProcessBackend {
         spec: &Spec,
         job: Job,
         interpreter: Option<&Interpreter>,
+        image: Option<Found>,
     ) -> Result<(Jail, Origin), StartError> {
+        if let Some(Found { key, image, origin }) = image {
+            let restored = Job { beginning: Beginning::Restored(image), ..job.clone() };
+            match self.sandboxed(spec, restored).await {
+                Ok((jail, _)) => return Ok((jail, origin)),
+                Err(error) => self.imaging.failed(&key, &error),
+            }
+        }
         if let Some(waiting) = interpreter.and_then(|i| self.booted_for(spec, &job, i)) {
             // What the runtime needs to see it sees already.
             let rest = Job { mounts: Vec::new(), ..job.clone() };
@@ -187,6 +169,11 @@ impl ProcessBackend {
                 Err(error) => went_wrong(&error),
             }
         }
+        self.sandboxed(spec, job).await
+    }
+
+    /// A jail that runs the job, in a sandbox made ahead where there is one.
+    async fn sandboxed(&self, spec: &Spec, job: Job) -> Result<(Jail, Origin), StartError> {
         let sandbox = if spec.egress == Egress::None { self.ahead.take_sandbox() } else { None };
         if let Some(waiting) = sandbox {
             match waiting.run(job.clone()).await {
@@ -203,21 +190,34 @@ impl ProcessBackend {
         if spec.egress != Egress::None {
             return None;
         }
-        let (description, boot) = self.boots(&spec.artifact, interpreter)?;
+        let (description, boot) = self.boots(&spec.artifact, interpreter, AHEAD)?;
         if !description.starts_alike(&boot.env, &job.env) || entry::brings_libraries(&spec.artifact.dir) {
             return None;
         }
         self.ahead.take_runtime(&spec.artifact.runtime, || boot, spec.limits.memory_bytes)
     }
 
-    /// How a runtime is booted before a function is known, where that pays and the function uses Virga's client.
+    /// What the job may begin as.
+    fn image_for(&self, spec: &Spec, job: &Job, interpreter: Option<&Interpreter>) -> Option<Found> {
+        if !may_be_template(spec) {
+            return None;
+        }
+        let interpreter = interpreter?;
+        let (description, boot) =
+            self.boots(&spec.artifact, interpreter, |description| description.imageable)?;
+        let alike = description.starts_alike(&boot.env, &job.env);
+        let boot = (alike && !entry::brings_libraries(&spec.artifact.dir)).then_some(boot);
+        self.imaging.find(spec, boot)
+    }
+
+    /// How a runtime is booted before a function is known, where that is wanted and the function uses Virga's client.
     fn boots(
         &self,
         artifact: &Artifact,
         interpreter: &Interpreter,
+        wanted: fn(&Description) -> bool,
     ) -> Option<(&'static Description, BootJob)> {
-        let description =
-            clients::described(&artifact.runtime).filter(|description| description.boot_ahead)?;
+        let description = clients::described(&artifact.runtime).filter(|description| wanted(description))?;
         if artifact.contract != Contract::Lambda {
             return None;
         }
@@ -292,17 +292,48 @@ impl ProcessBackend {
     async fn bring_up(&self, spec: Arc<Spec>) -> Result<Arc<dyn Instance>, StartError> {
         let deadline = tokio::time::Instant::now() + spec.init_timeout;
         let _busy = self.ahead.busy();
-        let spawned = tokio::time::timeout_at(deadline, self.spawn(&spec)).await;
-        let (process, started) = spawned.unwrap_or(Err(StartError::TimedOut))?;
-        let ready = tokio::time::timeout_at(deadline, process.ready(started)).await;
-        match ready.unwrap_or(Err(StartError::TimedOut)) {
-            Ok(()) => Ok(Arc::new(process)),
-            Err(error) => {
-                process.stop().await;
-                Err(error)
+        let mut images = true;
+        loop {
+            let spawned = tokio::time::timeout_at(deadline, self.spawn(&spec, images)).await;
+            let Spawned { process, started, job, image } = spawned.unwrap_or(Err(StartError::TimedOut))?;
+            let ready = tokio::time::timeout_at(deadline, process.ready(started)).await;
+            let error = match ready.unwrap_or(Err(StartError::TimedOut)) {
+                Ok(()) => {
+                    if may_be_template(&spec) {
+                        self.imaging.started(&spec, job, process.phases());
+                    }
+                    return Ok(Arc::new(process));
+                }
+                Err(error) => error,
+            };
+            process.stop().await;
+            match image {
+                Some(key) if self.imaging.is_to_blame(&key, &error) => images = false,
+                _ => return Err(error),
             }
         }
     }
+}
+
+/// A program on its way to being ready.
+struct Spawned {
+    process: Process,
+    started: Option<Started>,
+    /// What was started, but for the image.
+    job: Job,
+    /// What it began as.
+    image: Option<Key>,
+}
+
+/// Runtimes that are kept booted.
+const AHEAD: fn(&Description) -> bool = |description| description.boot_ahead;
+
+/// Whether its instances may be alike but for what a restored one is told: the host's network gives each another
+/// port.
+fn may_be_template(spec: &Spec) -> bool {
+    let imageable =
+        clients::described(&spec.artifact.runtime).is_some_and(|description| description.imageable);
+    imageable && spec.artifact.contract == Contract::Lambda && spec.egress == Egress::None
 }
 
 impl Backend for ProcessBackend {
@@ -318,36 +349,23 @@ impl Backend for ProcessBackend {
         Box::pin(self.bring_up(spec))
     }
 
+    fn retire(&self, revision: &str) {
+        self.imaging.retire(revision);
+    }
+
     fn residents(&self) -> Vec<Resident> {
-        self.ahead.residents()
+        let mut residents = self.ahead.residents();
+        residents.extend(self.imaging.residents());
+        residents
     }
 
     fn shrink(&self, bytes: u64) -> u64 {
-        self.ahead.shrink(bytes)
+        let freed = self.ahead.shrink(bytes);
+        freed + self.imaging.shrink(bytes.saturating_sub(freed))
     }
 }
 
 /// What was made ahead may have died just now, or not take the function's limits: the plain way is left.
 fn went_wrong(error: &StartError) {
     tracing::debug!(error = error as &dyn std::error::Error, "what was made ahead could not be used");
-}
-
-/// Hands the connections that an instance makes to Virga's API to the server.
-async fn pass_on(listener: TcpListener, endpoint: mpsc::Sender<FromInside>) {
-    let places = Arc::new(Semaphore::new(MAX_ENDPOINT_CONNECTIONS));
-    loop {
-        // The place first: beyond the bound, connections wait in the instance's own backlog.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                if endpoint.try_send(FromInside { stream, place }).is_err() {
-                    tracing::debug!("a function's connection to the endpoint found no room");
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a function's connection to the endpoint was not accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        }
-    }
 }

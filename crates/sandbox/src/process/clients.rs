@@ -65,6 +65,8 @@ pub(crate) struct Description {
     /// Whether a few are kept booted while functions use the runtime: pays where booting takes long and the
     /// process cannot be copied.
     pub(crate) boot_ahead: bool,
+    /// Whether its client can be a template: a process of one thread whose memory is kept as an image.
+    pub(crate) imageable: bool,
     /// Variables that the interpreter reads as it starts, by name or, ending in `*`, by how they begin; one after
     /// `!` is none of them. A function that wants another value than the booted client had is started the plain way.
     pub(crate) read_at_start: &'static [&'static str],
@@ -97,6 +99,8 @@ static DESCRIBED_PYTHON: Description = Description {
     start: &["-s", "-X", "utf8", PYTHON],
     boot: &["-s", "-X", "utf8", "/var/runtime/python/ahead.py"],
     boot_ahead: false,
+    // Where the restorer is written for the machine.
+    imageable: cfg!(target_arch = "x86_64"),
     read_at_start: &[
         "PYTHON*",
         "LD_*",
@@ -114,6 +118,7 @@ static DESCRIBED_NODE: Description = Description {
     start: &[NODE],
     boot: &["/var/runtime/node/ahead.cjs"],
     boot_ahead: true,
+    imageable: false,
     read_at_start: &[
         // A convention of packages.
         "!NODE_ENV",

@@ -125,6 +125,11 @@ impl Process {
         Self { jail, engine, output, exit, stopping, course, phases, activity, _tasks: tasks }
     }
 
+    /// What it runs in.
+    pub(crate) fn jail(&self) -> &Arc<Jail> {
+        &self.jail
+    }
+
     /// Resolves when it can take a call. The caller bounds the time.
     pub(crate) async fn ready(&self, started: Option<Started>) -> Result<(), StartError> {
         let begun = match (&self.engine, started) {

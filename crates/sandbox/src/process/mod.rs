@@ -6,10 +6,12 @@
 
 mod activity;
 mod ahead;
+mod attach;
 mod backend;
 mod clients;
 mod entry;
 mod environment;
+mod imaging;
 mod instance;
 pub mod interpreters;
 pub mod jail;
@@ -17,7 +19,9 @@ mod longpoll;
 mod output;
 mod port;
 mod route;
+mod templates;
 #[cfg(test)]
 mod testing;
 
-pub use backend::{FromInside, ProcessBackend, Settings};
+pub use attach::FromInside;
+pub use backend::{ProcessBackend, Settings};

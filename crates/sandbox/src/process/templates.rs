@@ -1,22 +1,22 @@
-//! The images that instances begin as, and which have none.
+//! The images that instances begin as, and what has none.
 //!
 //! Two kinds, one mechanism: of an interpreter with the runtime client, which holds nothing of any function and
-//! serves all; and of a revision, after its initialisation. They are made in the background, one at a time. All
-//! together are bounded: the one that was used longest ago goes first. An image is never used for another
-//! revision than the one whose name it has.
+//! serves all; and of a revision, after its initialisation. All together are bounded: the one that was used longest
+//! ago goes first. An image is never used for another revision than the one whose name it has. This file remembers;
+//! [`super::imaging`] makes and uses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
 use super::jail::Image;
 use crate::Resident;
 
-/// Bytes of all images together.
-const TOTAL_BYTES: u64 = 1 << 30;
-/// Revisions of which something is remembered; beyond, what has no image is forgotten, and tried again.
+/// How often an image may turn out not to be restorable (a file that it maps was replaced, say) before no other is
+/// made of the same.
+const FAILURES: u8 = 3;
+/// Of how many something is remembered; beyond, what has no image is forgotten, and tried again.
 const REMEMBERED: usize = 10_000;
 
 /// What an image is of.
@@ -28,20 +28,11 @@ pub(crate) enum Key {
     Revision(String),
 }
 
-/// Where the making of an image stands.
-enum Entry {
-    Making,
-    /// With a name for operators, and when it was last used.
-    Ready(Arc<Image>, String, u64),
-    /// There is none, and there will be none.
-    Refused,
-}
-
 /// All of them.
 pub(crate) struct Templates {
     entries: Mutex<Entries>,
-    /// One is made at a time: it takes a processor from those who wait for an answer.
-    pub(crate) turn: Semaphore,
+    /// Bytes of all images together.
+    total_bytes: u64,
 }
 
 #[derive(Default)]
@@ -51,9 +42,30 @@ struct Entries {
     clock: u64,
 }
 
+struct Entry {
+    state: State,
+    failures: u8,
+}
+
+enum State {
+    Making,
+    Ready {
+        image: Arc<Image>,
+        /// For operators.
+        name: String,
+        /// When it was last used.
+        used: u64,
+    },
+    /// There is none, and there will be none.
+    Refused,
+    /// There was one that could not be restored.
+    Failed,
+}
+
 impl Templates {
-    pub(crate) fn new() -> Self {
-        Self { entries: Mutex::default(), turn: Semaphore::new(1) }
+    /// None yet.
+    pub(crate) fn new(total_bytes: u64) -> Self {
+        Self { entries: Mutex::default(), total_bytes }
     }
 
     /// The image, if there is one.
@@ -61,54 +73,60 @@ impl Templates {
         let mut entries = self.entries.lock();
         entries.clock += 1;
         let now = entries.clock;
-        match entries.all.get_mut(key) {
-            Some(Entry::Ready(image, _, used)) => {
+        match &mut entries.all.get_mut(key)?.state {
+            State::Ready { image, used, .. } => {
                 *used = now;
                 Some(Arc::clone(image))
             }
-            _ => None,
+            State::Making | State::Refused | State::Failed => None,
         }
     }
 
-    /// Whether the caller is to make one: nobody has tried before.
+    /// Whether the caller is to make one, and says what came of it.
     pub(crate) fn begin(&self, key: &Key) -> bool {
-        let mut entries = self.entries.lock();
-        if entries.all.contains_key(key) {
+        if self.total_bytes == 0 {
             return false;
         }
+        let mut entries = self.entries.lock();
         if entries.all.len() >= REMEMBERED {
-            entries.all.retain(|_, entry| !matches!(entry, Entry::Refused));
+            entries.all.retain(|_, entry| matches!(entry.state, State::Making | State::Ready { .. }));
         }
-        entries.all.insert(key.clone(), Entry::Making);
-        true
+        let entry = entries.all.entry(key.clone()).or_insert(Entry { state: State::Failed, failures: 0 });
+        let wanted = matches!(entry.state, State::Failed) && entry.failures < FAILURES;
+        if wanted {
+            entry.state = State::Making;
+        }
+        wanted
     }
 
-    /// Ends a making that [`begin`](Self::begin) allowed. False: the image is not kept, since the revision was
-    /// retired meanwhile or it is larger than all may be.
+    /// One was made. False: it is not kept, since the revision was retired meanwhile, or it is too large.
     pub(crate) fn made(&self, key: &Key, name: String, image: Image) -> bool {
         let mut entries = self.entries.lock();
-        let wanted = matches!(entries.all.get(key), Some(Entry::Making));
-        if !wanted || image.bytes() > TOTAL_BYTES {
-            entries.refuse(key);
+        entries.clock += 1;
+        let used = entries.clock;
+        let Some(entry) = entries.all.get_mut(key) else { return false };
+        if image.bytes() > self.total_bytes {
+            entry.state = State::Refused;
             return false;
         }
-        entries.clock += 1;
-        let now = entries.clock;
-        entries.all.insert(key.clone(), Entry::Ready(Arc::new(image), name, now));
-        while entries.bytes() > TOTAL_BYTES && entries.evict_oldest() > 0 {}
+        entry.state = State::Ready { image: Arc::new(image), name, used };
+        while entries.bytes() > self.total_bytes && entries.evict() > 0 {}
         true
     }
 
-    /// There is no image of this, and none is to be tried again.
+    /// None can be made.
     pub(crate) fn refuse(&self, key: &Key) {
-        self.entries.lock().refuse(key);
+        // Not of what was retired meanwhile.
+        if let Some(entry) = self.entries.lock().all.get_mut(key) {
+            entry.state = State::Refused;
+        }
     }
 
-    /// Forgets a making that did not come to an end; the next start tries again.
-    pub(crate) fn give_up(&self, key: &Key) {
-        let mut entries = self.entries.lock();
-        if matches!(entries.all.get(key), Some(Entry::Making)) {
-            entries.all.remove(key);
+    /// It cannot be restored, or its making did not come to an end.
+    pub(crate) fn fail(&self, key: &Key) {
+        if let Some(entry) = self.entries.lock().all.get_mut(key) {
+            entry.state = State::Failed;
+            entry.failures += 1;
         }
     }
 
@@ -120,19 +138,19 @@ impl Templates {
     /// What is held, an entry an image.
     pub(crate) fn residents(&self) -> Vec<Resident> {
         let entries = self.entries.lock();
-        let ready = entries.all.values().filter_map(|entry| match entry {
-            Entry::Ready(image, name, _) => Some((image, name)),
-            Entry::Making | Entry::Refused => None,
+        let ready = entries.all.values().filter_map(|entry| match &entry.state {
+            State::Ready { image, name, .. } => Some((image.bytes(), name)),
+            State::Making | State::Refused | State::Failed => None,
         });
-        ready.map(|(image, name)| Resident { name: name.clone(), count: 1, bytes: image.bytes() }).collect()
+        ready.map(|(bytes, name)| Resident { name: name.clone(), count: 1, bytes }).collect()
     }
 
-    /// Gives up images of revisions, then of runtimes, until so many bytes are free.
+    /// Lets images go until so many bytes are free. Returns how many are.
     pub(crate) fn shrink(&self, bytes: u64) -> u64 {
         let mut entries = self.entries.lock();
         let mut freed = 0;
         while freed < bytes {
-            match entries.evict_oldest() {
+            match entries.evict() {
                 0 => break,
                 more => freed += more,
             }
@@ -142,37 +160,93 @@ impl Templates {
 }
 
 impl Entries {
-    fn refuse(&mut self, key: &Key) {
-        // Not those that were retired meanwhile.
-        if let Some(entry) = self.all.get_mut(key) {
-            *entry = Entry::Refused;
-        }
-    }
-
     fn bytes(&self) -> u64 {
         self.all.values().map(Entry::bytes).sum()
     }
 
-    /// Lets the image go that was used longest ago, of runtimes last; its bytes, 0 where there is none. Instances
-    /// that began as it keep their memory.
-    fn evict_oldest(&mut self) -> u64 {
-        let ready = self.all.iter().filter_map(|(key, entry)| match entry {
-            Entry::Ready(_, _, used) => Some((matches!(key, Key::Runtime(_)), *used, key)),
-            Entry::Making | Entry::Refused => None,
+    /// Lets the image go that was used longest ago, those of runtimes last; its bytes, 0 where there is none. The
+    /// instances that began as it keep what they need of it.
+    fn evict(&mut self) -> u64 {
+        let ready = self.all.iter().filter_map(|(key, entry)| match &entry.state {
+            State::Ready { used, .. } => Some((matches!(key, Key::Runtime(_)), *used, key)),
+            State::Making | State::Refused | State::Failed => None,
         });
-        let Some(oldest) = ready.min_by_key(|(runtime, used, _)| (*runtime, *used)).map(|(_, _, key)| key.clone())
-        else {
-            return 0;
-        };
+        let Some((_, _, oldest)) = ready.min_by_key(|(runtime, used, _)| (*runtime, *used)) else { return 0 };
+        let oldest = oldest.clone();
         self.all.remove(&oldest).map_or(0, |entry| entry.bytes())
     }
 }
 
 impl Entry {
     fn bytes(&self) -> u64 {
-        match self {
-            Self::Ready(image, ..) => image.bytes(),
-            Self::Making | Self::Refused => 0,
+        match &self.state {
+            State::Ready { image, .. } => image.bytes(),
+            State::Making | State::Refused | State::Failed => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOTAL: u64 = 1 << 20;
+
+    fn key(name: &str) -> Key {
+        Key::Revision(name.to_owned())
+    }
+
+    fn with(names: &[Key], bytes: u64) -> Templates {
+        let templates = Templates::new(TOTAL);
+        for key in names {
+            assert!(templates.begin(key));
+            assert!(!templates.begin(key), "one at a time");
+            assert!(templates.made(key, format!("{key:?}"), Image::of_bytes(bytes)));
+        }
+        templates
+    }
+
+    #[test]
+    fn the_one_used_longest_ago_goes_first_and_runtimes_last() {
+        let runtime = Key::Runtime("python3.11".to_owned());
+        let templates = with(&[runtime.clone(), key("a"), key("b")], 100);
+        assert!(templates.get(&key("a")).is_some());
+        assert_eq!(templates.shrink(1), 100);
+        assert!(templates.get(&key("b")).is_none() && templates.get(&key("a")).is_some());
+        assert_eq!(templates.shrink(150), 200);
+        assert_eq!(templates.shrink(1), 0);
+        assert!(templates.begin(&runtime), "it may be made again");
+    }
+
+    #[test]
+    fn all_together_are_bounded() {
+        let templates = with(&[key("a"), key("b"), key("c")], TOTAL / 2);
+        assert_eq!(templates.residents().len(), 2);
+        assert!(templates.get(&key("a")).is_none());
+        assert!(templates.begin(&key("d")));
+        assert!(!templates.made(&key("d"), String::new(), Image::of_bytes(TOTAL + 1)));
+        assert_eq!(templates.residents().len(), 2, "too large a one drives none out");
+    }
+
+    #[test]
+    fn what_is_refused_is_not_tried_again_and_what_fails_only_sometimes() {
+        let templates = Templates::new(TOTAL);
+        assert!(templates.begin(&key("a")));
+        templates.refuse(&key("a"));
+        assert!(!templates.begin(&key("a")));
+        for _ in 0..FAILURES {
+            assert!(templates.begin(&key("b")));
+            templates.fail(&key("b"));
+        }
+        assert!(!templates.begin(&key("b")));
+    }
+
+    #[test]
+    fn what_is_retired_meanwhile_is_not_kept() {
+        let templates = Templates::new(TOTAL);
+        assert!(templates.begin(&key("a")));
+        templates.retire("a");
+        assert!(!templates.made(&key("a"), String::new(), Image::of_bytes(1)));
+        assert!(templates.residents().is_empty());
     }
 }

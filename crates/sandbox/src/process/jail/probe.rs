@@ -8,11 +8,11 @@ use base::InstanceId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::{Beginning, Job};
 use super::host::{HostReport, Status};
 use super::launcher::Process;
 use super::start::{self, Plan};
 use super::wire::{self, Cause, FromJail, Received};
+use super::{Beginning, Job};
 use crate::{Egress, Limits};
 
 /// For each step; a host that needs longer is not fit.

@@ -16,11 +16,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::connection::{Connection, Peak, received, send_when_ready};
+use super::image::{Image, Refusal, Taken};
 use super::sys;
 use super::wire::{
     self, Cause, Ending, Failure, FromJail, Furnishing, Program, Received, ToJail, ToLauncher,
 };
-use super::image::{Image, Refusal, Taken};
 use super::{Beginning, BootJob, Jail, Job, Mount, Shared};
 use crate::{Egress, Error, Exit, StartError};
 

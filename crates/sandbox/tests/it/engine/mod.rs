@@ -4,6 +4,7 @@ mod ahead;
 mod events;
 mod freeze;
 mod platform;
+mod template;
 mod web;
 
 use std::path::PathBuf;
@@ -28,8 +29,8 @@ const ANSWER_BYTES: usize = 100_000;
 /// Nothing here takes this long, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) const CASES: [&[Case]; 5] =
-    [events::CASES, freeze::CASES, web::CASES, platform::CASES, ahead::CASES];
+pub(crate) const CASES: [&[Case]; 6] =
+    [events::CASES, freeze::CASES, web::CASES, platform::CASES, ahead::CASES, template::CASES];
 
 /// A back end on the world's launcher, with the receiving end of its functions' endpoint.
 struct Engines {
@@ -87,17 +88,27 @@ struct Running {
 impl Engines {
     /// Without pools.
     fn new(world: &World) -> Self {
-        Self::with_pools(world, 0, 0)
+        Self::with(world, 0, 0, 0)
     }
 
     fn with_pools(world: &World, sandboxes: u32, runtimes: u32) -> Self {
+        Self::with(world, sandboxes, runtimes, 0)
+    }
+
+    /// With so many bytes for templates.
+    fn with_templates(world: &World, bytes: u64) -> Self {
+        Self::with(world, 0, 0, bytes)
+    }
+
+    fn with(world: &World, pool_sandboxes: u32, pool_runtimes: u32, template_bytes: u64) -> Self {
         let (sender, endpoint) = mpsc::channel(256);
         let settings = Settings {
             runtime_dir: world.data().join("runtime"),
             endpoint: Some(sender),
             endpoint_url_on_host: "http://127.0.0.1:4444".to_owned(),
-            pool_sandboxes: sandboxes,
-            pool_runtimes: runtimes,
+            pool_sandboxes,
+            pool_runtimes,
+            template_bytes,
         };
         let backend = ProcessBackend::new(world.launcher.clone(), settings).unwrap();
         Self { world: world.clone(), backend, endpoint }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sandbox::process::jail::{Beginning, Image, Refusal};
 use sandbox::Exit;
+use sandbox::process::jail::{Beginning, Image, Refusal};
 
 use crate::case;
 use crate::world::{Case, Outcome, World, read_all};

@@ -82,6 +82,9 @@ def become(given):
         # No function will come.
         sys.exit(0)
     environment = virga_runtime.loads(given.decode("utf-8"))
+    if "VIRGA_PROBE" in environment:
+        # Whoever made the image wanted to see that it goes on.
+        os._exit(0)
     os.environ.clear()
     os.environ.update(environment)
 

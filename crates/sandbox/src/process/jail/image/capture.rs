@@ -64,7 +64,9 @@ pub(super) fn take(init: Pid) -> Taking<(OwnedFd, Manifest)> {
 fn program_of(init: Pid) -> Taking<Pid> {
     let parent = init.as_raw_nonzero().get().to_string();
     for entry in fs::read_dir("/proc").doing("listing processes")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
         let inside = procfs::status(&status, "NSpid").and_then(|pids| pids.split('\t').next_back());
         if procfs::status(&status, "PPid") == Some(&parent) && inside == Some(&TEMPLATE_PID.to_string()) {
@@ -238,7 +240,10 @@ fn memory_file() -> io::Result<File> {
 /// Nobody writes it any more; returns it opened for reading.
 fn seal(image: File) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
-    rustix::fs::fcntl_add_seals(&image, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    rustix::fs::fcntl_add_seals(
+        &image,
+        SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+    )?;
     Ok(File::open(format!("/proc/self/fd/{}", image.as_raw_fd()))?.into())
 }
 
@@ -277,7 +282,9 @@ fn areas(subject: &Subject, mappings: &[Mapping], memory: &Memory, files: &mut F
 /// allocator of its own.
 fn returns_memory(subject: &Subject, mappings: &[Mapping]) -> Taking<bool> {
     let mut seen: Vec<&str> = Vec::new();
-    for mapping in mappings.iter().filter(|mapping| mapping.kind() == Kind::File && mapping.protection & 4 != 0) {
+    for mapping in
+        mappings.iter().filter(|mapping| mapping.kind() == Kind::File && mapping.protection & 4 != 0)
+    {
         let file_name = mapping.name.rsplit('/').next().unwrap_or_default();
         let harmless = HARMLESS.iter().any(|known| file_name.starts_with(known));
         if harmless || seen.contains(&mapping.name.as_str()) {
@@ -306,7 +313,9 @@ fn open_files(subject: &Subject, files: &mut Files) -> Taking<Vec<OpenFile>> {
     let mut open = Vec::new();
     let mut output = None;
     for entry in fs::read_dir(subject.folder.join("fd")).doing("listing its open files")?.flatten() {
-        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let target = fs::read_link(entry.path()).doing("reading an open file")?;
         let target = target.to_string_lossy().into_owned();
         match number {
@@ -319,7 +328,12 @@ fn open_files(subject: &Subject, files: &mut Files) -> Taking<Vec<OpenFile>> {
                 let (position, flags) = procfs::open_file(&subject.text(&format!("fdinfo/{number}"))?)
                     .ok_or_else(|| Refusal("the kernel describes open files in another way".to_owned()))?;
                 let file = opened(subject, &entry.path(), &target, flags, files)?;
-                open.push(OpenFile { number, file, position, close_on_exec: flags & libc::O_CLOEXEC as u64 != 0 });
+                open.push(OpenFile {
+                    number,
+                    file,
+                    position,
+                    close_on_exec: flags & libc::O_CLOEXEC as u64 != 0,
+                });
             }
         }
     }
@@ -402,8 +416,8 @@ fn context(registers: &Registers, state: &State) -> Context {
     let word = |at: usize| u64::from_ne_bytes(state.signal_stack[at..at + 8].try_into().unwrap_or_default());
     Context {
         registers: [
-            r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax, r.rcx,
-            r.rsp, r.rip, r.eflags,
+            r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax,
+            r.rcx, r.rsp, r.rip, r.eflags,
         ],
         code_segment: r.cs as u16,
         stack_segment: r.ss as u16,

@@ -64,6 +64,13 @@ impl Image {
         self.manifest.bytes
     }
 
+    /// An image that is nothing but its size.
+    #[cfg(test)]
+    pub(crate) fn of_bytes(bytes: u64) -> Self {
+        let file = rustix::fs::memfd_create("none", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        Self { file, manifest: Manifest { bytes, report: 4, files: Vec::new() } }
+    }
+
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }

@@ -152,7 +152,8 @@ impl Planner {
         if mapping.kind() == Kind::Vdso {
             return;
         }
-        let anonymous = (libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
+        let anonymous =
+            (libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
         let (start, bytes, protection) = (mapping.start, mapping.bytes(), mapping.protection);
         // What is read into it must be writable meanwhile.
         let open = if *copy && !runs.is_empty() { protection | 2 } else { protection };
@@ -166,7 +167,8 @@ impl Planner {
             }
             None if covered => {}
             None => {
-                let grows = if mapping.has("gd") { (libc::MAP_GROWSDOWN | libc::MAP_STACK) as u64 } else { 0 };
+                let grows =
+                    if mapping.has("gd") { (libc::MAP_GROWSDOWN | libc::MAP_STACK) as u64 } else { 0 };
                 self.call(libc::SYS_mmap, &[start, bytes, open, anonymous | grows, u64::MAX, 0]);
             }
         }

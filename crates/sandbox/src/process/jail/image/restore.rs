@@ -40,7 +40,8 @@ pub(in crate::process::jail) fn become_image(
         let count = i32::try_from(manifest.files.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         // First out of the way: what a place is made for may be open there.
         let beyond = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, files_place + count);
-        let (image, orders, report) = (beyond(ends.image.as_fd())?, beyond(ends.orders.as_fd())?, beyond(report)?);
+        let (image, orders, report) =
+            (beyond(ends.image.as_fd())?, beyond(ends.orders.as_fd())?, beyond(report)?);
         for (file, place) in manifest.files.iter().zip(files_place..) {
             sys::place(open(file)?, place)?;
         }

@@ -27,7 +27,8 @@ pub(super) fn run(channel: OwnedFd, running: Running, watch_memory: Option<u64>)
     // A server that hangs must not stop the watch; refusing to set it would only mean to wait.
     let _ = sockopt::set_socket_timeout(&channel, sockopt::Timeout::Send, Some(SEND_TIMEOUT));
     let watch = watch_memory.map(|bytes| Watch::new(bytes, peak));
-    let mut supervisor = Supervisor { channel, signals, program: pid, pending: HashMap::new(), watch, template };
+    let mut supervisor =
+        Supervisor { channel, signals, program: pid, pending: HashMap::new(), watch, template };
     loop {
         if let Some(ending) = supervisor.turn() {
             supervisor.say(&FromJail::Exited(ending), &[]);

@@ -188,7 +188,8 @@ impl Init<'_> {
         if program.image.is_some() {
             skip_template_pid().doing("skipping the template's pid")?;
         }
-        let place = program.template.then(|| File::open("/dev/null")).transpose().doing("opening /dev/null")?;
+        let place =
+            program.template.then(|| File::open("/dev/null")).transpose().doing("opening /dev/null")?;
         let place = place.map(OwnedFd::from);
         lock(self.filters.for_jail(self.memory_is_watched))?;
         let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
