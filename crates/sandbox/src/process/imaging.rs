@@ -214,7 +214,10 @@ impl Imaging {
             beginning: Beginning::Template,
         };
         let jail = self.0.launcher.spawn(job.clone()).await.map_err(|error| Refusal(error.to_string()))?;
-        let image = self.image_of(&jail, BOOT_TIMEOUT).await;
+        let image = match stops(&jail, BOOT_TIMEOUT).await {
+            Ok(()) => self.0.launcher.take_image(&jail).await,
+            Err(refusal) => Err(refusal),
+        };
         jail.kill().await;
         self.proven(image?, job).await
     }
@@ -253,30 +256,20 @@ impl Imaging {
         let attached = attach(jail, spec, ends, course);
         let (process, started) = attached.map_err(|error| Refusal(format!("the host failed: {error}")))?;
         let jail = Arc::clone(process.jail());
-        let image = tokio::select! {
-            image = self.image_of(&jail, spec.init_timeout) => image,
+        let stopped = tokio::select! {
+            stopped = stops(&jail, spec.init_timeout) => stopped,
             ready = process.ready(started) => Err(match ready {
                 Ok(()) => Refusal("its runtime client does not stop".to_owned()),
                 Err(error) => failed(error),
             }),
         };
+        let image = match stopped {
+            // From here on its end is no news: who takes the image ends it.
+            Ok(()) => self.0.launcher.take_image(&jail).await,
+            Err(refusal) => Err(refusal),
+        };
         crate::Instance::stop(&process).await;
         self.proven(image?, job).await
-    }
-
-    /// Waits for a template to stop and takes its image.
-    async fn image_of(&self, jail: &Jail, timeout: Duration) -> Result<Image, Refusal> {
-        let stopped = async {
-            tokio::select! {
-                () = jail.stopped() => Ok(()),
-                exit = jail.exited() => Err(Refusal(format!("it ended: {exit:?}"))),
-            }
-        };
-        match tokio::time::timeout(timeout, stopped).await {
-            Ok(stopped) => stopped?,
-            Err(_) => return Err(Refusal("its initialisation timed out".to_owned())),
-        }
-        self.0.launcher.take_image(jail).await
     }
 
     /// Restores an image once: its client is to read its orders and end.
@@ -300,6 +293,18 @@ impl Imaging {
             Err(_) => Err(Refusal("it does not go on from its image".to_owned())),
         }
     }
+}
+
+/// Waits for a template to stop.
+async fn stops(jail: &Jail, timeout: Duration) -> Result<(), Refusal> {
+    let stopped = async {
+        tokio::select! {
+            () = jail.stopped() => Ok(()),
+            exit = jail.exited() => Err(Refusal(format!("it ended: {exit:?}"))),
+        }
+    };
+    let timed_out = |_| Refusal("its initialisation timed out".to_owned());
+    tokio::time::timeout(timeout, stopped).await.unwrap_or_else(|elapsed| Err(timed_out(elapsed)))
 }
 
 fn with(mut env: Vec<(String, String)>, name: &str) -> Vec<(String, String)> {
