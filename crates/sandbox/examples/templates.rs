@@ -61,7 +61,7 @@ async fn measure(folder: &Path, launcher: &Launcher, rounds: usize, at_once: usi
     let quick = bench.starts(rounds, "quick", false, None).await?;
     println!("{}", serde_json::json!({ "start": "plain", "init_ms": 0, "found": quick }));
 
-    let bench = Bench::new(folder, launcher, Settings::DEFAULT_TEMPLATE_BYTES).await?;
+    let bench = Bench::new(folder, launcher, 1 << 30).await?;
     bench.wait_for("quick", false, Origin::Runtime).await?;
     let quick = bench.starts(rounds, "quick", false, Some(Origin::Runtime)).await?;
     println!("{}", serde_json::json!({ "start": "runtime image", "init_ms": 0, "found": quick }));
