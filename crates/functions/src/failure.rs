@@ -137,6 +137,7 @@ fn signal_name(signal: i32) -> String {
         13 => "broken pipe",
         14 => "alarm clock",
         15 => "terminated",
+        31 => "bad system call",
         other => return format!("signal {other}"),
     };
     name.to_owned()

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base::InstanceId;
-use sandbox::process::jail::{Beginning, Job, Launcher, MissingLimits};
+use sandbox::process::jail::{Beginning, Job, Launcher, MissingLimits, ProgramClass};
 use sandbox::{BoxError, Egress, Limits};
 
 fn main() -> Result<(), BoxError> {
@@ -67,6 +67,7 @@ async fn once(launcher: &Launcher, folder: &Path) -> Result<Duration, BoxError> 
     let job = Job {
         instance: InstanceId::random(),
         argv: vec!["/bin/true".to_owned()],
+        class: ProgramClass::Native,
         env: Vec::new(),
         code: folder.to_owned(),
         mounts: Vec::new(),

@@ -69,14 +69,10 @@ async fn measure(folder: &Path, launcher: &Launcher, rounds: u64, pause: Duratio
     std::fs::copy("/proc/self/exe", code.join("bootstrap"))?;
     std::fs::set_permissions(code.join("bootstrap"), std::fs::Permissions::from_mode(0o755))?;
     let backend = |name: &str, sandboxes, runtimes| {
-        let settings = Settings {
-            runtime_dir: folder.join(name),
-            endpoint: None,
-            endpoint_url_on_host: String::new(),
-            pool_sandboxes: sandboxes,
-            pool_runtimes: runtimes,
-            template_bytes: if runtimes > 0 { 1 << 30 } else { 0 },
-        };
+        let template_bytes = if runtimes > 0 { 1 << 30 } else { 0 };
+        let usual = Settings::new(folder.join(name));
+        let settings =
+            Settings { pool_sandboxes: sandboxes, pool_runtimes: runtimes, template_bytes, ..usual };
         ProcessBackend::new(launcher.clone(), settings)
     };
     let off = backend("off", 0, 0)?;

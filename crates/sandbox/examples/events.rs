@@ -39,15 +39,7 @@ async fn measure(folder: &std::path::Path, launcher: Launcher) -> Result<(), Box
     std::fs::create_dir(&code)?;
     std::fs::write(code.join("app.py"), "def handler(event, context):\n    return event\n")?;
     std::fs::write(code.join("index.js"), "exports.handler = async (event) => event")?;
-    let settings = Settings {
-        runtime_dir: folder.join("runtime"),
-        endpoint: None,
-        endpoint_url_on_host: String::new(),
-        pool_sandboxes: 0,
-        pool_runtimes: 0,
-        template_bytes: 0,
-    };
-    let backend = ProcessBackend::new(launcher, settings)?;
+    let backend = ProcessBackend::new(launcher, Settings::new(folder.join("runtime")))?;
     for interpreter in backend.interpreters().list().await {
         let python = matches!(interpreter.runtime, Runtime::Python { .. });
         let handler = if python { "app.handler" } else { "index.handler" };

@@ -84,14 +84,7 @@ impl Bench {
                 .and_then(|()| std::fs::write(code.join("app.py"), source))
                 .map(|()| code)
         });
-        let settings = Settings {
-            runtime_dir: folder.join("runtime"),
-            endpoint: None,
-            endpoint_url_on_host: String::new(),
-            pool_sandboxes: 0,
-            pool_runtimes: 0,
-            template_bytes,
-        };
+        let settings = Settings { template_bytes, ..Settings::new(folder.join("runtime")) };
         let backend = ProcessBackend::new(launcher.clone(), settings)?;
         let interpreters = backend.interpreters().list().await;
         let pythons = interpreters.iter().map(|interpreter| interpreter.runtime.clone());

@@ -26,6 +26,8 @@ pub struct Config {
     pub init_timeout_s: u32,
     /// After how long an idle instance is stopped, where the function does not say.
     pub idle_timeout_s: u32,
+    /// Kibibytes a second that one instance may print in the long run.
+    pub max_log_kb_s: u32,
     /// How long calls under way may take when the server is told to stop.
     pub drain_s: u32,
     /// Sandboxes kept ready before anything is known of their functions; 0 keeps none.

@@ -45,7 +45,7 @@ impl From<Check> for Finding {
     fn from(check: Check) -> Self {
         let verdict = match check.status {
             Status::Ok => Verdict::Good,
-            Status::Degraded => Verdict::Degraded,
+            Status::Degraded | Status::Weaker => Verdict::Degraded,
             Status::Missing => Verdict::Missing,
         };
         Self { name: check.name, verdict, detail: check.detail }

@@ -136,6 +136,7 @@ fn backends(
             runtime_dir: data_dir.path("runtime"),
             endpoint: Some(endpoint),
             endpoint_url_on_host: url.to_owned(),
+            log_bytes_per_s: u64::from(config.max_log_kb_s) << 10,
             pool_sandboxes: config.pool_sandboxes,
             pool_runtimes: config.pool_runtimes,
             template_bytes: u64::from(config.template_mb) << 20,

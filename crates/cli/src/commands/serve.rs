@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Seconds after which an idle instance is stopped, where the function does not say
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     idle_timeout_s: u32,
+    /// KB a second that one instance may print in the long run; one that prints more is made to wait
+    #[arg(long, value_name = "KB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    max_log_kb_s: u32,
     /// Seconds that calls under way get to end when the server is told to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
@@ -103,6 +106,7 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         queue_timeout_s: args.queue_timeout_s,
         init_timeout_s: args.init_timeout_s,
         idle_timeout_s: args.idle_timeout_s,
+        max_log_kb_s: args.max_log_kb_s,
         drain_s: args.drain_s,
         pool_sandboxes: args.pool_sandboxes,
         pool_runtimes: args.pool_runtimes,

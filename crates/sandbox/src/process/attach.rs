@@ -34,6 +34,8 @@ pub(crate) struct Ends<'a> {
     pub(crate) on_host: Option<StdListener>,
     /// Takes the connections that it makes to Virga's API.
     pub(crate) endpoint: Option<&'a mpsc::Sender<FromInside>>,
+    /// How fast its output is read once it floods.
+    pub(crate) log_bytes_per_s: u64,
 }
 
 /// Takes charge of a jail that was just started; the instance need not be ready yet.
@@ -43,9 +45,9 @@ pub(crate) fn attach(
     ends: Ends<'_>,
     course: Course,
 ) -> io::Result<(Process, Option<Started>)> {
-    let Ends { web, on_host, endpoint } = ends;
+    let Ends { web, on_host, endpoint, log_bytes_per_s } = ends;
     let pipe = jail.take_output().ok_or_else(|| io::Error::other("the jail has no output"))?;
-    let output = Arc::new(Output::new(pipe, spec.output.clone())?);
+    let output = Arc::new(Output::new(pipe, spec.output.clone())?.with_rate(log_bytes_per_s));
     let inside = jail.take_listeners().into_iter().chain(on_host);
     let listeners = inside.map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
     let mut listeners = listeners.into_iter();

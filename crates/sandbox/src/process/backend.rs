@@ -15,7 +15,7 @@ use super::environment::{self, Facts};
 use super::imaging::{Found, Imaging};
 use super::instance::{Course, Process};
 use super::interpreters::{Interpreter, Interpreters};
-use super::jail::{Beginning, BootJob, Jail, Job, Launcher, Mount, Waiting};
+use super::jail::{Beginning, BootJob, Jail, Job, Launcher, Mount, ProgramClass, Waiting};
 use super::longpoll::Started;
 use super::templates::Key;
 use crate::{
@@ -37,12 +37,29 @@ pub struct Settings {
     pub endpoint: Option<mpsc::Sender<FromInside>>,
     /// Where functions on the host's own network find Virga's API, for example `http://127.0.0.1:9080`.
     pub endpoint_url_on_host: String,
+    /// Bytes a second that one instance may print in the long run; one that prints more waits.
+    pub log_bytes_per_s: u64,
     /// Sandboxes to keep ready before anything is known of their functions.
     pub pool_sandboxes: u32,
     /// Instances to keep booted of each runtime that functions use and that takes long to boot.
     pub pool_runtimes: u32,
     /// Bytes of memory for templates: images of initialised processes that instances begin as. Zero is none.
     pub template_bytes: u64,
+}
+
+impl Settings {
+    /// What most have: no endpoint, no pools, and logs at the usual rate.
+    pub fn new(runtime_dir: PathBuf) -> Self {
+        Self {
+            runtime_dir,
+            endpoint: None,
+            endpoint_url_on_host: String::new(),
+            log_bytes_per_s: super::output::BYTES_PER_S,
+            pool_sandboxes: 0,
+            pool_runtimes: 0,
+            template_bytes: 0,
+        }
+    }
 }
 
 /// Runs functions as processes.
@@ -52,6 +69,7 @@ pub struct ProcessBackend {
     clients: PathBuf,
     endpoint: Option<mpsc::Sender<FromInside>>,
     endpoint_url_on_host: String,
+    log_bytes_per_s: u64,
     ahead: Ahead,
     imaging: Imaging,
 }
@@ -80,14 +98,29 @@ impl ProcessBackend {
             });
         }
         let Settings {
-            endpoint, endpoint_url_on_host, pool_sandboxes, pool_runtimes, template_bytes, ..
+            endpoint,
+            endpoint_url_on_host,
+            log_bytes_per_s,
+            pool_sandboxes,
+            pool_runtimes,
+            template_bytes,
+            ..
         } = settings;
         let sizes = Sizes { sandboxes: pool_sandboxes as usize, runtimes: pool_runtimes as usize };
         let ahead = Ahead::new(launcher.clone(), sizes);
         let nothing = runtime_dir.join("nothing");
         std::fs::create_dir_all(&nothing).map_err(Error::host("making an empty folder"))?;
         let imaging = Imaging::new(launcher.clone(), endpoint.clone(), nothing, template_bytes);
-        Ok(Self { launcher, interpreters, clients, endpoint, endpoint_url_on_host, ahead, imaging })
+        Ok(Self {
+            launcher,
+            interpreters,
+            clients,
+            endpoint,
+            endpoint_url_on_host,
+            log_bytes_per_s,
+            ahead,
+            imaging,
+        })
     }
 
     /// The host's interpreters, for whoever tells people about them.
@@ -138,7 +171,12 @@ impl ProcessBackend {
         let key = image.as_ref().map(|found| found.key.clone());
         let (jail, origin) = self.jail(spec, job.clone(), interpreter, image).await?;
         let course = Course { origin, asked, executed: Course::now() };
-        let ends = Ends { web: ports.web, on_host: ports.on_host.take(), endpoint: self.endpoint.as_ref() };
+        let ends = Ends {
+            web: ports.web,
+            on_host: ports.on_host.take(),
+            endpoint: self.endpoint.as_ref(),
+            log_bytes_per_s: self.log_bytes_per_s,
+        };
         let (process, started) =
             attach(jail, spec, ends, course).map_err(Error::host("taking an instance's ends"))?;
         // Where the restore itself failed it was started otherwise.
@@ -272,6 +310,7 @@ impl ProcessBackend {
             instance: spec.instance.clone(),
             argv,
             env,
+            class: class(&spec.artifact.runtime),
             code: spec.artifact.dir.clone(),
             mounts: self.mounts(interpreter),
             limits: spec.limits,
@@ -368,4 +407,12 @@ impl Backend for ProcessBackend {
 /// What was made ahead may have died just now, or not take the function's limits: the plain way is left.
 fn went_wrong(error: &StartError) {
     tracing::debug!(error = error as &dyn std::error::Error, "what was made ahead could not be used");
+}
+
+/// What kind of program runs a runtime's functions.
+fn class(runtime: &Runtime) -> ProgramClass {
+    match runtime {
+        Runtime::Python { .. } | Runtime::Node { .. } => ProgramClass::Interpreter,
+        Runtime::Provided { .. } | Runtime::Wasm => ProgramClass::Native,
+    }
 }

@@ -21,7 +21,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::attach::{Ends, FromInside, attach};
 use super::instance::Course;
-use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, Refusal};
+use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, ProgramClass, Refusal};
+use super::output::BYTES_PER_S;
 use super::templates::{Key, Templates};
 use crate::{Egress, Exit, Limits, Origin, Phases, Resident, Spec, StartError};
 
@@ -212,6 +213,7 @@ impl Imaging {
             egress: Egress::None,
             listen: Vec::new(),
             beginning: Beginning::Template,
+            class: ProgramClass::Interpreter,
         };
         let jail = self.0.launcher.spawn(job.clone()).await.map_err(|error| Refusal(error.to_string()))?;
         let image = match stops(&jail, BOOT_TIMEOUT).await {
@@ -252,7 +254,8 @@ impl Imaging {
         let jail = self.0.launcher.spawn(job.clone()).await.map_err(failed)?;
         let now = Course::now();
         let course = Course { origin: Origin::Cold, asked: now, executed: now };
-        let ends = Ends { web: None, on_host: None, endpoint: self.0.endpoint.as_ref() };
+        let endpoint = self.0.endpoint.as_ref();
+        let ends = Ends { web: None, on_host: None, endpoint, log_bytes_per_s: BYTES_PER_S };
         let attached = attach(jail, spec, ends, course);
         let (process, started) = attached.map_err(|error| Refusal(format!("the host failed: {error}")))?;
         let jail = Arc::clone(process.jail());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base::InstanceId;
 use futures_util::future::BoxFuture;
-use sandbox::process::jail::{Beginning, Jail, Job, Launcher, MissingLimits};
+use sandbox::process::jail::{Beginning, Jail, Job, Launcher, MissingLimits, ProgramClass, Status};
 use sandbox::{Egress, Exit, Limits, StartError};
 use tokio::io::AsyncReadExt;
 
@@ -117,6 +117,12 @@ impl World {
         self.launcher.report().complete()
     }
 
+    /// Whether the kernel has all of Landlock that jails use.
+    pub(crate) fn has_landlock(&self) -> bool {
+        let report = self.launcher.report();
+        report.checks.iter().any(|check| check.name == "landlock" && check.status == Status::Ok)
+    }
+
     /// The launcher of this process.
     pub(crate) fn launcher_pid(&self) -> u32 {
         let is_launcher = |pid: &u32| {
@@ -173,6 +179,7 @@ pub(crate) fn job(data: &Path, script: &str) -> Job {
         instance,
         argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".to_owned())],
+        class: ProgramClass::Interpreter,
         code,
         mounts: Vec::new(),
         limits: Limits {

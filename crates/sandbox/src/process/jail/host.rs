@@ -12,6 +12,8 @@ pub enum Status {
     Ok,
     /// Held by other means, or not at all; the detail says what follows.
     Degraded,
+    /// A wall behind others that is not there, or lower than it could be; every limit holds.
+    Weaker,
     /// Not there, and nothing runs without it.
     Missing,
 }

@@ -12,7 +12,9 @@ mod connection;
 mod host;
 mod image;
 mod init;
+mod landlock;
 mod launcher;
+mod masks;
 mod probe;
 mod resident;
 mod seccomp;
@@ -30,6 +32,7 @@ use connection::Connection;
 use futures_util::future::BoxFuture;
 pub use host::{Check, HostReport, Status};
 pub use image::{Image, Refusal};
+pub use seccomp::ProgramClass;
 
 use crate::{Egress, Error, Exit, Limits, StartError};
 
@@ -74,6 +77,8 @@ pub struct Job {
     pub argv: Vec<String>,
     /// The whole environment.
     pub env: Vec<(String, String)>,
+    /// What kind of program it is.
+    pub class: ProgramClass,
     /// The folder shown at `/var/task`, read-only; also the working directory.
     pub code: PathBuf,
     /// Further read-only folders, mounted in this order after the code.

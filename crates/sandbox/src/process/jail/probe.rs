@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::host::{HostReport, Status};
 use super::launcher::Process;
+use super::seccomp::ProgramClass;
 use super::start::{self, Plan};
 use super::wire::{self, Cause, FromJail, Received};
 use super::{Beginning, Job};
@@ -78,6 +79,7 @@ fn job() -> Job {
         instance: InstanceId::random(),
         argv: vec!["/bin/true".to_owned()],
         env: Vec::new(),
+        class: ProgramClass::Interpreter,
         code: PathBuf::from("/usr/share"),
         mounts: Vec::new(),
         limits: Limits {

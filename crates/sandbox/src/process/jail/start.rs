@@ -388,6 +388,7 @@ fn program(job: &Job) -> Program {
         argv: job.argv.clone(),
         // A restored program has it from elsewhere.
         env: if image.is_some() { Vec::new() } else { job.env.clone() },
+        class: job.class,
         tmp_bytes: job.limits.tmp_bytes,
         pids: job.limits.pids,
         listen: job.listen.clone(),

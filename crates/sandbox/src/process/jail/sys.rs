@@ -281,6 +281,75 @@ pub(super) fn filter_system_calls(program: &[libc::sock_filter]) -> io::Result<(
     })
 }
 
+/// `struct landlock_ruleset_attr` of landlock_create_ruleset(2): what a domain takes charge of.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct LandlockHandled {
+    pub(super) files: u64,
+    pub(super) network: u64,
+    pub(super) scoped: u64,
+}
+
+/// The version of Landlock that the kernel has; an error where it has none or keeps it off.
+pub(super) fn landlock_version() -> io::Result<u32> {
+    const CREATE_RULESET_VERSION: c_int = 1;
+    // SAFETY: with this flag the kernel reads no structure; the pointer must be null and the size 0.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<c_void>(),
+            0_usize,
+            CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(version).map_err(|_| io::Error::last_os_error())
+}
+
+/// Makes an empty set of rules. `size` is that of the structure's part which the kernel's version knows.
+pub(super) fn landlock_ruleset(handled: &LandlockHandled, size: usize) -> io::Result<OwnedFd> {
+    assert!(size <= size_of::<LandlockHandled>(), "the kernel must not read past the structure");
+    // SAFETY: the kernel reads `size` bytes of the structure and writes nothing.
+    let made = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::from_ref(handled), size, 0) as c_int
+    };
+    check(made)?;
+    // SAFETY: a new descriptor, close-on-exec, that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(made) })
+}
+
+/// Allows `access` to everything below `place`.
+pub(super) fn landlock_allow(ruleset: BorrowedFd<'_>, place: BorrowedFd<'_>, access: u64) -> io::Result<()> {
+    /// `struct landlock_path_beneath_attr`.
+    #[repr(C, packed)]
+    struct Beneath {
+        access: u64,
+        place: c_int,
+    }
+    const RULE_PATH_BENEATH: c_int = 1;
+    let rule = Beneath { access, place: place.as_raw_fd() };
+    // SAFETY: the kernel reads the structure, packed as it declares it, and writes nothing.
+    check(unsafe {
+        libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), RULE_PATH_BENEATH, &raw const rule, 0)
+            as c_int
+    })
+}
+
+/// Puts the thread and what it starts under the rules, for good. Wants `no_new_privs` set.
+pub(super) fn landlock_restrict(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes a descriptor and flags.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) as c_int })
+}
+
+/// Leaves the session keyring that was inherited for a new, empty one.
+pub(super) fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
+    // SAFETY: a null name asks for a new keyring without a name.
+    check(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+            as c_int
+    })
+}
+
 /// Blocks the signals and returns a descriptor that delivers them.
 pub(super) fn signal_descriptor(signals: &[c_int]) -> io::Result<OwnedFd> {
     // SAFETY: the set is initialised by `sigemptyset` before it is read; all calls get valid pointers.
@@ -369,6 +438,28 @@ pub(super) fn mount_new(kind: &CStr, target: &CStr, flags: libc::c_ulong, data: 
 pub(super) fn signal_others(signal: c_int) -> io::Result<()> {
     // SAFETY: takes numbers only; the kernel leaves the caller and pid 1 out.
     check(unsafe { libc::kill(-1, signal) })
+}
+
+/// Shows what is at `source` at `target` as well, with the flags that it is mounted with.
+pub(super) fn bind(source: &CStr, target: &CStr) -> io::Result<()> {
+    // SAFETY: both strings end with a zero byte and outlive the call; a bind mount reads neither kind nor data.
+    check(unsafe {
+        libc::mount(source.as_ptr(), target.as_ptr(), std::ptr::null(), libc::MS_BIND, std::ptr::null())
+    })
+}
+
+/// Makes the mount at `target` one that nobody writes through, runs from or opens devices on.
+pub(super) fn make_read_only(target: &CStr) -> io::Result<()> {
+    let flags = libc::MS_BIND
+        | libc::MS_REMOUNT
+        | libc::MS_RDONLY
+        | libc::MS_NOSUID
+        | libc::MS_NODEV
+        | libc::MS_NOEXEC;
+    // SAFETY: the string ends with a zero byte and outlives the call; this kind of change reads no other.
+    check(unsafe {
+        libc::mount(std::ptr::null(), target.as_ptr(), std::ptr::null(), flags, std::ptr::null())
+    })
 }
 
 /// Registers a descriptor with the current runtime.

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host::HostReport;
 use super::image::Manifest;
+use super::seccomp::ProgramClass;
 
 /// Bytes of a message to the launcher: 64 mounts with paths of `PATH_MAX` would be more, and are refused.
 pub(super) const REQUEST_LIMIT: usize = 64 * 1024;
@@ -130,6 +131,8 @@ pub(super) struct Boot {
 pub(super) struct Program {
     /// Program and arguments; not looked at where a runtime is booted.
     pub(super) argv: Vec<String>,
+    /// What kind of program it is.
+    pub(super) class: ProgramClass,
     /// The whole environment: a booted runtime's orders.
     pub(super) env: Vec<(String, String)>,
     /// Bytes of `/tmp`.

@@ -24,7 +24,10 @@ use tokio::sync::mpsc;
 use crate::world::{Case, World};
 
 /// Bytes of an answer to an event.
-const ANSWER_BYTES: usize = 100_000;
+pub(crate) const ANSWER_BYTES: usize = 100_000;
+
+/// Bytes a second that an instance may print.
+pub(crate) const LOG_BYTES_PER_S: u64 = 4 << 20;
 
 /// Nothing here takes this long, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,7 +36,7 @@ pub(crate) const CASES: [&[Case]; 6] =
     [events::CASES, freeze::CASES, web::CASES, platform::CASES, ahead::CASES, template::CASES];
 
 /// A back end on the world's launcher, with the receiving end of its functions' endpoint.
-struct Engines {
+pub(crate) struct Engines {
     world: World,
     backend: ProcessBackend,
     endpoint: mpsc::Receiver<FromInside>,
@@ -41,11 +44,22 @@ struct Engines {
 
 /// Keeps what an instance prints.
 #[derive(Default)]
-struct Kept(Mutex<Vec<u8>>);
+pub(crate) struct Kept(Mutex<Vec<u8>>);
 
 impl Kept {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+
+    /// Bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// The last of it.
+    pub(crate) fn tail(&self) -> String {
+        let kept = self.0.lock();
+        String::from_utf8_lossy(&kept[kept.len().saturating_sub(2000)..]).into_owned()
     }
 }
 
@@ -56,13 +70,13 @@ impl LogSink for Kept {
 }
 
 /// A function to be started.
-struct Function {
-    spec: Spec,
-    log: Arc<Kept>,
+pub(crate) struct Function {
+    pub(crate) spec: Spec,
+    pub(crate) log: Arc<Kept>,
 }
 
 impl Function {
-    fn http(mut self) -> Self {
+    pub(crate) fn http(mut self) -> Self {
         self.spec.artifact.contract = Contract::Http;
         self
     }
@@ -79,15 +93,15 @@ impl Function {
 }
 
 /// A function that is up.
-struct Running {
-    instance: Arc<dyn Instance>,
-    id: InstanceId,
-    log: Arc<Kept>,
+pub(crate) struct Running {
+    pub(crate) instance: Arc<dyn Instance>,
+    pub(crate) id: InstanceId,
+    pub(crate) log: Arc<Kept>,
 }
 
 impl Engines {
     /// Without pools.
-    fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         Self::with(world, 0, 0, 0)
     }
 
@@ -106,6 +120,7 @@ impl Engines {
             runtime_dir: world.data().join("runtime"),
             endpoint: Some(sender),
             endpoint_url_on_host: "http://127.0.0.1:4444".to_owned(),
+            log_bytes_per_s: LOG_BYTES_PER_S,
             pool_sandboxes,
             pool_runtimes,
             template_bytes,
@@ -115,33 +130,33 @@ impl Engines {
     }
 
     /// A newest runtime of the host: `python` or `nodejs`.
-    async fn runtime(&self, kind: &str) -> Runtime {
+    pub(crate) async fn runtime(&self, kind: &str) -> Runtime {
         let all = self.backend.interpreters().list().await;
         let runtimes = all.iter().map(|interpreter| interpreter.runtime.clone());
         let mut wanted = runtimes.filter(|runtime| runtime.to_string().starts_with(kind));
         wanted.next_back().expect("the tests need a Python and a Node on PATH")
     }
 
-    async fn python(&self, source: &str) -> Function {
+    pub(crate) async fn python(&self, source: &str) -> Function {
         self.function(self.runtime("python").await, "app.handler", &[("app.py", 0o644, source)])
     }
 
-    async fn node(&self, source: &str) -> Function {
+    pub(crate) async fn node(&self, source: &str) -> Function {
         self.function(self.runtime("nodejs").await, "index.handler", &[("index.js", 0o644, source)])
     }
 
     /// A web server for Node, in `server.js`.
-    async fn node_server(&self, source: &str) -> Function {
+    pub(crate) async fn node_server(&self, source: &str) -> Function {
         self.function(self.runtime("nodejs").await, "server.js", &[("server.js", 0o644, source)]).http()
     }
 
     /// An executable script.
-    fn provided(&self, source: &str) -> Function {
+    pub(crate) fn provided(&self, source: &str) -> Function {
         let runtime = Runtime::parse("provided.al2023").unwrap();
         self.function(runtime, "", &[("bootstrap", 0o755, source)])
     }
 
-    fn function(&self, runtime: Runtime, handler: &str, files: &[(&str, u32, &str)]) -> Function {
+    pub(crate) fn function(&self, runtime: Runtime, handler: &str, files: &[(&str, u32, &str)]) -> Function {
         let dir = self.world.code(files);
         let log = Arc::new(Kept::default());
         let spec = Spec {
@@ -174,7 +189,7 @@ impl Engines {
         Function { spec, log }
     }
 
-    async fn try_start(&self, function: Function) -> Result<Running, (StartError, Arc<Kept>)> {
+    pub(crate) async fn try_start(&self, function: Function) -> Result<Running, (StartError, Arc<Kept>)> {
         let Function { spec, log } = function;
         let id = spec.instance.clone();
         match self.backend.start(Arc::new(spec)).await {
@@ -183,7 +198,7 @@ impl Engines {
         }
     }
 
-    async fn start(&self, function: Function) -> Running {
+    pub(crate) async fn start(&self, function: Function) -> Running {
         match self.try_start(function).await {
             Ok(running) => running,
             Err((error, log)) => panic!("{error}: {error:?}\n{}", log.text()),
@@ -196,7 +211,7 @@ fn artifact(dir: PathBuf, runtime: Runtime, handler: &str) -> Artifact {
 }
 
 impl Running {
-    async fn invoke(&self, payload: Payload) -> Result<Output, Fault> {
+    pub(crate) async fn invoke(&self, payload: Payload) -> Result<Output, Fault> {
         let call = Call {
             id: RequestId::random(),
             deadline: Instant::now() + PATIENCE,
@@ -206,7 +221,7 @@ impl Running {
         tokio::time::timeout(PATIENCE, self.instance.invoke(call)).await.expect("an answer in time")
     }
 
-    async fn event(&self, json: &str) -> Result<Output, Fault> {
+    pub(crate) async fn event(&self, json: &str) -> Result<Output, Fault> {
         self.invoke(Payload::Event(Event {
             json: Bytes::copy_from_slice(json.as_bytes()),
             invoked_arn: "arn:aws:lambda:us-east-1:123456789012:function:greet".to_owned(),
@@ -218,7 +233,7 @@ impl Running {
     }
 
     /// The result of an event that succeeds.
-    async fn result(&self, json: &str) -> serde_json::Value {
+    pub(crate) async fn result(&self, json: &str) -> serde_json::Value {
         match self.event(json).await {
             Ok(Output::Event(answer)) => serde_json::from_slice(&answer).unwrap(),
             Ok(Output::FunctionError(error)) => panic!("{error:?}\n{}", self.log.text()),
@@ -231,7 +246,7 @@ impl Running {
         self.event(json).await.err().expect("no output")
     }
 
-    async fn request(
+    pub(crate) async fn request(
         &self,
         request: http::Request<sandbox::Body>,
     ) -> Result<http::Response<sandbox::Body>, Fault> {

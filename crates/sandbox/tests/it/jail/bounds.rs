@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sandbox::Exit;
+use sandbox::process::jail::ProgramClass;
 
 use crate::case;
 use crate::world::{Case, World};
@@ -61,7 +62,9 @@ async fn memory_out_of_sight_is_bounded(world: World) {
         "import ctypes as c\nlibc = c.CDLL(None, use_errno=True)\nfor n in {calls:?}:\n  c.set_errno(0)\n  \
          print(libc.syscall(n, 0, 1, 0o600) < 0 and c.get_errno())\n"
     );
-    let outcome = world.run(world.python(&program)).await;
+    let mut job = world.python(&program);
+    job.class = ProgramClass::Native;
+    let outcome = world.run(job).await;
     let expect =
         if world.has_groups() { "False\n".repeat(3) } else { format!("{}\n", libc::ENOSYS).repeat(3) };
     assert_eq!(outcome.output, expect);

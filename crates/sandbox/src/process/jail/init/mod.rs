@@ -26,7 +26,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
+use super::landlock::Landlock;
 use super::launcher::{HOSTNAME, USER};
+use super::masks::Masks;
 use super::seccomp::Filters;
 use super::sys::{self, SingleThreaded};
 use super::wire::{self, Cause, Doing, Failure, FromJail, Received, ToInit};
@@ -35,9 +37,25 @@ use super::wire::{self, Cause, Doing, Failure, FromJail, Received, ToInit};
 const OPEN_FILES: u64 = 1024;
 /// Bytes that the program may lock in memory.
 const LOCKED_MEMORY: u64 = 64 * 1024;
+/// Bytes of a stack: what distributions give, which is also what threads begin with.
+const STACK: u64 = 8 << 20;
+/// Bytes to which a program may raise it; its memory limit holds all the same.
+const STACK_AT_MOST: u64 = 1 << 30;
+/// Signals and timers that wait in the kernel, about a hundred bytes each.
+const WAITING_SIGNALS: u64 = 4096;
+/// Bytes in POSIX message queues, Linux's default: whatever the server was started with.
+const MESSAGE_QUEUES: u64 = 819_200;
 /// Bytes that the program's private data may be over its memory where that is only watched: address space
 /// that is reserved and never touched (thread stacks, garbage collectors' heaps) counts in RLIMIT_DATA.
 const DATA_HEADROOM: u64 = 1 << 30;
+
+/// What stands around every program besides namespaces and limits: the launcher makes it once.
+#[derive(Debug)]
+pub(super) struct Walls {
+    pub(super) filters: Filters,
+    pub(super) landlock: Landlock,
+    pub(super) masks: Masks,
+}
 
 /// What the launcher's copy is given.
 pub(super) struct Start<'a> {
@@ -50,7 +68,7 @@ pub(super) struct Start<'a> {
     /// Whether pid 1 itself watches over memory.
     pub(super) memory_is_watched: bool,
     /// For the program.
-    pub(super) filters: &'a Filters,
+    pub(super) walls: &'a Walls,
     /// That there is one thread.
     pub(super) proof: SingleThreaded,
 }
@@ -63,18 +81,18 @@ struct Init<'a> {
     orders: OwnedFd,
     own_network: bool,
     memory_is_watched: bool,
-    filters: &'a Filters,
+    walls: &'a Walls,
     proof: SingleThreaded,
 }
 
 /// Lives the whole life of pid 1.
 pub(super) fn run(start: Start<'_>) -> ! {
-    let Start { orders, joins, own_network, memory_is_watched, filters, proof } = start;
+    let Start { orders, joins, own_network, memory_is_watched, walls, proof } = start;
     // Until the channel is here there is nobody to tell; the launcher sees the end.
     let joined = join(joins);
     let Ok(orders) = let_go(orders) else { sys::exit(1) };
     let Ok(Some(channel)) = receive_channel(&orders) else { sys::exit(1) };
-    let init = Init { channel, orders, own_network, memory_is_watched, filters, proof };
+    let init = Init { channel, orders, own_network, memory_is_watched, walls, proof };
     let outcome = joined.and_then(|()| init.prepare()).and_then(|()| init.wait());
     let Init { channel, .. } = init;
     match outcome {
@@ -95,6 +113,7 @@ impl Init<'_> {
         if self.own_network {
             network::set_up()?;
         }
+        self.walls.masks.apply().doing("covering parts of /proc")?;
         rustix::system::sethostname(HOSTNAME.as_bytes()).doing("setting the host name")?;
         self.say(&FromJail::Waits)
     }
@@ -182,6 +201,12 @@ fn lock(filter: &[libc::sock_filter]) -> Result<(), Failure> {
     limit(Resource::Core, 0)?;
     limit(Resource::Nofile, OPEN_FILES)?;
     limit(Resource::Memlock, LOCKED_MEMORY)?;
+    raisable_limit(Resource::Stack, STACK, STACK_AT_MOST)?;
+    limit(Resource::Sigpending, WAITING_SIGNALS)?;
+    limit(Resource::Msgqueue, MESSAGE_QUEUES)?;
+    // Nobody goes before others.
+    limit(Resource::Nice, 0)?;
+    limit(Resource::Rtprio, 0)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::drop_capabilities().doing("dropping capabilities")?;
     rustix::thread::set_no_new_privs(true).doing("setting no_new_privs")?;
@@ -190,8 +215,13 @@ fn lock(filter: &[libc::sock_filter]) -> Result<(), Failure> {
 
 /// Sets both limits, to less where the host's own hard limit is lower.
 fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
+    raisable_limit(resource, value, value)
+}
+
+/// Sets the limit and what the program may raise it to, to less where the host's own hard limit is lower.
+fn raisable_limit(resource: Resource, current: u64, maximum: u64) -> Result<(), Failure> {
     let ceiling = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    let value = Some(value.min(ceiling));
-    rustix::process::setrlimit(resource, Rlimit { current: value, maximum: value })
+    let [current, maximum] = [current, maximum].map(|value| Some(value.min(ceiling)));
+    rustix::process::setrlimit(resource, Rlimit { current, maximum })
         .doing(format!("setting the limit {resource:?}"))
 }

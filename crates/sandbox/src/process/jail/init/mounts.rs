@@ -13,6 +13,8 @@ use crate::process::jail::wire::{Doing, Failure};
 
 /// Bytes of `/dev/shm`, which holds semaphores and shared arrays.
 const SHARED_MEMORY: u64 = 64 << 20;
+/// Bytes of `/tmp` while nothing is known of the function.
+const TMP_AT_FIRST: u64 = 1 << 20;
 
 /// How everything of a jail's own is mounted.
 const BASE: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV;
@@ -21,12 +23,15 @@ const BASE: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV;
 pub(super) fn set_up() -> Result<(), Failure> {
     sys::mount_new(c"proc", c"/proc", BASE | libc::MS_NOEXEC, c"")
         .doing("mounting /proc (a container runtime that masks parts of its own /proc forbids it)")?;
-    temporary("/dev/shm", SHARED_MEMORY, BASE | libc::MS_NOEXEC)
+    temporary("/dev/shm", SHARED_MEMORY, BASE | libc::MS_NOEXEC)?;
+    temporary("/tmp", TMP_AT_FIRST, BASE)
 }
 
-/// Mounts `/tmp`, of the size that the function is given.
-pub(super) fn make_tmp(bytes: u64) -> Result<(), Failure> {
-    temporary("/tmp", bytes, BASE)
+/// Gives `/tmp` the size that the function has. It is mounted before a runtime is booted, since Landlock's rules are
+/// about the file system that is there when they are made.
+pub(super) fn resize_tmp(bytes: u64) -> Result<(), Failure> {
+    let options = CString::new(size_of_tmpfs(bytes)).map_err(std::io::Error::from).doing("sizing /tmp")?;
+    sys::mount_new(c"tmpfs", c"/tmp", BASE | libc::MS_REMOUNT, &options).doing("sizing /tmp")
 }
 
 /// Mounts what the launcher has opened.
@@ -34,13 +39,16 @@ pub(super) fn attach_all(mounts: &[(OwnedFd, PathBuf)]) -> Result<(), Failure> {
     mounts.iter().try_for_each(|(mount, inside)| attach(mount, inside))
 }
 
-/// A tmpfs of the program's user. Its pages are charged to the jail's memory; its inodes cost kernel memory
-/// too and are bounded at one a page.
-fn temporary(target: &str, bytes: u64, flags: libc::c_ulong) -> Result<(), Failure> {
+/// As mount options. The inodes cost kernel memory too and are bounded at one a page.
+fn size_of_tmpfs(bytes: u64) -> String {
     // No size at all would mean no bound.
     let pages = (bytes / 4096).max(1);
-    let inodes = pages.clamp(256, 1 << 18);
-    let options = format!("size={},nr_inodes={inodes},mode=1777,uid={USER},gid={USER}", pages * 4096);
+    format!("size={},nr_inodes={}", pages * 4096, pages.clamp(256, 1 << 18))
+}
+
+/// A tmpfs of the program's user. Its pages are charged to the jail's memory.
+fn temporary(target: &str, bytes: u64, flags: libc::c_ulong) -> Result<(), Failure> {
+    let options = format!("{},mode=1777,uid={USER},gid={USER}", size_of_tmpfs(bytes));
     let doing = || format!("mounting {target}");
     let target = CString::new(target).map_err(std::io::Error::from).doing(doing())?;
     let options = CString::new(options).map_err(std::io::Error::from).doing(doing())?;

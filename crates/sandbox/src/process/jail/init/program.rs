@@ -34,6 +34,8 @@ pub(super) struct Start<'a> {
     pub(super) lock: Option<&'a dyn Fn() -> Result<(), Failure>>,
     /// What is restored in place of executing the program.
     pub(super) image: Option<(&'a Manifest, &'a Ends)>,
+    /// Landlock's, where the kernel has it: it is put under them once it is locked.
+    pub(super) rules: Option<&'a OwnedFd>,
 }
 
 /// Starts the program and returns when `execve` has succeeded, or the image is restored.
@@ -97,7 +99,7 @@ fn become_program(strings: &Strings, start: &Start<'_>, report: &File) -> io::Er
                 errno => io::Error::from_raw_os_error(errno),
             })?;
         }
-        Ok(())
+        start.rules.map_or(Ok(()), |rules| sys::landlock_restrict(rules.as_fd()))
     };
     match (set_up(), start.image) {
         (Ok(()), None) => sys::execve(&strings.argv[0], &strings.argv, &strings.env),

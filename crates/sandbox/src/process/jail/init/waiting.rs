@@ -17,6 +17,7 @@ use rustix::process::{Pid, Resource, WaitOptions};
 use super::program::{self, Start, WORKING_DIRECTORY};
 use super::{DATA_HEADROOM, Init, Running, host, limit, lock, mounts, network, oom_victim};
 use crate::process::jail::image::restore::{Ends, skip_template_pid};
+use crate::process::jail::seccomp::ProgramClass;
 use crate::process::jail::sys;
 use crate::process::jail::wire::{self, Boot, Doing, Failure, FromJail, Program, Received, ToInit, ToJail};
 
@@ -107,11 +108,14 @@ impl Init<'_> {
     /// Starts a runtime that will wait for its orders.
     fn boot(&self, boot: Boot, descriptors: Vec<OwnedFd>) -> Result<Booted, Failure> {
         let output = descriptors.into_iter().next().ok_or_else(|| host("a boot came without its output"))?;
-        mounts::attach_all(&self.furnished()?.mounts)?;
+        let mounts = self.furnished()?.mounts;
+        mounts::attach_all(&mounts)?;
+        let rules = self.rules(&mounts)?;
         let (theirs, orders) = pipe_with(PipeFlags::CLOEXEC).doing("making the orders' pipe")?;
         let victim = oom_victim()?;
         let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
-        let filter = self.filters.for_jail(self.memory_is_watched);
+        // What is booted ahead is an interpreter of the host's.
+        let filter = self.walls.filters.for_jail(ProgramClass::Interpreter, self.memory_is_watched);
         let start = Start {
             argv: &boot.argv,
             env: &boot.env,
@@ -120,6 +124,7 @@ impl Init<'_> {
             folder: "/",
             lock: Some(&|| lock(filter)),
             image: None,
+            rules: rules.as_ref(),
         };
         let pid = program::start(&start, self.proof)?;
         victim.spare_pid_1()?;
@@ -137,8 +142,9 @@ impl Init<'_> {
         let peak = Some(descriptors.next().ok_or_else(|| host("the job came without its memory file"))?);
         let Furnished { late_group, mounts, watch_memory } = self.furnished()?;
         join_late(late_group, booted.as_ref())?;
-        mounts::make_tmp(program.tmp_bytes)?;
+        mounts::resize_tmp(program.tmp_bytes)?;
         mounts::attach_all(&mounts)?;
+        let rules = if booted.is_none() { self.rules(&mounts)? } else { None };
         // Or what is shown could not be let go of while the program runs.
         drop(mounts);
         if self.own_network {
@@ -163,7 +169,7 @@ impl Init<'_> {
                 let output = descriptors.next().ok_or_else(|| host("the job came without its output"))?;
                 let ends = descriptors.next().zip(descriptors.next());
                 let ends = ends.map(|(image, orders)| Ends { image, orders });
-                self.start_program(&program, &output, peak, ends)?
+                self.start_program(&program, &output, rules.as_ref(), peak, ends)?
             }
             Some(booted) => self.give_orders(&program, booted, peak)?,
         };
@@ -177,10 +183,17 @@ impl Init<'_> {
             .doing("handing the listeners out")
     }
 
+    /// Landlock's rules for a program that also sees what is mounted.
+    fn rules(&self, mounts: &[(OwnedFd, PathBuf)]) -> Result<Option<OwnedFd>, Failure> {
+        let seen = mounts.iter().map(|(_, inside)| inside.as_path());
+        self.walls.landlock.rules(seen).doing("making Landlock's rules")
+    }
+
     fn start_program(
         &self,
         program: &Program,
         output: &OwnedFd,
+        rules: Option<&OwnedFd>,
         peak: Option<OwnedFd>,
         ends: Option<Ends>,
     ) -> Result<Running, Failure> {
@@ -191,7 +204,7 @@ impl Init<'_> {
         let place =
             program.template.then(|| File::open("/dev/null")).transpose().doing("opening /dev/null")?;
         let place = place.map(OwnedFd::from);
-        lock(self.filters.for_jail(self.memory_is_watched))?;
+        lock(self.walls.filters.for_jail(program.class, self.memory_is_watched))?;
         let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
         let start = Start {
             argv: &program.argv,
@@ -201,6 +214,7 @@ impl Init<'_> {
             folder: WORKING_DIRECTORY,
             lock: None,
             image: program.image.as_ref().zip(ends.as_ref()),
+            rules,
         };
         let pid = program::start(&start, self.proof)?;
         victim.spare_pid_1()?;
@@ -218,7 +232,7 @@ impl Init<'_> {
         let Booted { pid, signals, orders } = booted;
         let env = program.env.iter().map(|(name, value)| (name.clone(), value.clone().into()));
         let text = serde_json::Value::Object(env.collect()).to_string();
-        lock(self.filters.for_jail(self.memory_is_watched))?;
+        lock(self.walls.filters.for_jail(program.class, self.memory_is_watched))?;
         self.say(&FromJail::Started)?;
         // A runtime that has ended is seen by whoever supervises it.
         let _ = File::from(orders).write_all(text.as_bytes());

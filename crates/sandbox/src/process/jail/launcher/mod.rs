@@ -28,6 +28,9 @@ use sha2::{Digest, Sha256};
 
 use super::cgroup::Cgroups;
 use super::host::{HostReport, Status};
+use super::init::Walls;
+use super::landlock::Landlock;
+use super::masks::Masks;
 use super::seccomp::Filters;
 use super::sys::{self, Fork, SingleThreaded};
 use super::wire::{self, Doing, Failure, Ready, Received};
@@ -146,7 +149,7 @@ struct Workshop {
     cgroups: Cgroups,
     users: Users,
     views: Views,
-    filters: Filters,
+    walls: Walls,
     proof: SingleThreaded,
 }
 
@@ -188,14 +191,15 @@ fn set_up(data_dir: &Path, proof: SingleThreaded, report: &mut HostReport) -> Re
         (Status::Ok, "all instances run as the server's user, apart by their namespaces")
     };
     report.add("users", whose.0, whose.1);
-    let filters = Filters::compile();
+    let masks = Masks::find(root && !users.are_separate(), report).doing("looking at /proc")?;
+    let walls = Walls { filters: Filters::compile(), landlock: Landlock::find(report), masks };
     cgroups.report(report);
     if users.are_separate() {
         // Without root this would also forbid the launcher to write its children's user maps.
         let dumpable = DumpableBehavior::NotDumpable;
         rustix::process::set_dumpable_behavior(dumpable).doing("closing the launcher to inspection")?;
     }
-    Ok(Workshop { cgroups, users, views, filters, proof })
+    Ok(Workshop { cgroups, users, views, walls, proof })
 }
 
 /// Leaves the server's terminal, environment and limits behind. Returns the server's pid.
@@ -208,6 +212,9 @@ fn become_launcher(proof: SingleThreaded) -> Result<u32, Failure> {
     sys::replace_stdio(null.as_fd(), 1).doing("replacing stdout")?;
     // Told to end by the socket alone: a service manager signals every process of the service at once.
     ignore_end_signals();
+    // Jails possess the keyring that we have: not the server's. A kernel without keys has none to give either, and
+    // the filter keeps programs from all of it.
+    let _ = sys::new_session_keyring();
     // `ps` then shows what it is; a host that forbids it loses nothing else but must not keep the secrets.
     if sys::set_title(proof, c"virga-launcher").is_err() {
         rustix::thread::set_name(c"virga-launcher").doing("taking a name")?;

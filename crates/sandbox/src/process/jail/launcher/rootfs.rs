@@ -27,7 +27,7 @@ pub(in crate::process::jail) const HOSTNAME: &str = "virga";
 pub(in crate::process::jail) const USER: u32 = 993;
 
 /// Folders that are there, empty, for jails to mount on and programs to expect.
-const FOLDERS: [&str; 14] = [
+const FOLDERS: [&str; 16] = [
     "proc",
     "tmp",
     "var",
@@ -40,6 +40,8 @@ const FOLDERS: [&str; 14] = [
     "dev/shm",
     "etc",
     "run",
+    "run/masked",
+    "run/masked/folder",
     "home",
     "mnt",
 ];
@@ -158,6 +160,7 @@ fn generate() -> io::Result<()> {
         ("etc/hosts", format!("127.0.0.1 localhost {HOSTNAME}\n::1 ip6-localhost ip6-loopback\n")),
         ("etc/hostname", format!("{HOSTNAME}\n")),
         ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
+        ("run/masked/file", String::new()),
         // Nothing to ask: a jail with the host's network gets the host's file.
         ("etc/resolv.conf", "options timeout:1 attempts:1\n".to_owned()),
     ];

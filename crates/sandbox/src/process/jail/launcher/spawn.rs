@@ -168,7 +168,7 @@ impl Workshop {
                     joins,
                     own_network: !host_network,
                     memory_is_watched: !self.cgroups.hold_memory(),
-                    filters: &self.filters,
+                    walls: &self.walls,
                     proof: self.proof,
                 }),
                 Clone::Parent(pid, pidfd) => Ok((pid, pidfd, ours)),

@@ -17,6 +17,8 @@ pub(super) enum Verdict {
     Allow,
     /// `EPERM`.
     Refuse,
+    /// The end of the process.
+    Kill,
     /// `EPERM` when all conditions of one alternative hold.
     RefuseWhen(Vec<Vec<Condition>>),
 }
@@ -115,6 +117,7 @@ fn answer(verdict: Option<&Verdict>) -> Vec<sock_filter> {
         None => UNKNOWN,
         Some(Verdict::Allow) => libc::SECCOMP_RET_ALLOW,
         Some(Verdict::Refuse) => REFUSED,
+        Some(Verdict::Kill) => libc::SECCOMP_RET_KILL_PROCESS,
         Some(Verdict::RefuseWhen(alternatives)) => {
             let mut code: Vec<_> =
                 alternatives.iter().flat_map(|conditions| alternative(conditions)).collect();

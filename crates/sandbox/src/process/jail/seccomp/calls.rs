@@ -1,6 +1,6 @@
 //! The lists: which system calls are known, by name.
 //!
-//! A call that is in neither list does not exist for programs in a jail.
+//! A call that is in none of them does not exist for programs in a jail.
 
 use libc::c_long;
 
@@ -8,29 +8,46 @@ use libc::c_long;
 pub(super) const HIDDEN_MEMORY: &[c_long] =
     &[libc::SYS_memfd_create, libc::SYS_memfd_secret, libc::SYS_msgget, libc::SYS_semget, libc::SYS_shmget];
 
-/// Known and never allowed.
-pub(super) const REFUSED: &[c_long] = &[
+/// The end of the process: no program tries these to see whether they are there, none of them can succeed without
+/// privileges that nothing in a jail has, and each is the last step of an attack that got further than it should.
+pub(super) const KILLED: &[c_long] = &[
     libc::SYS_acct,
+    libc::SYS_delete_module,
+    libc::SYS_finit_module,
+    libc::SYS_init_module,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_reboot,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+];
+
+/// As [`KILLED`], where the machine has them: access to its ports.
+#[cfg(target_arch = "x86_64")]
+pub(super) const KILLED_HERE: &[c_long] = &[libc::SYS_ioperm, libc::SYS_iopl];
+
+/// As [`KILLED`], where the machine has them.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const KILLED_HERE: &[c_long] = &[];
+
+/// Known and never allowed; programs and libraries try these and go on without.
+pub(super) const REFUSED: &[c_long] = &[
     libc::SYS_add_key,
     libc::SYS_adjtimex,
     libc::SYS_bpf,
     libc::SYS_chroot,
     libc::SYS_clock_adjtime,
     libc::SYS_clock_settime,
-    libc::SYS_delete_module,
     libc::SYS_fanotify_init,
-    libc::SYS_finit_module,
     libc::SYS_fsconfig,
     libc::SYS_fsmount,
     libc::SYS_fsopen,
     libc::SYS_fspick,
-    libc::SYS_init_module,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
     libc::SYS_io_uring_setup,
     libc::SYS_kcmp,
-    libc::SYS_kexec_file_load,
-    libc::SYS_kexec_load,
     libc::SYS_keyctl,
     libc::SYS_mbind,
     libc::SYS_migrate_pages,
@@ -39,7 +56,6 @@ pub(super) const REFUSED: &[c_long] = &[
     libc::SYS_move_mount,
     libc::SYS_move_pages,
     libc::SYS_name_to_handle_at,
-    libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
     libc::SYS_perf_event_open,
     libc::SYS_pidfd_getfd,
@@ -50,15 +66,14 @@ pub(super) const REFUSED: &[c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_quotactl,
     libc::SYS_quotactl_fd,
-    libc::SYS_reboot,
     libc::SYS_request_key,
     libc::SYS_set_mempolicy,
     libc::SYS_setdomainname,
     libc::SYS_sethostname,
     libc::SYS_setns,
     libc::SYS_settimeofday,
-    libc::SYS_swapoff,
-    libc::SYS_swapon,
+    libc::SYS_sync,
+    libc::SYS_syncfs,
     libc::SYS_syslog,
     libc::SYS_umount2,
     libc::SYS_unshare,
@@ -66,7 +81,7 @@ pub(super) const REFUSED: &[c_long] = &[
     libc::SYS_vhangup,
 ];
 
-/// Allowed on every machine.
+/// Allowed to all, on every machine.
 pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
@@ -121,7 +136,6 @@ pub(super) const ALLOWED: &[c_long] = &[
     FUTEX_WAIT,
     libc::SYS_futex_waitv,
     FUTEX_WAKE,
-    libc::SYS_get_mempolicy,
     libc::SYS_get_robust_list,
     libc::SYS_getcpu,
     libc::SYS_getcwd,
@@ -151,11 +165,6 @@ pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_inotify_add_watch,
     libc::SYS_inotify_init1,
     libc::SYS_inotify_rm_watch,
-    libc::SYS_io_cancel,
-    libc::SYS_io_destroy,
-    libc::SYS_io_getevents,
-    libc::SYS_io_setup,
-    libc::SYS_io_submit,
     libc::SYS_ioctl,
     libc::SYS_ioprio_get,
     libc::SYS_kill,
@@ -174,7 +183,6 @@ pub(super) const ALLOWED: &[c_long] = &[
     MAP_SHADOW_STACK,
     libc::SYS_membarrier,
     libc::SYS_memfd_create,
-    libc::SYS_memfd_secret,
     libc::SYS_mincore,
     libc::SYS_mkdirat,
     libc::SYS_mknodat,
@@ -183,18 +191,8 @@ pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_mlockall,
     libc::SYS_mmap,
     libc::SYS_mprotect,
-    libc::SYS_mq_getsetattr,
-    libc::SYS_mq_notify,
-    libc::SYS_mq_open,
-    libc::SYS_mq_timedreceive,
-    libc::SYS_mq_timedsend,
-    libc::SYS_mq_unlink,
     libc::SYS_mremap,
     MSEAL,
-    libc::SYS_msgctl,
-    libc::SYS_msgget,
-    libc::SYS_msgrcv,
-    libc::SYS_msgsnd,
     libc::SYS_msync,
     libc::SYS_munlock,
     libc::SYS_munlockall,
@@ -228,7 +226,6 @@ pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_recvfrom,
     libc::SYS_recvmmsg,
     libc::SYS_recvmsg,
-    libc::SYS_remap_file_pages,
     libc::SYS_removexattr,
     libc::SYS_renameat,
     libc::SYS_renameat2,
@@ -255,10 +252,6 @@ pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_sched_setscheduler,
     libc::SYS_sched_yield,
     libc::SYS_seccomp,
-    libc::SYS_semctl,
-    libc::SYS_semget,
-    libc::SYS_semop,
-    libc::SYS_semtimedop,
     libc::SYS_sendfile,
     libc::SYS_sendmmsg,
     libc::SYS_sendmsg,
@@ -281,10 +274,6 @@ pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_setsockopt,
     libc::SYS_setuid,
     libc::SYS_setxattr,
-    libc::SYS_shmat,
-    libc::SYS_shmctl,
-    libc::SYS_shmdt,
-    libc::SYS_shmget,
     libc::SYS_shutdown,
     libc::SYS_sigaltstack,
     libc::SYS_signalfd4,
@@ -294,11 +283,8 @@ pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_statfs,
     libc::SYS_statx,
     libc::SYS_symlinkat,
-    libc::SYS_sync,
     libc::SYS_sync_file_range,
-    libc::SYS_syncfs,
     libc::SYS_sysinfo,
-    libc::SYS_tee,
     libc::SYS_tgkill,
     libc::SYS_timer_create,
     libc::SYS_timer_delete,
@@ -315,11 +301,43 @@ pub(super) const ALLOWED: &[c_long] = &[
     libc::SYS_uname,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
-    libc::SYS_vmsplice,
     libc::SYS_wait4,
     libc::SYS_waitid,
     libc::SYS_write,
     libc::SYS_writev,
+];
+
+/// Allowed to programs that bring their own binary, on every machine: interprocess objects of System V and POSIX,
+/// the kernel's older asynchronous input and output, and calls that no interpreter's library makes.
+pub(super) const ALLOWED_TO_NATIVE: &[c_long] = &[
+    libc::SYS_get_mempolicy,
+    libc::SYS_io_cancel,
+    libc::SYS_io_destroy,
+    libc::SYS_io_getevents,
+    libc::SYS_io_setup,
+    libc::SYS_io_submit,
+    libc::SYS_memfd_secret,
+    libc::SYS_mq_getsetattr,
+    libc::SYS_mq_notify,
+    libc::SYS_mq_open,
+    libc::SYS_mq_timedreceive,
+    libc::SYS_mq_timedsend,
+    libc::SYS_mq_unlink,
+    libc::SYS_msgctl,
+    libc::SYS_msgget,
+    libc::SYS_msgrcv,
+    libc::SYS_msgsnd,
+    libc::SYS_remap_file_pages,
+    libc::SYS_semctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_shmdt,
+    libc::SYS_shmget,
+    libc::SYS_tee,
+    libc::SYS_vmsplice,
 ];
 
 // Newer than the C library's list; the numbers are the same on every machine.
@@ -342,13 +360,10 @@ pub(super) const ALLOWED_HERE: &[c_long] = &[
     libc::SYS_creat,
     libc::SYS_dup2,
     libc::SYS_epoll_create,
-    libc::SYS_epoll_ctl_old,
     libc::SYS_epoll_wait,
-    libc::SYS_epoll_wait_old,
     libc::SYS_eventfd,
     libc::SYS_fork,
     libc::SYS_futimesat,
-    libc::SYS_get_thread_area,
     libc::SYS_getdents,
     libc::SYS_getpgrp,
     libc::SYS_inotify_init,
@@ -365,7 +380,6 @@ pub(super) const ALLOWED_HERE: &[c_long] = &[
     libc::SYS_rename,
     libc::SYS_rmdir,
     libc::SYS_select,
-    libc::SYS_set_thread_area,
     libc::SYS_signalfd,
     libc::SYS_stat,
     libc::SYS_symlink,

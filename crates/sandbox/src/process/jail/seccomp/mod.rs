@@ -1,12 +1,18 @@
 //! Which system calls a program may make.
 //!
-//! What is not known is answered with `ENOSYS`, as a kernel without the call would, so that programs fall
-//! back. What is known and dangerous, or dangerous with certain arguments, is answered with `EPERM`.
+//! A list of what is allowed, not of what is forbidden. Four answers:
+//!
+//! - it runs;
+//! - `ENOSYS` for what is not known, as a kernel without the call would say, so that programs fall back;
+//! - `EPERM` for what is known and dangerous, or dangerous with certain arguments: libraries try such calls
+//!   (`io_uring`, `perf`, `keyctl`, a debugger's) and go on without;
+//! - the end of the process for what only an attack would call, and for calls of another machine's numbering.
 //!
 //! Kept out: anything that makes or enters namespaces or mounts, looks into other processes, loads code into
 //! the kernel, and the parts of the kernel with the worst record (bpf, perf, io_uring, userfaultfd,
 //! keyrings). `clone3` is unknown because a filter cannot see its flags; C libraries then use `clone`, whose
-//! flags are checked.
+//! flags are checked. `sync` would make the host write everybody's data. Programs may add filters and Landlock
+//! rules of their own, which only take away.
 //!
 //! Compiled once, installed by every pid 1 on itself before it starts the program.
 
@@ -16,14 +22,30 @@ mod calls;
 use std::collections::BTreeMap;
 
 use libc::{c_long, sock_filter};
+use serde::{Deserialize, Serialize};
 
 use bpf::{Condition, Verdict};
-use calls::{ALLOWED, ALLOWED_HERE, HIDDEN_MEMORY, REFUSED};
+use calls::{ALLOWED, ALLOWED_HERE, ALLOWED_TO_NATIVE, HIDDEN_MEMORY, KILLED, KILLED_HERE, REFUSED};
 
-/// The filters of a jail.
+/// What kind of program a jail runs, which decides how long the list of its system calls is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProgramClass {
+    /// An interpreter of the host's: what Python and Node, their modules and the usual tools call.
+    Interpreter,
+    /// A binary that the function brings: also what older and lower-level programs call.
+    Native,
+}
+
+/// The filters of a jail, by what the program is and by whether the kernel counts its memory.
 #[derive(Debug)]
 pub(super) struct Filters {
-    ordinary: Vec<sock_filter>,
+    interpreter: ByMemory,
+    native: ByMemory,
+}
+
+#[derive(Debug)]
+struct ByMemory {
+    counted: Vec<sock_filter>,
     /// Without memory that no mapping shows: for hosts where only a watch on resident size bounds memory.
     watched: Vec<sock_filter>,
 }
@@ -31,27 +53,39 @@ pub(super) struct Filters {
 impl Filters {
     /// Compiles them.
     pub(super) fn compile() -> Self {
-        Self { ordinary: bpf::compile(&policy(true)), watched: bpf::compile(&policy(false)) }
+        let by_memory = |class| ByMemory {
+            counted: bpf::compile(&policy(class, true)),
+            watched: bpf::compile(&policy(class, false)),
+        };
+        Self { interpreter: by_memory(ProgramClass::Interpreter), native: by_memory(ProgramClass::Native) }
     }
 
     /// The one to install.
-    pub(super) fn for_jail(&self, memory_is_watched: bool) -> &[sock_filter] {
-        if memory_is_watched { &self.watched } else { &self.ordinary }
+    pub(super) fn for_jail(&self, class: ProgramClass, memory_is_watched: bool) -> &[sock_filter] {
+        let by_memory = match class {
+            ProgramClass::Interpreter => &self.interpreter,
+            ProgramClass::Native => &self.native,
+        };
+        if memory_is_watched { &by_memory.watched } else { &by_memory.counted }
     }
 }
 
 /// What every known call is answered with.
-fn policy(hidden_memory: bool) -> BTreeMap<u32, Verdict> {
+fn policy(class: ProgramClass, hidden_memory: bool) -> BTreeMap<u32, Verdict> {
     let mut policy = BTreeMap::new();
     let mut put = |call: c_long, verdict| {
         // Numbers are small and positive on every machine.
         policy.insert(u32::try_from(call).unwrap_or(u32::MAX), verdict);
     };
-    for &call in ALLOWED.iter().chain(ALLOWED_HERE) {
+    let more = if class == ProgramClass::Native { ALLOWED_TO_NATIVE } else { &[] };
+    for &call in ALLOWED.iter().chain(ALLOWED_HERE).chain(more) {
         put(call, Verdict::Allow);
     }
     for &call in REFUSED {
         put(call, Verdict::Refuse);
+    }
+    for &call in KILLED.iter().chain(KILLED_HERE) {
+        put(call, Verdict::Kill);
     }
     for (call, alternatives) in dangerous_arguments() {
         put(call, Verdict::RefuseWhen(alternatives));
@@ -74,6 +108,9 @@ fn dangerous_arguments() -> Vec<(c_long, Vec<Vec<Condition>>)> {
     vec![
         (libc::SYS_clone, vec![vec![AnyBit(0, NAMESPACES)]]),
         (libc::SYS_socket, vec![other_families, other_netlinks]),
+        (libc::SYS_mknodat, vec![vec![AnyBit(2, DEVICE_NODE)]]),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_mknod, vec![vec![AnyBit(1, DEVICE_NODE)]]),
         // Typing into a terminal.
         (libc::SYS_ioctl, vec![vec![Is(1, TIOCSTI)], vec![Is(1, TIOCLINUX)]]),
         (libc::SYS_personality, vec![domains]),
@@ -90,6 +127,8 @@ fn dangerous_arguments() -> Vec<(c_long, Vec<Vec<Condition>>)> {
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541c;
 const IOPRIO_WHO_PROCESS: u32 = 1;
+/// Of a mode's file types, what character and block devices have in common, and no other file that can be made.
+const DEVICE_NODE: u32 = libc::S_IFCHR & libc::S_IFBLK;
 
 /// `CLONE_NEW*`, without `CLONE_NEWTIME`, whose bit `clone` reads as part of the signal.
 const NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -108,18 +147,30 @@ mod tests {
     const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 
+    const CLASSES: [ProgramClass; 2] = [ProgramClass::Interpreter, ProgramClass::Native];
+
     fn answer(call: c_long, arguments: [u64; 6]) -> u32 {
-        bpf::run(&bpf::compile(&policy(true)), bpf::MACHINE, call as u32, arguments)
+        answer_to(ProgramClass::Interpreter, call, arguments)
+    }
+
+    fn answer_to(class: ProgramClass, call: c_long, arguments: [u64; 6]) -> u32 {
+        bpf::run(&bpf::compile(&policy(class, true)), bpf::MACHINE, call as u32, arguments)
     }
 
     #[test]
     fn every_number_gets_its_verdict() {
-        let filter = bpf::compile(&policy(true));
-        let policy = policy(true);
+        for (class, hidden) in CLASSES.into_iter().flat_map(|class| [(class, false), (class, true)]) {
+            check_every_number(&policy(class, hidden));
+        }
+    }
+
+    fn check_every_number(policy: &BTreeMap<u32, Verdict>) {
+        let filter = bpf::compile(policy);
         for number in 0..1024 {
             let expect = match policy.get(&number) {
                 None => ENOSYS,
                 Some(Verdict::Refuse) => EPERM,
+                Some(Verdict::Kill) => libc::SECCOMP_RET_KILL_PROCESS,
                 Some(Verdict::Allow) => ALLOW,
                 // Zeros: a personality query of none, a socket of no family, nobody's priority.
                 Some(Verdict::RefuseWhen(_))
@@ -165,22 +216,72 @@ mod tests {
     }
 
     #[test]
+    fn devices_cannot_be_made_and_pipes_can() {
+        for (kind, expect) in [
+            (libc::S_IFCHR, EPERM),
+            (libc::S_IFBLK, EPERM),
+            (libc::S_IFIFO, ALLOW),
+            (libc::S_IFSOCK, ALLOW),
+            (libc::S_IFREG, ALLOW),
+            (0, ALLOW),
+        ] {
+            let mode = u64::from(kind | 0o600);
+            assert_eq!(answer(libc::SYS_mknodat, [0, 0, mode, 0, 0, 0]), expect, "{kind:o}");
+        }
+    }
+
+    #[test]
+    fn what_a_program_is_decides_what_exists_for_it() {
+        for &call in ALLOWED_TO_NATIVE {
+            assert_eq!(answer_to(ProgramClass::Interpreter, call, [0; 6]), ENOSYS, "{call}");
+            assert_eq!(answer_to(ProgramClass::Native, call, [0; 6]), ALLOW, "{call}");
+        }
+    }
+
+    #[test]
     fn another_machines_calls_are_the_end() {
-        let filter = bpf::compile(&policy(true));
+        let filter = bpf::compile(&policy(ProgramClass::Interpreter, true));
         assert_eq!(bpf::run(&filter, bpf::MACHINE ^ 1, 0, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
+        // Those of the x32 interface have a bit of their own and no known number.
+        assert_eq!(bpf::run(&filter, bpf::MACHINE, 0x4000_0000, [0; 6]), ENOSYS);
+    }
+
+    /// The user documentation says how long the lists are.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_documentation_counts_right() {
+        let text = include_str!("../../../../../../docs/isolation.md");
+        let allowed = |class| {
+            let refused = [Verdict::Refuse, Verdict::Kill];
+            policy(class, true).values().filter(|verdict| !refused.contains(verdict)).count()
+        };
+        let killed = KILLED.len() + KILLED_HERE.len();
+        for line in [
+            format!("interpreter: {} calls", allowed(ProgramClass::Interpreter)),
+            format!("native: {} calls", allowed(ProgramClass::Native)),
+            format!("`EPERM`: {} calls", REFUSED.len()),
+            format!("the end: {killed} calls"),
+        ] {
+            assert!(text.contains(&line), "docs/isolation.md should say {line:?}");
+        }
     }
 
     #[test]
     fn it_is_small() {
         // The kernel runs the program for each of its calls when it is installed: size is latency.
-        let length = Filters::compile().for_jail(false).len();
-        assert!(length < 700, "{length}");
+        for class in CLASSES {
+            let length = Filters::compile().for_jail(class, false).len();
+            assert!(length < 700, "{length}");
+        }
     }
 
     #[test]
-    fn nothing_is_both_allowed_and_refused() {
-        for call in REFUSED {
-            assert!(!ALLOWED.contains(call) && !ALLOWED_HERE.contains(call), "{call}");
-        }
+    fn nothing_is_in_two_lists() {
+        let lists = [ALLOWED, ALLOWED_HERE, ALLOWED_TO_NATIVE, REFUSED, KILLED, KILLED_HERE];
+        let mut all: Vec<_> = lists.concat();
+        let listed = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), listed);
     }
 }
