@@ -8,9 +8,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bombs;
 mod engine;
 mod host;
 mod jail;
+mod probes;
 mod world;
 
 use std::os::unix::fs::PermissionsExt;
@@ -30,7 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn modules() -> Vec<(&'static str, &'static [Case])> {
     let jail = jail::CASES.iter().map(|cases| ("jail", *cases));
     let engine = engine::CASES.iter().map(|cases| ("engine", *cases));
-    jail.chain(engine).chain([("host", host::CASES)]).collect()
+    jail.chain(engine)
+        .chain([("bombs", bombs::CASES), ("probes", probes::CASES), ("host", host::CASES)])
+        .collect()
 }
 
 fn main() -> ExitCode {

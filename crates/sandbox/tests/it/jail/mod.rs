@@ -5,8 +5,10 @@ mod ends;
 mod image;
 mod reach;
 mod view;
+mod walls;
 
 use crate::world::Case;
 
 /// By theme.
-pub(crate) const CASES: &[&[Case]] = &[view::CASES, bounds::CASES, ends::CASES, image::CASES, reach::CASES];
+pub(crate) const CASES: &[&[Case]] =
+    &[view::CASES, walls::CASES, bounds::CASES, ends::CASES, image::CASES, reach::CASES];
