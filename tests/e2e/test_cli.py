@@ -206,6 +206,7 @@ def test_doctor(server, tmp_path):
     )  # fmt: skip
     findings = json.loads(done.stdout)
     assert findings and all(each["name"] and each["verdict"] and each["detail"] for each in findings)
+    assert {"isolation", "landlock", "proc"} <= {each["name"] for each in findings}
     assert done.returncode == 0, done.stdout
     human = subprocess.run([binary(), "doctor"], capture_output=True, text=True, timeout=30, cwd=tmp_path)
     assert all(each["name"] in human.stdout for each in findings)

@@ -215,6 +215,24 @@ def test_a_flood_of_output_is_bounded_and_does_not_stop_others(functions):
     assert results[0].ok() == 1 and len(results[0].log) <= 4096
 
 
+def test_a_flood_is_made_to_wait(new_server):
+    server = new_server(arguments=["--max-log-kb-s", "1024"]).start()
+    made = Functions(server)
+    flood = "import os, time\ndef handler(e, c):\n    begun = time.monotonic()\n    for _ in range(80):\n        os.write(1, b'z' * 65535 + b'\\n')\n    return time.monotonic() - begun\n"
+    name = made.deploy({"app.py": flood}, kinds.python(), Timeout=60)
+    # 5 MB: twice the first megabyte, and what the pipe holds, come at once.
+    assert made.invoke(name).ok() >= 2.5
+    patient = made.deploy({"app.py": flood}, kinds.python(), Timeout=1)
+    made.invoke(patient).failed("Sandbox.Timedout")
+
+
+def test_a_call_that_only_an_attack_makes_ends_the_function(functions):
+    attack = "import ctypes\ndef handler(e, c):\n    print('before')\n    return ctypes.CDLL(None).syscall(246, 0, 0, 0, 0)\n"
+    name = functions.deploy({"app.py": attack}, kinds.python())
+    result = functions.invoke(name)
+    assert "bad system call" in result.failed("Runtime.ExitError")["errorMessage"] and "before" in result.log
+
+
 def test_the_servers_files_are_not_reachable_by_handles(probe, server):
     handles = probe("listdir", path="/proc/self/fd")["ok"]
     assert len(handles) <= 6, handles

@@ -1,6 +1,7 @@
 """Which interpreters this host has, and the functions that several tests deploy."""
 
 import functools
+import os
 import pathlib
 import re
 import subprocess
@@ -9,7 +10,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = HERE / "functions"
 REPOSITORY = HERE.parent.parent
-TARGET = REPOSITORY / "target"
+TARGET = pathlib.Path(os.environ.get("E2E_TARGET") or REPOSITORY / "target")
 EXAMPLES = REPOSITORY / "examples"
 
 CUSTOM = "provided.al2023"
