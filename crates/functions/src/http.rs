@@ -33,7 +33,8 @@ impl Inner {
         alarm: &Alarm,
         request: Box<::http::Request<Body>>,
     ) -> Result<::http::Response<Body>, Error> {
-        match admit(&self.host, target, find).await? {
+        // A body that waits is in its connection, not here.
+        match admit(&self.host, target, 0, find).await? {
             Admission::Leased(lease) => exchange(&self.host, lease, id, alarm, request).await,
             Admission::Failed(start, plan) => {
                 self.host.metrics.meter(&plan.labels()).not_started();

@@ -45,14 +45,16 @@ pub(crate) enum Admission {
     Failed(FailedStart, Arc<Plan>),
 }
 
-/// Finds a place on an instance of what `find` gives, again if that is replaced meanwhile.
+/// Finds a place on an instance of what `find` gives, again if that is replaced meanwhile. `bytes` is what the call
+/// holds in memory.
 pub(crate) async fn admit(
     host: &Arc<Host>,
     mut target: Arc<Target>,
+    bytes: usize,
     find: impl Fn() -> Result<Arc<Target>, Error>,
 ) -> Result<Admission, Error> {
     for _ in 0..FOLLOWED {
-        match target.acquire(host).await {
+        match target.acquire(host, bytes).await {
             Ok(lease) => return Ok(Admission::Leased(lease)),
             Err(Refusal::Failed(failure)) => {
                 return Ok(Admission::Failed(failure, Arc::clone(target.plan())));
@@ -75,7 +77,7 @@ impl Inner {
         loop {
             let host = Arc::clone(&self.host);
             let began = offer.request.trace.then(Instant::now);
-            let lease = match admit(&host, find()?, &find).await? {
+            let lease = match admit(&host, find()?, offer.request.event.json.len(), &find).await? {
                 Admission::Leased(lease) => lease,
                 Admission::Failed(failure, plan) => {
                     offer.waited += began.map(|began| began.elapsed()).unwrap_or_default();
@@ -175,8 +177,6 @@ impl Run {
         // A call without a tail need not pay for one.
         if self.offer.request.tail {
             log.begin_tail();
-        } else {
-            log.end_tail();
         }
         log.line(&report::start(id, &plan.configuration.version));
         let init = self.lease.take_init();
@@ -197,7 +197,7 @@ impl Run {
         log.line(&self.report(&plan, &end, duration, init));
         self.count(&end, duration, init);
         let timings = self.offer.timings(init, duration);
-        let log_tail = self.offer.request.tail.then(|| log.tail().into());
+        let log_tail = self.offer.request.tail.then(|| log.end_tail().into());
         let result = match end {
             End::Answer(bytes) => Ok(bytes),
             End::Reported(error) => Err(error),
@@ -213,6 +213,9 @@ impl Run {
         log.flush();
         log.line(&report::not_delivered(&Failure::exited(id, exit).message));
         log.line(&report::end(id));
+        if self.offer.request.tail {
+            log.end_tail();
+        }
         Offer { spent, left: self.offer.left - 1, ..self.offer }
     }
 
@@ -271,7 +274,14 @@ impl Run {
     async fn stop_after_timeout(&self, plan: &Plan) {
         match (plan.configuration.settings.isolation, plan.one_at_a_time()) {
             (Isolation::Wasm, _) => {}
+            // The code of a lone event is in an unknown state.
             (Isolation::Process, true) => self.lease.kill().await,
+            (Isolation::Process, false)
+                if plan.prepared.speaks == Speaks::Events && !self.lease.is_shared() =>
+            {
+                self.lease.kill().await;
+            }
+            // Others run on the instance: it ends with the last of them.
             (Isolation::Process, false) => self.lease.retire(),
         }
     }

@@ -37,12 +37,13 @@ mod validate;
 mod vault;
 mod version;
 
+pub mod keep_alive;
 pub mod model;
 
 pub use crate::http::InFlight;
 pub use alarm::Alarm;
 pub use concurrency::{Concurrency, Provisioned, ProvisionedStatus, UNRESERVED_AT_LEAST};
 pub use error::Error;
-pub use service::{Bounds, Deps, Functions, Invoke, Outcome, Route};
+pub use service::{Bounds, Deps, Functions, Invoke, Outcome, Route, Scaling};
 pub use startup::{Startup, Timings};
 pub use tables::MIGRATIONS;

@@ -98,8 +98,38 @@ pub(crate) const SESSION: Duration = Duration::from_secs(12 * 3600);
 /// An idle instance older than this is stopped, so that none outlives its credentials.
 pub(crate) const INSTANCE_AGE: Duration = Duration::from_secs(10 * 3600);
 
-/// How often idle instances are looked for.
-pub(crate) const REAP_EVERY: Duration = Duration::from_secs(1);
+/// How often pools are looked after: calls that wait too long are sent away, idle instances are suspended.
+pub(crate) const TICK: Duration = Duration::from_millis(500);
 
-/// After how long a refused caller should try again: a start takes about as long.
-pub(crate) const RETRY_AFTER_MS: u64 = 1000;
+/// Ticks to a second, which is how often the rest of it is done.
+pub(crate) const TICKS_A_SECOND: u64 = 2;
+
+/// After how long an idle instance is suspended: a steady caller's next call comes sooner.
+pub(crate) const FREEZE_AFTER: Duration = Duration::from_millis(500);
+
+/// How often back ends are asked what they keep in memory, in seconds: asking may cost them a look at each of it.
+pub(crate) const RESIDENTS_EVERY_S: u64 = 5;
+
+/// What is left each second of the count of calls that evictions go by: half after five minutes.
+pub(crate) const FREQUENCY_KEPT: f64 = 0.997_692;
+
+/// How long an idle instance is left alone by functions that hold no less: the next call of a trickle finds it.
+pub(crate) const LEFT_ALONE: Duration = Duration::from_secs(10);
+
+/// How long a function waits for room before others are asked again to give way, and the least that functions
+/// which have to take turns get.
+pub(crate) const TURN: Duration = Duration::from_secs(1);
+
+/// After how long an instance that is to be kept ready and did not come up is started again.
+pub(crate) const STANDBY_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long a new version's first instance is waited for before calls go to it.
+pub(crate) const WARMED_WITHIN: Duration = Duration::from_secs(10);
+
+/// After how long a refused caller should try again where nothing is known: a start takes about as long.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The least and the most that a refused caller is told.
+pub(crate) const RETRY_SOONEST: Duration = Duration::from_millis(50);
+/// See [`RETRY_SOONEST`].
+pub(crate) const RETRY_LATEST: Duration = Duration::from_secs(30);

@@ -12,6 +12,7 @@ use sandbox::{Artifact, Isolation, Prepared};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::model::{Configuration, Reason};
+use crate::pool::Target;
 use crate::registry::Key;
 use crate::service::Inner;
 use crate::version::{self, Version};
@@ -72,7 +73,9 @@ impl Inner {
             let outcome = self.prepare(&version.configuration).await.map_err(|error| reason(&error));
             self.code.release(digest);
             self.code.collect(digest).await;
-            if let Err(error) = self.write_down(key, &version, outcome).await {
+            let ready = version.settled(&function.arn, outcome);
+            self.warm(&version, &ready).await;
+            if let Err(error) = self.write_down(key, &version, ready).await {
                 let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 tracing::error!(
                     function = %function.arn, %error, detail, "the outcome of preparing could not be kept"
@@ -120,21 +123,34 @@ impl Inner {
         }
     }
 
+    /// Has an instance of a changed version up before calls go to it, where there is one of what it replaces.
+    async fn warm(&self, before: &Version, after: &Version) {
+        let (Some(before), Some(after)) = (&before.target, &after.target) else { return };
+        if !Arc::ptr_eq(before, after) && before.is_in_use() {
+            after.warm(&self.host, limits::WARMED_WITHIN).await;
+        }
+    }
+
     async fn write_down(
         self: &Arc<Self>,
         key: &Key,
         prepared: &Arc<Version>,
-        outcome: Result<(Prepared, Artifact), Reason>,
+        settled: Version,
     ) -> Result<(), Error> {
         let _lock = self.lock(key).await;
-        let Some(old) = self.registry.get(key) else { return Ok(()) };
+        let Some(old) = self.registry.get(key) else {
+            self.abandon(prepared, settled);
+            return Ok(());
+        };
         let number = &prepared.configuration.version;
         let current = old.version(Some(number));
         if !current.is_some_and(|current| Arc::ptr_eq(current, prepared)) {
             // Changed meanwhile; whoever changed it has queued it again.
+            self.abandon(prepared, settled);
             return Ok(());
         }
-        let settled = Arc::new(prepared.settled(&old.arn, outcome));
+        let made = settled.clone();
+        let settled = Arc::new(settled);
         let mut new = (*old).clone();
         match number.parse() {
             Ok(number) => {
@@ -142,7 +158,23 @@ impl Inner {
             }
             Err(_) => new.latest = settled,
         }
-        self.commit(key, Some(&old), Some(new)).await
+        let done = self.commit(key, Some(&old), Some(new)).await;
+        if done.is_err() {
+            // It is tried again, with instances of its own.
+            self.abandon(prepared, made);
+        }
+        done
+    }
+}
+
+impl Inner {
+    /// Stops what was warmed up of a version that will not be.
+    fn abandon(&self, before: &Version, after: Version) {
+        let kept =
+            |target: &Arc<Target>| before.target.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, target));
+        if let Some(target) = after.target.filter(|target| !kept(target)) {
+            tokio::spawn(async move { target.retire().await });
+        }
     }
 }
 

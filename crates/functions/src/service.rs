@@ -69,8 +69,43 @@ pub struct Bounds {
     pub init_timeout: Duration,
     /// Whether `virga:egress=host` is allowed.
     pub allow_host_egress: bool,
-    /// `virga:idle-timeout` where the tag is absent.
+    /// How long an idle instance is kept where the function does not say: until its past says something, and the
+    /// most at any stretch.
     pub idle_timeout: Duration,
+    /// How pools grow, and what all calls together may take.
+    pub scaling: Scaling,
+}
+
+/// How pools grow, and what all calls together may take.
+#[derive(Debug, Clone)]
+pub struct Scaling {
+    /// How many instances there should be follows calls in flight over this time.
+    pub stable_window: Duration,
+    /// A burst is seen over this time.
+    pub panic_window: Duration,
+    /// It is one if it asks for so many times of what is ready.
+    pub panic_threshold: f64,
+    /// Calls in flight of all functions of an account, those that wait included.
+    pub account_concurrency: u32,
+    /// Calls of all functions that may wait for an instance.
+    pub max_waiting: usize,
+    /// Bytes that these may hold.
+    pub max_waiting_bytes: u64,
+}
+
+impl Default for Scaling {
+    /// Knative's windows and threshold; Lambda's quota of concurrent executions; enough memory for each of as many
+    /// calls as an account may have in flight to hold an ordinary event.
+    fn default() -> Self {
+        Self {
+            stable_window: Duration::from_secs(60),
+            panic_window: Duration::from_secs(6),
+            panic_threshold: 2.0,
+            account_concurrency: 1000,
+            max_waiting: 10_000,
+            max_waiting_bytes: 256 << 20,
+        }
+    }
 }
 
 /// A synchronous call with an event.
@@ -177,7 +212,7 @@ impl Functions {
         inner.load().await?;
         inner.code.sweep(&inner.registry.digests()).await?;
         let preparer = tokio::spawn(prepare::preparer(Arc::downgrade(&inner), Arc::clone(&inner.queue)));
-        let reaper = tokio::spawn(pool::reaper(Arc::downgrade(&inner.host)));
+        let reaper = tokio::spawn(pool::ticker(Arc::downgrade(&inner.host)));
         inner.tasks.lock().extend([preparer.abort_handle(), reaper.abort_handle()]);
         Ok(Self { inner })
     }
@@ -253,6 +288,7 @@ impl Inner {
         let key = (account, name);
         function.versions().flat_map(|version| version.digests()).for_each(|digest| self.code.retain(digest));
         self.registry.put(&key, None, Some(&function));
+        self.host.apply(&function.arn, &function.concurrency, function.targets());
         if function.versions().any(|version| version.unsettled()) {
             self.queue.push(key);
         }
@@ -301,6 +337,11 @@ impl Inner {
         };
         digests(new.as_ref()).iter().for_each(|digest| self.code.retain(digest));
         self.registry.put(key, old.map(|old| &**old), new.as_ref());
+        match (&new, old) {
+            (Some(new), _) => self.host.apply(&new.arn, &new.concurrency, new.targets()),
+            (None, Some(old)) => self.host.forget(&old.arn),
+            (None, None) => {}
+        }
         let targets = |function: Option<&Arc<Function>>| -> Vec<Arc<Target>> {
             function.into_iter().flat_map(|function| function.targets()).map(Arc::clone).collect()
         };
@@ -318,6 +359,11 @@ impl Inner {
         tokio::spawn(async move {
             join_all(gone.iter().map(|target| target.retire())).await;
             let Some(service) = service.upgrade() else { return };
+            for plan in gone.iter().map(|target| target.plan()) {
+                if let Some(backend) = service.host.backend(plan.configuration.settings.isolation) {
+                    backend.retire(&plan.configuration.revision_id);
+                }
+            }
             for digest in digests {
                 service.code.release(&digest);
                 service.code.collect(&digest).await;

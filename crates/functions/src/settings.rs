@@ -256,6 +256,7 @@ mod tests {
             init_timeout: Duration::from_secs(1),
             allow_host_egress: false,
             idle_timeout: Duration::from_secs(300),
+            scaling: Default::default(),
         }
     }
 

@@ -156,6 +156,7 @@ impl Version {
                 configuration.update_reason = None;
                 let configuration = Arc::new(configuration);
                 let target = Target::new(arn, Arc::clone(&configuration), artifact, prepared);
+                let target = target.after(self.target.as_deref());
                 Self {
                     configuration,
                     serving: None,

@@ -32,6 +32,11 @@ impl Histogram {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.inner.sum_ns.fetch_add(nanoseconds, Ordering::Relaxed);
     }
+
+    /// Everything observed so far, together.
+    pub(crate) fn sum(&self) -> Duration {
+        Duration::from_nanos(self.inner.sum_ns.load(Ordering::Relaxed))
+    }
 }
 
 impl TypedMetric for Histogram {

@@ -76,6 +76,15 @@ impl Phase {
 /// From what instances are made, by the names that `phase` metrics are labelled with.
 const ORIGINS: [&str; 4] = ["cold", "sandbox", "runtime", "template"];
 
+/// The same with why a call was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    cloud_account_id: String,
+    faas_name: String,
+    faas_version: String,
+    reason: &'static str,
+}
+
 impl From<&FunctionLabels> for Labels {
     fn from(labels: &FunctionLabels) -> Self {
         Self {
@@ -98,6 +107,17 @@ impl Labels {
     }
 }
 
+impl Labels {
+    fn refused(&self, reason: &'static str) -> Refused {
+        let Self { cloud_account_id, faas_name, faas_version } = self.clone();
+        Refused { cloud_account_id, faas_name, faas_version, reason }
+    }
+}
+
+/// Why calls are refused (Lambda API: TooManyRequestsException, `Reason`).
+const THROTTLES: [&str; 2] =
+    ["ConcurrentInvocationLimitExceeded", "ReservedFunctionConcurrentInvocationLimitExceeded"];
+
 type Memory = Gauge<u64, AtomicU64>;
 
 /// One family for each metric.
@@ -108,7 +128,9 @@ struct Families {
     timeouts: Family<Labels, Counter>,
     coldstarts: Family<Labels, Counter>,
     init_errors: Family<Labels, Counter>,
-    throttles: Family<Labels, Counter>,
+    throttles: Family<Refused, Counter>,
+    evictions: Family<Labels, Counter>,
+    prewarms: Family<Labels, Counter>,
     invoke_duration: Family<Labels, Histogram>,
     init_duration: Family<Labels, Histogram>,
     queue_duration: Family<Labels, Histogram>,
@@ -117,6 +139,8 @@ struct Families {
     running: Family<Labels, Gauge>,
     queued: Family<Labels, Gauge>,
     phases: Family<PhaseLabels, Histogram>,
+    provisioned: Family<Labels, Gauge>,
+    frozen: Family<Labels, Gauge>,
 }
 
 /// All metrics of functions.
@@ -151,7 +175,8 @@ impl FunctionMetrics {
             timeouts: all.timeouts.get_or_create_owned(&labels),
             coldstarts: all.coldstarts.get_or_create_owned(&labels),
             init_errors: all.init_errors.get_or_create_owned(&labels),
-            throttles: all.throttles.get_or_create_owned(&labels),
+            evictions: all.evictions.get_or_create_owned(&labels),
+            prewarms: all.prewarms.get_or_create_owned(&labels),
             invoke_duration: all.invoke_duration.get_or_create_owned(&labels),
             init_duration: all.init_duration.get_or_create_owned(&labels),
             queue_duration: all.queue_duration.get_or_create_owned(&labels),
@@ -160,6 +185,9 @@ impl FunctionMetrics {
             running: all.running.get_or_create_owned(&labels),
             queued: all.queued.get_or_create_owned(&labels),
             phases: all.phases.clone(),
+            provisioned: all.provisioned.get_or_create_owned(&labels),
+            frozen: all.frozen.get_or_create_owned(&labels),
+            throttles: all.throttles.clone(),
             labels,
         }
     }
@@ -172,13 +200,16 @@ impl FunctionMetrics {
         for counter in [&all.invocations, &all.errors, &all.timeouts] {
             counter.remove(&labels);
         }
-        for counter in [&all.coldstarts, &all.init_errors, &all.throttles] {
+        for counter in [&all.coldstarts, &all.init_errors, &all.evictions, &all.prewarms] {
             counter.remove(&labels);
+        }
+        for reason in THROTTLES {
+            all.throttles.remove(&labels.refused(reason));
         }
         for histogram in [&all.invoke_duration, &all.init_duration, &all.queue_duration] {
             histogram.remove(&labels);
         }
-        for gauge in [&all.instances, &all.running, &all.queued] {
+        for gauge in [&all.instances, &all.running, &all.queued, &all.provisioned, &all.frozen] {
             gauge.remove(&labels);
         }
         all.memory.remove(&labels);
@@ -222,7 +253,15 @@ impl Families {
         plain("timeouts", "Calls that were stopped at their deadline", &self.timeouts);
         plain("coldstarts", "Instances that came up", &self.coldstarts);
         plain("init_errors", "Instances that did not come up", &self.init_errors);
-        plain("throttles", "Calls refused for want of capacity", &self.throttles);
+        plain("throttles", "Calls refused for want of capacity, by Lambda's reason", &self.throttles);
+        plain("evictions", "Idle instances stopped to make room for others", &self.evictions);
+        plain("prewarms", "Instances started ahead of a call", &self.prewarms);
+        plain(
+            "provisioned",
+            "Provisioned instances that are ready now, among the instances",
+            &self.provisioned,
+        );
+        plain("frozen", "Idle instances that are suspended now, among the instances", &self.frozen);
         plain("instances", "Instances now", &self.instances);
         plain("running", "Calls running now", &self.running);
         plain("queued", "Calls waiting for an instance now", &self.queued);
@@ -272,7 +311,8 @@ pub struct FunctionMeter {
     timeouts: Counter,
     coldstarts: Counter,
     init_errors: Counter,
-    throttles: Counter,
+    evictions: Counter,
+    prewarms: Counter,
     invoke_duration: Histogram,
     init_duration: Histogram,
     queue_duration: Histogram,
@@ -281,6 +321,9 @@ pub struct FunctionMeter {
     running: Gauge,
     queued: Gauge,
     phases: Family<PhaseLabels, Histogram>,
+    provisioned: Gauge,
+    frozen: Gauge,
+    throttles: Family<Refused, Counter>,
     labels: Labels,
 }
 
@@ -319,9 +362,34 @@ impl FunctionMeter {
         self.init_errors.inc();
     }
 
-    /// A call was refused: queue full or waited too long.
-    pub fn throttled(&self) {
-        self.throttles.inc();
+    /// A call was refused; Lambda's reason is the label, `ConcurrentInvocationLimitExceeded` or that of reserved concurrency.
+    pub fn throttled(&self, reason: &'static str) {
+        self.throttles.get_or_create(&self.labels.refused(reason)).inc();
+    }
+
+    /// An idle instance was stopped to make room for others.
+    pub fn evicted(&self) {
+        self.evictions.inc();
+    }
+
+    /// An instance is started ahead of a call.
+    pub fn prewarmed(&self) {
+        self.prewarms.inc();
+    }
+
+    /// So many provisioned instances are ready.
+    pub fn provisioned(&self, ready: usize) {
+        self.provisioned.set(i64::try_from(ready).unwrap_or(i64::MAX));
+    }
+
+    /// Suspended instances, changed by this.
+    pub fn frozen(&self, change: i64) {
+        self.frozen.inc_by(change);
+    }
+
+    /// Calls that have ended, and how long they ran together.
+    pub fn ended(&self) -> (u64, Duration) {
+        (self.invocations.get(), self.invoke_duration.sum())
     }
 
     /// A call waited this long for an instance.
@@ -404,12 +472,12 @@ mod tests {
     #[test]
     fn forgets_a_version_whole() {
         let metrics = FunctionMetrics::new();
-        metrics.meter(&labels("1")).throttled();
         for origin in ORIGINS {
             metrics.meter(&labels("1")).phase(Phase::Runtime, origin, Duration::from_millis(20));
         }
         let line = r#"faas_coldstart_phase_duration_seconds_count{cloud_account_id="1",faas_name="hello",faas_version="1",phase="runtime",origin="template"} 1"#;
         assert!(metrics.encode().contains(line), "{}", metrics.encode());
+        metrics.meter(&labels("1")).throttled(THROTTLES[1]);
         metrics.meter(&labels("2")).init_error();
         metrics.forget(&labels("1"));
         assert!(!metrics.encode().contains(r#"faas_version="1""#));

@@ -24,10 +24,12 @@ pub struct Config {
     pub queue_timeout_s: u32,
     /// How long initialisation may take.
     pub init_timeout_s: u32,
-    /// After how long an idle instance is stopped, where the function does not say.
+    /// How long an idle instance is kept, at most, where the function does not say.
     pub idle_timeout_s: u32,
     /// Kibibytes a second that one instance may print in the long run.
     pub max_log_kb_s: u32,
+    /// Calls in flight of all functions of an account.
+    pub account_concurrency: u32,
     /// How long calls under way may take when the server is told to stop.
     pub drain_s: u32,
     /// Sandboxes kept ready before anything is known of their functions; 0 keeps none.

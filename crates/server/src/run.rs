@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use base::{Clock, SystemClock};
-use functions::{Bounds, Functions};
+use functions::{Bounds, Functions, Scaling};
 use gateway::Gateway;
 use observe::{FunctionMetrics, Logs, Resident};
 use sandbox::Backend;
@@ -166,6 +166,7 @@ fn bounds(config: &Config) -> Bounds {
         init_timeout: seconds(config.init_timeout_s),
         allow_host_egress: config.allow_host_egress,
         idle_timeout: seconds(config.idle_timeout_s),
+        scaling: Scaling { account_concurrency: config.account_concurrency, ..Scaling::default() },
     }
 }
 

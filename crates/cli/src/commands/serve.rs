@@ -31,12 +31,15 @@ pub(crate) struct Args {
     /// Seconds that initialisation may take
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     init_timeout_s: u32,
-    /// Seconds after which an idle instance is stopped, where the function does not say
+    /// Seconds that an idle instance is kept at most, where the function does not say; how it was called may say less
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     idle_timeout_s: u32,
     /// KB a second that one instance may print in the long run; one that prints more is made to wait
     #[arg(long, value_name = "KB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     max_log_kb_s: u32,
+    /// Calls in flight of all functions of an account, those that wait included; more are answered 429
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..))]
+    account_concurrency: u32,
     /// Seconds that calls under way get to end when the server is told to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
@@ -107,6 +110,7 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         init_timeout_s: args.init_timeout_s,
         idle_timeout_s: args.idle_timeout_s,
         max_log_kb_s: args.max_log_kb_s,
+        account_concurrency: args.account_concurrency,
         drain_s: args.drain_s,
         pool_sandboxes: args.pool_sandboxes,
         pool_runtimes: args.pool_runtimes,

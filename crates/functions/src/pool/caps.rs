@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::share::{Held, Share};
+
 /// Counts of what is taken, against what there is.
 #[derive(Debug)]
 pub(crate) struct Caps {
@@ -13,10 +15,11 @@ pub(crate) struct Caps {
 }
 
 /// Room for one instance; given back when dropped.
-#[derive(Debug)]
 pub(crate) struct Room {
     caps: Arc<Caps>,
     memory: u64,
+    /// Whose share it counts to.
+    share: Option<Arc<Share>>,
 }
 
 impl Caps {
@@ -49,12 +52,45 @@ impl Caps {
             self.instances.fetch_sub(1, Ordering::AcqRel);
             return None;
         }
-        Some(Room { caps: Arc::clone(self), memory })
+        Some(Room { caps: Arc::clone(self), memory, share: None })
+    }
+
+    /// What holding so much is, as a part of the host.
+    pub(super) fn part(&self, instances: usize, memory: u64) -> f64 {
+        let of = |held: f64, all: f64| if all > 0.0 { held / all } else { 1.0 };
+        // Both are far below what a double counts exactly.
+        of(instances as f64, self.max_instances as f64).max(of(memory as f64, self.max_memory as f64))
+    }
+
+    /// The same of a function or account.
+    pub(super) fn part_of(&self, held: &Held) -> f64 {
+        self.part(held.instances.load(Ordering::Relaxed), held.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Bytes by which instances and what else is kept in memory pass what there is.
+    pub(super) fn excess(&self, residents: u64) -> u64 {
+        self.memory.load(Ordering::Relaxed).saturating_add(residents).saturating_sub(self.max_memory)
+    }
+}
+
+impl Room {
+    /// Counts it to a function and its account.
+    pub(super) fn held_by(mut self, share: &Arc<Share>) -> Self {
+        for held in [&share.held, &share.account.held] {
+            held.instances.fetch_add(1, Ordering::Relaxed);
+            held.bytes.fetch_add(self.memory, Ordering::Relaxed);
+        }
+        self.share = Some(Arc::clone(share));
+        self
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
+        for held in self.share.iter().flat_map(|share| [&share.held, &share.account.held]) {
+            held.instances.fetch_sub(1, Ordering::Relaxed);
+            held.bytes.fetch_sub(self.memory, Ordering::Relaxed);
+        }
         self.caps.memory.fetch_sub(self.memory, Ordering::AcqRel);
         self.caps.instances.fetch_sub(1, Ordering::AcqRel);
     }

@@ -1,20 +1,27 @@
-//! What all pools share: the back ends, the caps on the whole, who wants room, and the reaper.
+//! What all pools share: the back ends, the caps on the whole, who wants room, the tick, and the end.
+//!
+//! Nothing here is touched by a call that finds an instance free, but for loads of words that hardly ever change.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use base::{Clock, Region};
+use base::{AccountId, Clock, FunctionArn, Region};
 use observe::{FunctionMetrics, Logs};
 use parking_lot::Mutex;
 use sandbox::{Backend, Isolation};
 use tokio::sync::{Notify, watch};
 
-use super::Pool;
 use super::caps::Caps;
 use super::lease::Slot;
+use super::share::{Account, Share};
+use super::version::Waiting;
+use super::worth;
+use super::{Pool, Target};
+use crate::concurrency::Concurrency;
 use crate::limits;
+use crate::model::LATEST;
 use crate::service::{Bounds, Deps};
 
 /// Shared by every pool.
@@ -27,22 +34,51 @@ pub(crate) struct Host {
     pub(crate) region: Region,
     pub(crate) bounds: Bounds,
     pub(super) caps: Arc<Caps>,
+    pub(super) waiting: Waiting,
+    pub(super) clock_of_evictions: worth::Clock,
+    /// Concurrency of functions that were called or have something reserved.
+    shares: Mutex<Shares>,
     /// Pools with instances or starts.
     live: Mutex<Vec<Weak<Pool>>>,
     /// Pools whose calls wait for room on the host.
-    hungry: Mutex<VecDeque<Weak<Pool>>>,
+    hungry: Mutex<Vec<Hungry>>,
     hungry_count: AtomicUsize,
+    /// Starts that are planned ahead of calls: when, for which pool, and after which idle time's beginning.
+    reminders: Mutex<BTreeMap<(Instant, u64), (Weak<Pool>, Instant)>>,
+    next_reminder: AtomicU64,
+    /// Bytes that back ends keep in memory for fast starts, when last asked.
+    residents: AtomicU64,
     stopping: AtomicBool,
     pub(super) stopped: watch::Sender<bool>,
-    calls: AtomicUsize,
-    no_calls: Notify,
+    left: Notify,
+}
+
+#[derive(Default)]
+struct Shares {
+    accounts: HashMap<AccountId, Arc<Account>>,
+    functions: HashMap<(AccountId, String), Arc<Share>>,
+}
+
+impl Shares {
+    fn of(&mut self, arn: &FunctionArn, limit: u32) -> &Arc<Share> {
+        let account = self.accounts.entry(arn.account.clone());
+        let account = account.or_insert_with(|| Account::new(limit));
+        let key = (arn.account.clone(), arn.name.clone());
+        self.functions.entry(key).or_insert_with(|| account.share())
+    }
+}
+
+/// A pool that waits for room.
+struct Hungry {
+    pool: Weak<Pool>,
+    /// When somebody was last asked to give way.
+    asked: Instant,
 }
 
 impl Host {
     /// Takes what pools need of the service's parts.
     pub(crate) fn new(deps: Deps) -> Arc<Self> {
         let Deps { backends, logs, metrics, iam, clock, region, bounds, .. } = deps;
-        let caps = Caps::new(bounds.max_instances, bounds.max_memory_bytes);
         Arc::new(Self {
             backends,
             logs,
@@ -50,15 +86,20 @@ impl Host {
             iam,
             clock,
             region,
+            caps: Caps::new(bounds.max_instances, bounds.max_memory_bytes),
+            waiting: Waiting::new(bounds.scaling.max_waiting, bounds.scaling.max_waiting_bytes),
             bounds,
-            caps,
+            clock_of_evictions: worth::Clock::default(),
+            shares: Mutex::default(),
             live: Mutex::default(),
             hungry: Mutex::default(),
             hungry_count: AtomicUsize::new(0),
+            reminders: Mutex::default(),
+            next_reminder: AtomicU64::new(0),
+            residents: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             stopped: watch::Sender::new(false),
-            calls: AtomicUsize::new(0),
-            no_calls: Notify::new(),
+            left: Notify::new(),
         })
     }
 
@@ -72,13 +113,39 @@ impl Host {
         self.stopping.load(Ordering::Acquire)
     }
 
-    pub(super) fn call_began(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    /// The function's part of its account's concurrency.
+    pub(super) fn share(&self, arn: &FunctionArn) -> Arc<Share> {
+        Arc::clone(self.shares.lock().of(arn, self.bounds.scaling.account_concurrency))
     }
 
-    pub(super) fn call_ended(&self) {
-        if self.calls.fetch_sub(1, Ordering::Release) == 1 && self.is_stopping() {
-            self.no_calls.notify_waiters();
+    /// Puts in force what is asked of a function's concurrency; `targets` are what calls of it reach. Idempotent:
+    /// called after every change of a function, and for every function when the service opens.
+    pub(crate) fn apply<'a>(
+        self: &Arc<Self>,
+        arn: &FunctionArn,
+        concurrency: &Concurrency,
+        targets: impl Iterator<Item = &'a Arc<Target>>,
+    ) {
+        let known = (arn.account.clone(), arn.name.clone());
+        let mut shares = self.shares.lock();
+        // A function that was never called and has nothing reserved has no part yet, and needs none.
+        if concurrency.reserved.is_some() || shares.functions.contains_key(&known) {
+            shares.of(arn, self.bounds.scaling.account_concurrency).reserve(concurrency.reserved);
+        }
+        drop(shares);
+        for target in targets {
+            let version = target.plan().configuration.version.as_str();
+            let number = (version != LATEST).then(|| version.parse().ok()).flatten();
+            let asked: Option<&u32> = number.and_then(|number: u64| concurrency.provisioned.get(&number));
+            target.provision(self, asked.copied().unwrap_or(0));
+        }
+    }
+
+    /// A function is no more: nothing is reserved for it. Its last calls keep their places.
+    pub(crate) fn forget(&self, arn: &FunctionArn) {
+        let gone = self.shares.lock().functions.remove(&(arn.account.clone(), arn.name.clone()));
+        if let Some(share) = gone {
+            share.reserve(None);
         }
     }
 
@@ -87,44 +154,171 @@ impl Host {
     }
 
     pub(super) fn queue_for_room(&self, pool: &Arc<Pool>) {
-        self.hungry.lock().push_back(Arc::downgrade(pool));
+        self.hungry.lock().push(Hungry { pool: Arc::downgrade(pool), asked: Instant::now() });
         self.hungry_count.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Room may have come up: lets the pool that has waited longest try again.
+    /// Room may have come up: lets the pool that holds least, of those that want some, try again.
     pub(super) fn feed(&self) {
         while self.hungry_count.load(Ordering::SeqCst) > 0 {
-            let Some(next) = self.hungry.lock().pop_front() else { return };
-            self.hungry_count.fetch_sub(1, Ordering::SeqCst);
+            let Some(next) = self.poorest() else { return };
             if next.upgrade().is_some_and(|pool| pool.try_again()) {
                 return;
             }
         }
     }
 
-    /// Takes the instance that has been idle for longest out of another pool than `asking`, to be stopped.
-    pub(super) fn pick_victim(&self, asking: &Pool) -> Option<(Arc<Pool>, Arc<Slot>)> {
-        let pools = self.pools();
-        let others = pools.iter().filter(|pool| !std::ptr::eq(Arc::as_ptr(pool), asking));
-        let mut idle: Vec<_> = others.filter_map(|pool| Some((pool.idle_since()?, pool))).collect();
-        idle.sort_by_key(|(since, _)| *since);
-        idle.into_iter().find_map(|(_, pool)| Some((Arc::clone(pool), pool.take_idle()?)))
+    /// Takes that pool out of those that want room; who has waited longer comes first among equals.
+    fn poorest(&self) -> Option<Weak<Pool>> {
+        let mut hungry = self.hungry.lock();
+        let holds = |hungry: &Hungry| {
+            let standing = hungry.pool.upgrade().map(|pool| pool.standing());
+            standing.map_or((0.0, 0.0), |standing| (standing.account, standing.function))
+        };
+        let all = hungry.iter().map(holds).enumerate();
+        let (index, _) = all.min_by(|(_, a), (_, b)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)))?;
+        self.hungry_count.fetch_sub(1, Ordering::SeqCst);
+        Some(hungry.remove(index).pool)
     }
 
-    /// Stops what has been idle for too long and forgets pools without instances.
-    pub(crate) fn reap(&self, now: Instant) {
-        for pool in self.pools() {
-            pool.reap(now);
+    /// Whether a start of this pool must not take room now, since somebody who holds less waits for it.
+    pub(super) fn must_wait(&self, pool: &Pool) -> bool {
+        if self.hungry_count.load(Ordering::SeqCst) == 0 {
+            return false;
         }
-        self.live.lock().retain(|pool| pool.upgrade().is_some_and(|pool| !pool.unlist_if_empty()));
-        self.feed();
+        let waiting: Vec<_> = self.hungry.lock().iter().filter_map(|hungry| hungry.pool.upgrade()).collect();
+        let mine = pool.standing();
+        let poorer = |other: &Arc<Pool>| {
+            let same = Arc::ptr_eq(&other.share().account, &pool.share().account);
+            other.standing().is_poorer(&mine, same) && other.is_wanted()
+        };
+        waiting.iter().any(poorer)
     }
 
-    /// Refuses new calls, waits for those under way at most `grace`, stops every instance.
+    /// Has whoever holds most give up an instance for a pool that waits. `in_turn`: even one who holds no more than
+    /// what the waiting one would get.
+    pub(super) fn collect_for(&self, taker: &Arc<Pool>, in_turn: bool) {
+        let (mine, account) = (taker.standing(), &taker.share().account);
+        let gives = |pool: Arc<Pool>| {
+            let (standing, same) = (pool.standing(), Arc::ptr_eq(&pool.share().account, account));
+            let other = !Arc::ptr_eq(&pool, taker);
+            let due = standing.gives_to(&mine, same) || (in_turn && mine.is_poorer(&standing, true));
+            (other && due).then_some((standing, pool))
+        };
+        let mut givers: Vec<_> = self.pools().into_iter().filter_map(gives).collect();
+        givers.sort_by(|(a, _), (b, _)| {
+            b.account.total_cmp(&a.account).then(b.function.total_cmp(&a.function))
+        });
+        for (_, pool) in givers {
+            if pool.give_up_one() {
+                return;
+            }
+        }
+    }
+
+    /// Asks again for those who have waited for a while; who holds nothing then takes turns with the others.
+    fn relieve(&self, now: Instant) {
+        if self.hungry_count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut long = Vec::new();
+        for hungry in self.hungry.lock().iter_mut() {
+            if now.saturating_duration_since(hungry.asked) >= limits::TURN {
+                hungry.asked = now;
+                long.extend(hungry.pool.upgrade());
+            }
+        }
+        for pool in long.iter().filter(|pool| pool.is_wanted()) {
+            self.collect_for(pool, !pool.is_in_use());
+        }
+    }
+
+    /// Takes the idle instance that is worth least out of another pool than `asking`, to be stopped.
+    pub(super) fn pick_victim(&self, asking: &Pool) -> Option<(Arc<Pool>, Arc<Slot>)> {
+        let (mine, now) = (asking.standing(), Instant::now());
+        let mut idle: Vec<_> = self
+            .pools()
+            .into_iter()
+            .filter(|pool| !std::ptr::eq(Arc::as_ptr(pool), asking))
+            .filter_map(|pool| {
+                let same = Arc::ptr_eq(&pool.share().account, &asking.share().account);
+                let richer = mine.is_poorer(&pool.standing(), same);
+                // A burst must not take from a trickle what the next call of that needs.
+                let free = |since| richer || now.saturating_duration_since(since) >= limits::LEFT_ALONE;
+                Some((pool.cheapest(free)?, pool))
+            })
+            .collect();
+        idle.sort_by(|((a, since, _), _), ((b, other, _), _)| a.total_cmp(b).then(since.cmp(other)));
+        let mut taken = idle.into_iter().filter(|((_, _, slot), pool)| pool.take_idle(slot));
+        let ((priority, _, slot), pool) = taken.next()?;
+        self.clock_of_evictions.evicted(priority);
+        pool.meter().evicted();
+        Some((pool, slot))
+    }
+
+    /// Has back ends give up memory that another instance needs.
+    pub(super) fn make_way(&self, memory: u64) {
+        let residents = self.residents.load(Ordering::Relaxed);
+        let mut over = self.caps.excess(residents.saturating_add(memory)).min(residents);
+        for backend in &self.backends {
+            if over > 0 {
+                let given = backend.shrink(over);
+                over = over.saturating_sub(given);
+                let less = |held: u64| Some(held.saturating_sub(given));
+                let _ = self.residents.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            }
+        }
+    }
+
+    /// Has the tick start an instance at that moment, unless a call has come since the idle time began.
+    pub(super) fn remind(&self, at: Instant, pool: &Weak<Pool>, idle_from: Instant) {
+        let number = self.next_reminder.fetch_add(1, Ordering::Relaxed);
+        self.reminders.lock().insert((at, number), (Weak::clone(pool), idle_from));
+    }
+
+    /// What is due, every [`limits::TICK`]; `count` says how many have been.
+    pub(crate) fn tick(&self, now: Instant, count: u64) {
+        let second = count.is_multiple_of(limits::TICKS_A_SECOND);
+        for pool in self.pools() {
+            pool.tick(now, second);
+        }
+        self.warm_ahead(now);
+        if !second {
+            return;
+        }
+        // Outside the lock on the list, which pools take after their own.
+        let empty: Vec<_> = self.pools().into_iter().filter(|pool| pool.unlist_if_empty()).collect();
+        self.live.lock().retain(|pool| {
+            pool.upgrade().is_some_and(|pool| !empty.iter().any(|empty| Arc::ptr_eq(empty, &pool)))
+        });
+        if count.is_multiple_of(limits::TICKS_A_SECOND * limits::RESIDENTS_EVERY_S) {
+            let bytes =
+                self.backends.iter().flat_map(|backend| backend.residents()).map(|one| one.bytes).sum();
+            self.residents.store(bytes, Ordering::Relaxed);
+        }
+        self.feed();
+        self.relieve(now);
+    }
+
+    fn warm_ahead(&self, now: Instant) {
+        let due = {
+            let mut reminders = self.reminders.lock();
+            let later = reminders.split_off(&(now, u64::MAX));
+            std::mem::replace(&mut *reminders, later)
+        };
+        for (pool, idle_from) in due.into_values() {
+            if let Some(pool) = pool.upgrade() {
+                pool.warm_ahead(idle_from);
+            }
+        }
+    }
+
+    /// Refuses new calls, serves those that were let in, whether they run or wait, at most `grace`, and stops every
+    /// instance.
     pub(crate) async fn shut_down(&self, grace: Duration) {
         self.stopping.store(true, Ordering::Release);
+        let _ = tokio::time::timeout(grace, self.quiet()).await;
         self.close_all();
-        let _ = tokio::time::timeout(grace, self.calls_ended()).await;
         self.stopped.send_replace(true);
         // Again, for a pool whose first call got in while the first look was taken.
         let pools = self.close_all();
@@ -141,27 +335,34 @@ impl Host {
         self.live.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    async fn calls_ended(&self) {
+    /// A call ended or went away: the end may be near.
+    pub(super) fn somebody_left(&self) {
+        if self.is_stopping() {
+            self.left.notify_waiters();
+        }
+    }
+
+    async fn quiet(&self) {
         loop {
-            let ended = self.no_calls.notified();
-            tokio::pin!(ended);
-            ended.as_mut().enable();
-            if self.calls.load(Ordering::Acquire) == 0 {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if self.pools().iter().all(|pool| pool.is_quiet()) {
                 return;
             }
-            ended.await;
+            left.await;
         }
     }
 }
 
-/// Looks for idle instances until the host is gone or stopping.
-pub(crate) async fn reaper(host: Weak<Host>) {
-    let mut ticks = tokio::time::interval(limits::REAP_EVERY);
+/// The one clock of all pools, until the host is gone or stopped.
+pub(crate) async fn ticker(host: Weak<Host>) {
+    let mut ticks = tokio::time::interval(limits::TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    for count in 0.. {
         ticks.tick().await;
         match host.upgrade() {
-            Some(host) if !host.is_stopping() => host.reap(Instant::now()),
+            Some(host) if !*host.stopped.borrow() => host.tick(Instant::now(), count),
             _ => return,
         }
     }

@@ -1,7 +1,7 @@
 //! An instance in a pool, and a call's place on it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use observe::LogStream;
@@ -26,6 +26,10 @@ pub(crate) struct Slot {
     pub(super) born: Instant,
     /// When it was last left without a call.
     pub(super) last_used: Mutex<Instant>,
+    /// Whether it was suspended since.
+    pub(super) frozen: AtomicBool,
+    /// The clock of evictions when it was last used, as the bits of a double.
+    pub(super) valued: AtomicU64,
     /// How it came up, until its first call has reported that.
     pub(super) init: Mutex<Option<Startup>>,
     /// Its share of the host's caps.
@@ -46,13 +50,20 @@ impl Drop for Slot {
 pub(crate) struct Lease {
     pub(super) pool: Arc<Pool>,
     pub(super) slot: Arc<Slot>,
+    /// Whether it gives back its call's place in the function's concurrency too.
+    pub(super) admitted: bool,
 }
 
 impl Lease {
     pub(super) fn new(pool: Arc<Pool>, slot: Arc<Slot>) -> Self {
         pool.meter().running(1);
-        pool.host().call_began();
-        Self { pool, slot }
+        pool.thawed(&slot);
+        Self { pool, slot, admitted: false }
+    }
+
+    /// Whether other calls run on the instance.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.slot.in_flight.load(Ordering::Relaxed) > 1
     }
 
     /// The instance.
@@ -91,7 +102,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.pool.meter().running(-1);
         self.pool.give_back(&self.slot);
-        self.pool.host().call_ended();
+        if self.admitted {
+            self.pool.share().give_back();
+        }
     }
 }
 

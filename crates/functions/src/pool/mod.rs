@@ -8,16 +8,28 @@
 //! There is no global lock: a pool's mutex is held for a few dozen instructions and never over an await.
 //! What pools share is in [`Host`]: caps, the line of pools that want room, the reaper.
 //!
-//! Absent: scaling ahead of demand, freezing, instances on other machines.
+//! Rooms: `version` lets calls in and serves them, `line` holds its decisions, `supply` has instances come and go,
+//! `upkeep` is what the shared tick does; `share` (concurrency of functions and accounts), `caps`, `fair` (who
+//! gives way), `worth` (who is evicted) and `demand` (how many instances) are rules that need no pool.
+//!
+//! Absent: instances on other machines.
 
 mod caps;
+mod demand;
+mod fair;
 mod host;
 mod lease;
 mod line;
+mod share;
 mod start;
+mod supply;
+mod target;
+mod upkeep;
 mod version;
+mod worth;
 
-pub(crate) use host::{Host, reaper};
+pub(crate) use host::{Host, ticker};
 pub(crate) use lease::Lease;
 pub(crate) use start::FailedStart;
-pub(crate) use version::{Plan, Pool, Refusal, Stream, Target};
+pub(crate) use target::{Plan, Refusal, Stream, Target};
+pub(crate) use version::Pool;

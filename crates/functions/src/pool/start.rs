@@ -1,7 +1,7 @@
 //! Bringing an instance up: room, a specification, the back end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use base::{FunctionArn, InstanceId, RequestId};
@@ -43,9 +43,15 @@ pub(super) async fn bring_up(pool: Arc<Pool>) {
         );
         return;
     }
+    host.make_way(memory);
     let room = loop {
+        if host.must_wait(&pool) {
+            guard.pool = None;
+            pool.starve();
+            return;
+        }
         if let Some(room) = host.caps.take(memory) {
-            break room;
+            break room.held_by(pool.share());
         }
         // Without anybody waiting this start is a luxury that nobody else pays for.
         let victim = if pool.is_wanted() { host.pick_victim(&pool) } else { None };
@@ -100,7 +106,9 @@ async fn start(pool: Arc<Pool>, room: Room) {
             log.end_tail();
             let startup = Startup { total: init, phases: instance.phases() };
             startup.count(pool.meter());
-            pool.arrived(Arc::new(slot(instance, log, startup, room)));
+            pool.pace.started(init);
+            let clock = host.clock_of_evictions.now();
+            pool.arrived(Arc::new(slot(instance, log, startup, room, clock)));
         }
         Err(error) => {
             drop(room);
@@ -133,8 +141,9 @@ fn error_type(error: &StartError) -> Option<String> {
     failure.filter(|_| !matches!(error, StartError::TimedOut)).map(|failure| failure.error_type)
 }
 
-fn slot(instance: Arc<dyn Instance>, log: Arc<LogStream>, startup: Startup, room: Room) -> Slot {
+fn slot(instance: Arc<dyn Instance>, log: Arc<LogStream>, startup: Startup, room: Room, clock: f64) -> Slot {
     let now = Instant::now();
+    let valued = AtomicU64::new(clock.to_bits());
     Slot {
         instance,
         log,
@@ -142,6 +151,8 @@ fn slot(instance: Arc<dyn Instance>, log: Arc<LogStream>, startup: Startup, room
         retired: AtomicBool::new(false),
         born: now,
         last_used: Mutex::new(now),
+        frozen: AtomicBool::new(false),
+        valued,
         init: Mutex::new(Some(startup)),
         room: Mutex::new(Some(room)),
         watcher: Mutex::default(),

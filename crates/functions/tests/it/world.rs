@@ -37,6 +37,7 @@ pub(crate) fn bounds() -> Bounds {
         init_timeout: Duration::from_secs(20),
         allow_host_egress: false,
         idle_timeout: Duration::from_secs(300),
+        scaling: Default::default(),
     }
 }
 

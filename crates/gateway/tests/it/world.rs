@@ -69,6 +69,7 @@ fn bounds() -> Bounds {
         init_timeout: WAIT,
         allow_host_egress: false,
         idle_timeout: Duration::from_secs(300),
+        scaling: Default::default(),
     }
 }
 

@@ -26,8 +26,10 @@ pub struct LogStream {
 struct State {
     /// The line whose end has not come yet.
     unfinished: Vec<u8>,
-    /// Set from the first [`LogStream::begin_tail`] on.
+    /// Set while somebody collects one.
     tail: Option<Tail>,
+    /// How many do.
+    tails: u32,
 }
 
 impl LogStream {
@@ -63,9 +65,12 @@ impl LogStream {
         });
     }
 
-    /// Forgets the tail and collects it anew: a call begins.
+    /// Collects a tail until [`LogStream::end_tail`]: a call begins. Calls that run at once share it, with what was
+    /// written since the first of them began.
     pub fn begin_tail(&self) {
-        self.state.lock().tail = Some(Tail::default());
+        let mut state = self.state.lock();
+        state.tails += 1;
+        state.tail.get_or_insert_default();
     }
 
     /// The last 4 KiB written since [`LogStream::begin_tail`], from the start of a line. Nothing unless one
@@ -74,9 +79,15 @@ impl LogStream {
         self.state.lock().tail.as_ref().map(Tail::read).unwrap_or_default()
     }
 
-    /// Stops collecting a tail: nobody will ask for it.
-    pub fn end_tail(&self) {
-        self.state.lock().tail = None;
+    /// The same, and the end of a tail that was begun.
+    pub fn end_tail(&self) -> Vec<u8> {
+        let mut state = self.state.lock();
+        state.tails = state.tails.saturating_sub(1);
+        let tail = state.tail.as_ref().map(Tail::read).unwrap_or_default();
+        if state.tails == 0 {
+            state.tail = None;
+        }
+        tail
     }
 
     /// Gathers records and writes them at once, while no other thread adds to this stream.

@@ -97,7 +97,7 @@ fn a_tail_is_one_calls_end() {
     stream.line("START");
     stream.write(b"printed\nunfinished");
     stream.line("END");
-    assert_eq!(stream.tail(), b"START\nprinted\nunfinished\nEND\n");
+    assert_eq!(stream.end_tail(), b"START\nprinted\nunfinished\nEND\n");
     stream.begin_tail();
     assert_eq!(stream.tail(), b"", "the next call begins");
     for number in 0..1000 {
@@ -109,6 +109,14 @@ fn a_tail_is_one_calls_end() {
     );
     stream.end_tail();
     stream.line("after");
+    assert_eq!(stream.tail(), b"");
+    // Calls at once: what the first has written is not lost to it when the second begins or ends.
+    stream.begin_tail();
+    stream.line("first");
+    stream.begin_tail();
+    assert_eq!(stream.end_tail(), b"first\n");
+    stream.line("last");
+    assert_eq!(stream.end_tail(), b"first\nlast\n");
     assert_eq!(stream.tail(), b"");
 }
 

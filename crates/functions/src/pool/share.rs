@@ -1,0 +1,241 @@
+//! Concurrency of functions and accounts: how many calls may be in flight, those that wait included.
+//!
+//! An account has so many calls in flight for all its functions. A function with reserved concurrency has its own part,
+//! which others cannot take and it cannot exceed; all others draw from the rest. They draw in small batches, so
+//! that admitting a call touches a word of its own function only; a function that finds the rest used up takes
+//! back what others have drawn and do not use, so the account's limit is exact.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+/// Calls drawn from the account at once.
+const BATCH: u32 = 8;
+
+/// Lambda API: TooManyRequestsException, `Reason`.
+pub(crate) const RESERVED: &str = "ReservedFunctionConcurrentInvocationLimitExceeded";
+/// Lambda API: TooManyRequestsException, `Reason`.
+pub(crate) const CONCURRENT: &str = "ConcurrentInvocationLimitExceeded";
+
+/// Instances held, by a function or an account.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(super) instances: AtomicUsize,
+    pub(super) bytes: AtomicU64,
+}
+
+/// What an account's functions share.
+pub(crate) struct Account {
+    pub(super) held: Held,
+    limit: u32,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Default)]
+struct Ledger {
+    /// Set apart for functions with reserved concurrency.
+    reserved: u32,
+    /// Drawn by the others.
+    drawn: u32,
+    /// Who may have drawn.
+    drawers: Vec<Weak<Share>>,
+}
+
+/// One function's part.
+pub(crate) struct Share {
+    pub(super) account: Arc<Account>,
+    pub(super) held: Held,
+    /// Calls that may be in flight above, calls that are below.
+    state: AtomicU64,
+    reserved: AtomicBool,
+}
+
+fn unpack(state: u64) -> (u32, u32) {
+    // The halves.
+    ((state >> 32) as u32, state as u32)
+}
+
+fn pack(granted: u32, in_flight: u32) -> u64 {
+    (u64::from(granted) << 32) | u64::from(in_flight)
+}
+
+impl Account {
+    pub(super) fn new(limit: u32) -> Arc<Self> {
+        Arc::new(Self { held: Held::default(), limit, ledger: Mutex::default() })
+    }
+
+    pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
+        let share = Arc::new(Share {
+            account: Arc::clone(self),
+            held: Held::default(),
+            state: AtomicU64::new(0),
+            reserved: AtomicBool::new(false),
+        });
+        let mut ledger = self.ledger.lock();
+        ledger.drawers.retain(|drawer| drawer.strong_count() > 0);
+        ledger.drawers.push(Arc::downgrade(&share));
+        share
+    }
+}
+
+impl Share {
+    /// Admits a call, or says why not with Lambda's reason.
+    pub(super) fn take(&self) -> Result<(), &'static str> {
+        loop {
+            let state = self.state.load(Ordering::Relaxed);
+            let (granted, in_flight) = unpack(state);
+            if in_flight < granted {
+                let more = pack(granted, in_flight + 1);
+                let swap =
+                    self.state.compare_exchange_weak(state, more, Ordering::Relaxed, Ordering::Relaxed);
+                if swap.is_ok() {
+                    return Ok(());
+                }
+            } else if self.reserved.load(Ordering::Relaxed) {
+                return Err(RESERVED);
+            } else {
+                self.draw()?;
+            }
+        }
+    }
+
+    /// An admitted call is over.
+    pub(super) fn give_back(&self) {
+        self.state.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Draws from what the account has not set apart.
+    fn draw(&self) -> Result<(), &'static str> {
+        let mut ledger = self.account.ledger.lock();
+        if self.reserved.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (granted, in_flight) = unpack(self.state.load(Ordering::Relaxed));
+        if in_flight < granted {
+            return Ok(());
+        }
+        let most = self.account.limit.saturating_sub(ledger.reserved);
+        if ledger.drawn >= most {
+            let drawers = ledger.drawers.iter().filter_map(Weak::upgrade);
+            let unused: u32 = drawers.map(|drawer| drawer.shrink()).sum();
+            ledger.drawn -= unused;
+        }
+        let left = most.saturating_sub(ledger.drawn).min(BATCH);
+        if left == 0 {
+            return Err(CONCURRENT);
+        }
+        ledger.drawn += left;
+        self.state.fetch_add(u64::from(left) << 32, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives up what it has drawn and does not use. Under the account's lock.
+    fn shrink(&self) -> u32 {
+        if self.reserved.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let less = |state| {
+            let (granted, in_flight) = unpack(state);
+            Some(pack(granted.min(in_flight), in_flight))
+        };
+        // It always gives something, so both are the same.
+        let before = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let (granted, in_flight) = unpack(before.unwrap_or_else(|state| state));
+        granted.saturating_sub(in_flight)
+    }
+
+    /// Sets a part of the account's limit apart for this function alone, or no longer.
+    pub(super) fn reserve(&self, reserved: Option<u32>) {
+        let mut ledger = self.account.ledger.lock();
+        let was = self.reserved.swap(reserved.is_some(), Ordering::Relaxed);
+        let set = |granted: Option<u32>| {
+            let change = |state| {
+                let (_, in_flight) = unpack(state);
+                Some(pack(granted.unwrap_or(in_flight), in_flight))
+            };
+            unpack(
+                self.state
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, change)
+                    .unwrap_or_else(|state| state),
+            )
+        };
+        let (granted, in_flight) = set(reserved);
+        if was {
+            ledger.reserved = ledger.reserved.saturating_sub(granted);
+        } else {
+            ledger.drawn = ledger.drawn.saturating_sub(granted);
+        }
+        match reserved {
+            Some(reserved) => ledger.reserved += reserved,
+            None => ledger.drawn += in_flight,
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let (granted, _) = unpack(*self.state.get_mut());
+        let mut ledger = self.account.ledger.lock();
+        let part = if *self.reserved.get_mut() { &mut ledger.reserved } else { &mut ledger.drawn };
+        *part = part.saturating_sub(granted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(limit: u32) -> Arc<Account> {
+        Account::new(limit)
+    }
+
+    fn taken(share: &Share) -> u32 {
+        let mut count = 0;
+        while share.take().is_ok() {
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn the_accounts_limit_is_exact_whoever_draws() {
+        let account = account(20);
+        let (a, b) = (account.share(), account.share());
+        a.take().unwrap();
+        assert_eq!(taken(&b), 19, "what the other drew and does not use is taken back");
+        assert_eq!((a.take(), b.take()), (Err(CONCURRENT), Err(CONCURRENT)));
+        b.give_back();
+        assert_eq!((a.take(), a.take()), (Ok(()), Err(CONCURRENT)));
+    }
+
+    #[test]
+    fn what_is_reserved_is_a_guarantee_and_a_cap() {
+        let account = account(20);
+        let (own, other) = (account.share(), account.share());
+        own.reserve(Some(5));
+        assert_eq!(taken(&other), 15);
+        assert_eq!((taken(&own), own.take()), (5, Err(RESERVED)));
+        own.reserve(Some(0));
+        own.give_back();
+        assert_eq!(own.take(), Err(RESERVED), "every call is refused");
+        (0..4).for_each(|_| own.give_back());
+        own.reserve(None);
+        (0..15).for_each(|_| other.give_back());
+        assert_eq!(taken(&own), 20);
+        drop(own);
+    }
+
+    #[test]
+    fn what_goes_gives_back() {
+        let account = account(10);
+        let gone = account.share();
+        gone.take().unwrap();
+        gone.give_back();
+        drop(gone);
+        let reserved = account.share();
+        reserved.reserve(Some(4));
+        drop(reserved);
+        assert_eq!(taken(&account.share()), 10);
+    }
+}
