@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use functions::keep_alive::{Forecast, Habits};
+use functions::keep_alive::{Forecast, Habits, SHORTEST};
 
 /// Seconds of a day.
 const DAY: f64 = 86_400.0;
@@ -144,7 +144,12 @@ pub(crate) fn simulate(day: &[Calls], policy: &Policy) -> Cost {
                 }
                 Some(until) => {
                     let gap = at - until;
-                    cost.idle(&plan(policy, &habits), gap);
+                    // Any plan keeps for so long: no need to make one.
+                    if gap <= SHORTEST.as_secs_f64() {
+                        cost.held_s += gap;
+                    } else {
+                        cost.idle(&plan(policy, &habits), gap);
+                    }
                     habits.record(Duration::from_secs_f64(gap));
                 }
                 None => cost.cold += 1,

@@ -19,11 +19,11 @@ fn line(cost: &Cost) -> serde_json::Value {
 fn main() {
     let day = day();
     let fixed = simulate(&day, &Policy::Fixed(600.0));
-    let predictive = simulate(&day, &Policy::Predictive(600.0));
+    let predictive = simulate(&day, &Policy::Predictive(500.0));
     let ratio = predictive.held_to_used() / fixed.held_to_used();
     let answer = serde_json::json!({
         "fixed_600s": line(&fixed),
-        "predictive": line(&predictive),
+        "predictive_at_most_500s": line(&predictive),
         "ratio": ratio,
         "cold_share_no_higher": predictive.cold_share() <= fixed.cold_share(),
     });

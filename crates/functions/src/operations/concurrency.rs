@@ -187,9 +187,13 @@ impl Inner {
     fn provisioned_view(&self, function: &Function, number: u64) -> Option<ProvisionedView> {
         let requested = *function.concurrency.provisioned.get(&number)?;
         let modified = function.concurrency.provisioned_at.get(&number).copied();
+        let version = function.published.get(&number);
+        let target = version.and_then(|version| version.target.as_ref());
+        // A version that cannot be called yet has no instances; one that was just asked for may not have begun.
+        let told = target.map(|target| target.provisioned()).filter(|told| told.requested == requested);
         Some(ProvisionedView {
             arn: function.arn.qualified(&number.to_string()),
-            provisioned: nothing_yet(requested),
+            provisioned: told.unwrap_or_else(|| nothing_yet(requested)),
             modified: modified.unwrap_or(Timestamp(0)),
         })
     }

@@ -10,6 +10,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::UNRESERVED_AT_LEAST;
+
 /// Calls drawn from the account at once.
 const BATCH: u32 = 8;
 
@@ -115,7 +117,10 @@ impl Share {
         if in_flight < granted {
             return Ok(());
         }
-        let most = self.account.limit.saturating_sub(ledger.reserved);
+        // What is reserved for functions of many calls an instance may be more than the limit; that some part is
+        // left for the others is not to depend on it.
+        let least = self.account.limit.min(UNRESERVED_AT_LEAST);
+        let most = self.account.limit.saturating_sub(ledger.reserved).max(least);
         if ledger.drawn >= most {
             let drawers = ledger.drawers.iter().filter_map(Weak::upgrade);
             let unused: u32 = drawers.map(|drawer| drawer.shrink()).sum();
@@ -211,18 +216,21 @@ mod tests {
 
     #[test]
     fn what_is_reserved_is_a_guarantee_and_a_cap() {
-        let account = account(20);
+        let account = account(120);
         let (own, other) = (account.share(), account.share());
         own.reserve(Some(5));
-        assert_eq!(taken(&other), 15);
+        assert_eq!(taken(&other), 115);
         assert_eq!((taken(&own), own.take()), (5, Err(RESERVED)));
         own.reserve(Some(0));
         own.give_back();
         assert_eq!(own.take(), Err(RESERVED), "every call is refused");
         (0..4).for_each(|_| own.give_back());
         own.reserve(None);
-        (0..15).for_each(|_| other.give_back());
-        assert_eq!(taken(&own), 20);
+        (0..115).for_each(|_| other.give_back());
+        assert_eq!(taken(&own), 120);
+        other.reserve(Some(1000));
+        (0..120).for_each(|_| own.give_back());
+        assert_eq!(taken(&own), UNRESERVED_AT_LEAST);
         drop(own);
     }
 
@@ -235,6 +243,8 @@ mod tests {
         drop(gone);
         let reserved = account.share();
         reserved.reserve(Some(4));
+        reserved.take().unwrap();
+        reserved.give_back();
         drop(reserved);
         assert_eq!(taken(&account.share()), 10);
     }

@@ -31,6 +31,14 @@ pub(crate) struct Stage {
     pub(crate) not_delivered: AtomicU64,
     /// Digests that were forgotten, in order.
     pub(crate) forgotten: Mutex<Vec<String>>,
+    /// Revisions that were retired, in order.
+    pub(crate) retired: Mutex<Vec<String>>,
+    /// Instances that were frozen so far.
+    pub(crate) frozen: AtomicU64,
+    /// Bytes kept for fast starts, of one back end.
+    pub(crate) residents: AtomicU64,
+    /// How often that was asked.
+    pub(crate) asked: AtomicU64,
 }
 
 impl Default for Stage {
@@ -46,6 +54,10 @@ impl Default for Stage {
             attempts: watch::Sender::default(),
             not_delivered: AtomicU64::new(0),
             forgotten: Mutex::default(),
+            retired: Mutex::default(),
+            frozen: AtomicU64::new(0),
+            residents: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
         }
     }
 }
@@ -81,6 +93,28 @@ impl Backend for Fake {
 
     fn forget(&self, digest: &str) {
         self.stage.forgotten.lock().unwrap().push(digest.to_owned());
+    }
+
+    fn retire(&self, revision: &str) {
+        self.stage.retired.lock().unwrap().push(revision.to_owned());
+    }
+
+    fn residents(&self) -> Vec<Resident> {
+        if self.isolation != Isolation::Process {
+            return Vec::new();
+        }
+        self.stage.asked.fetch_add(1, Ordering::SeqCst);
+        let bytes = self.stage.residents.load(Ordering::SeqCst);
+        vec![Resident { name: "template".into(), count: 1, bytes }]
+    }
+
+    fn shrink(&self, bytes: u64) -> u64 {
+        if self.isolation != Isolation::Process {
+            return 0;
+        }
+        let given = bytes.min(self.stage.residents.load(Ordering::SeqCst));
+        self.stage.residents.fetch_sub(given, Ordering::SeqCst);
+        given
     }
 
     fn start(&self, spec: Arc<Spec>) -> BoxFuture<'_, Result<Arc<dyn Instance>, StartError>> {
@@ -257,6 +291,11 @@ impl Instance for FakeInstance {
         }
         let millis = std::time::Duration::from_millis;
         Phases { origin: Origin::Template, sandbox: millis(2), runtime: millis(20), init: millis(300) }
+    }
+
+    fn freeze(&self) {
+        assert_eq!(self.busy.load(Ordering::SeqCst), 0, "a call runs on what is frozen");
+        self.stage.frozen.fetch_add(1, Ordering::SeqCst);
     }
 
     fn peak_memory(&self) -> u64 {

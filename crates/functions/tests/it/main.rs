@@ -5,11 +5,13 @@
 mod calls;
 mod fake;
 mod http_calls;
+mod keep_alive;
 mod lifecycle;
 mod packages;
 mod phases;
 mod queues;
 mod reserving;
+mod scaling;
 mod secrets;
 mod versions;
 mod world;
