@@ -288,7 +288,8 @@ impl Inner {
         let key = (account, name);
         function.versions().flat_map(|version| version.digests()).for_each(|digest| self.code.retain(digest));
         self.registry.put(&key, None, Some(&function));
-        self.host.apply(&function.arn, &function.concurrency, function.targets());
+        let claimed = function.claim().reserved;
+        self.host.apply(&function.arn, &function.concurrency, claimed, function.targets());
         if function.versions().any(|version| version.unsettled()) {
             self.queue.push(key);
         }
@@ -338,7 +339,9 @@ impl Inner {
         digests(new.as_ref()).iter().for_each(|digest| self.code.retain(digest));
         self.registry.put(key, old.map(|old| &**old), new.as_ref());
         match (&new, old) {
-            (Some(new), _) => self.host.apply(&new.arn, &new.concurrency, new.targets()),
+            (Some(new), _) => {
+                self.host.apply(&new.arn, &new.concurrency, new.claim().reserved, new.targets());
+            }
             (None, Some(old)) => self.host.forget(&old.arn),
             (None, None) => {}
         }

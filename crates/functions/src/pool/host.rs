@@ -43,8 +43,8 @@ pub(crate) struct Host {
     /// Pools whose calls wait for room on the host.
     hungry: Mutex<Vec<Hungry>>,
     hungry_count: AtomicUsize,
-    /// Starts that are planned ahead of calls: when, for which pool, and after which idle time's beginning.
-    reminders: Mutex<BTreeMap<(Instant, u64), (Weak<Pool>, Instant)>>,
+    /// Starts that are planned ahead of calls, by when they are.
+    reminders: Mutex<BTreeMap<(Instant, u64), Reminder>>,
     next_reminder: AtomicU64,
     /// Bytes that back ends keep in memory for fast starts, when last asked.
     residents: AtomicU64,
@@ -66,6 +66,13 @@ impl Shares {
         let key = (arn.account.clone(), arn.name.clone());
         self.functions.entry(key).or_insert_with(|| account.share())
     }
+}
+
+/// A start that is planned ahead of a call.
+struct Reminder {
+    pool: Weak<Pool>,
+    /// The beginning of the idle time in which that call is likely.
+    idle_from: Instant,
 }
 
 /// A pool that waits for room.
@@ -118,19 +125,22 @@ impl Host {
         Arc::clone(self.shares.lock().of(arn, self.bounds.scaling.account_concurrency))
     }
 
-    /// Puts in force what is asked of a function's concurrency; `targets` are what calls of it reach. Idempotent:
-    /// called after every change of a function, and for every function when the service opens.
+    /// Puts in force what is asked of a function's concurrency; `claimed` is how many instances are reserved by that,
+    /// `targets` are what calls of it reach. Idempotent: called after every change of a function, and for every function when the service opens.
     pub(crate) fn apply<'a>(
         self: &Arc<Self>,
         arn: &FunctionArn,
         concurrency: &Concurrency,
+        claimed: u64,
         targets: impl Iterator<Item = &'a Arc<Target>>,
     ) {
         let known = (arn.account.clone(), arn.name.clone());
         let mut shares = self.shares.lock();
         // A function that was never called and has nothing reserved has no part yet, and needs none.
         if concurrency.reserved.is_some() || shares.functions.contains_key(&known) {
-            shares.of(arn, self.bounds.scaling.account_concurrency).reserve(concurrency.reserved);
+            let share = shares.of(arn, self.bounds.scaling.account_concurrency);
+            share.reserve(concurrency.reserved);
+            self.claim(share, usize::try_from(claimed).unwrap_or(usize::MAX));
         }
         drop(shares);
         for target in targets {
@@ -141,11 +151,16 @@ impl Host {
         }
     }
 
+    fn claim(&self, share: &Share, claimed: usize) {
+        self.caps.reserve(share.claimed.swap(claimed, Ordering::Relaxed), claimed);
+    }
+
     /// A function is no more: nothing is reserved for it. Its last calls keep their places.
     pub(crate) fn forget(&self, arn: &FunctionArn) {
         let gone = self.shares.lock().functions.remove(&(arn.account.clone(), arn.name.clone()));
         if let Some(share) = gone {
             share.reserve(None);
+            self.claim(&share, 0);
         }
     }
 
@@ -186,6 +201,9 @@ impl Host {
         if self.hungry_count.load(Ordering::SeqCst) == 0 {
             return false;
         }
+        if pool.share().is_owed() {
+            return false;
+        }
         let waiting: Vec<_> = self.hungry.lock().iter().filter_map(|hungry| hungry.pool.upgrade()).collect();
         let mine = pool.standing();
         let poorer = |other: &Arc<Pool>| {
@@ -199,10 +217,13 @@ impl Host {
     /// what the waiting one would get.
     pub(super) fn collect_for(&self, taker: &Arc<Pool>, in_turn: bool) {
         let (mine, account) = (taker.standing(), &taker.share().account);
+        let full = self.caps.rest_is_full(taker.share());
         let gives = |pool: Arc<Pool>| {
             let (standing, same) = (pool.standing(), Arc::ptr_eq(&pool.share().account, account));
-            let other = !Arc::ptr_eq(&pool, taker);
-            let due = standing.gives_to(&mine, same) || (in_turn && mine.is_poorer(&standing, true));
+            // What is reserved for others is of no use where the rest is full.
+            let other = !(Arc::ptr_eq(&pool, taker) || full && pool.share().is_reserved());
+            let owed = taker.share().is_owed() && !pool.share().is_owed();
+            let due = owed || standing.gives_to(&mine, same) || (in_turn && mine.is_poorer(&standing, true));
             (other && due).then_some((standing, pool))
         };
         let mut givers: Vec<_> = self.pools().into_iter().filter_map(gives).collect();
@@ -236,15 +257,18 @@ impl Host {
     /// Takes the idle instance that is worth least out of another pool than `asking`, to be stopped.
     pub(super) fn pick_victim(&self, asking: &Pool) -> Option<(Arc<Pool>, Arc<Slot>)> {
         let (mine, now) = (asking.standing(), Instant::now());
+        let (full, owed) = (self.caps.rest_is_full(asking.share()), asking.share().is_owed());
         let mut idle: Vec<_> = self
             .pools()
             .into_iter()
             .filter(|pool| !std::ptr::eq(Arc::as_ptr(pool), asking))
+            .filter(|pool| !(full && pool.share().is_reserved()))
             .filter_map(|pool| {
                 let same = Arc::ptr_eq(&pool.share().account, &asking.share().account);
                 let richer = mine.is_poorer(&pool.standing(), same);
                 // A burst must not take from a trickle what the next call of that needs.
-                let free = |since| richer || now.saturating_duration_since(since) >= limits::LEFT_ALONE;
+                let free =
+                    |since| richer || owed || now.saturating_duration_since(since) >= limits::LEFT_ALONE;
                 Some((pool.cheapest(free)?, pool))
             })
             .collect();
@@ -273,7 +297,7 @@ impl Host {
     /// Has the tick start an instance at that moment, unless a call has come since the idle time began.
     pub(super) fn remind(&self, at: Instant, pool: &Weak<Pool>, idle_from: Instant) {
         let number = self.next_reminder.fetch_add(1, Ordering::Relaxed);
-        self.reminders.lock().insert((at, number), (Weak::clone(pool), idle_from));
+        self.reminders.lock().insert((at, number), Reminder { pool: Weak::clone(pool), idle_from });
     }
 
     /// What is due, every [`limits::TICK`]; `count` says how many have been.
@@ -286,6 +310,7 @@ impl Host {
         if !second {
             return;
         }
+        self.shares.lock().accounts.values().for_each(|account| account.settle());
         // Outside the lock on the list, which pools take after their own.
         let empty: Vec<_> = self.pools().into_iter().filter(|pool| pool.unlist_if_empty()).collect();
         self.live.lock().retain(|pool| {
@@ -306,7 +331,7 @@ impl Host {
             let later = reminders.split_off(&(now, u64::MAX));
             std::mem::replace(&mut *reminders, later)
         };
-        for (pool, idle_from) in due.into_values() {
+        for Reminder { pool, idle_from } in due.into_values() {
             if let Some(pool) = pool.upgrade() {
                 pool.warm_ahead(idle_from);
             }

@@ -44,6 +44,21 @@ struct Ledger {
     drawers: Vec<Weak<Share>>,
 }
 
+impl Ledger {
+    /// What may be drawn. What is reserved for functions of many calls an instance may be more than the limit; that
+    /// some part is left for the others is not to depend on it.
+    fn most(&self, limit: u32) -> u32 {
+        limit.saturating_sub(self.reserved).max(limit.min(UNRESERVED_AT_LEAST))
+    }
+
+    /// Takes back what was drawn and is not used.
+    fn take_back(&mut self) {
+        let drawers = self.drawers.iter().filter_map(Weak::upgrade);
+        let unused: u32 = drawers.map(|drawer| drawer.shrink()).sum();
+        self.drawn = self.drawn.saturating_sub(unused);
+    }
+}
+
 /// One function's part.
 pub(crate) struct Share {
     pub(super) account: Arc<Account>,
@@ -51,6 +66,8 @@ pub(crate) struct Share {
     /// Calls that may be in flight above, calls that are below.
     state: AtomicU64,
     reserved: AtomicBool,
+    /// Instances of the host that are reserved for it.
+    pub(super) claimed: AtomicUsize,
 }
 
 fn unpack(state: u64) -> (u32, u32) {
@@ -67,12 +84,21 @@ impl Account {
         Arc::new(Self { held: Held::default(), limit, ledger: Mutex::default() })
     }
 
+    /// Takes back what calls that have ended since held of more than there is now.
+    pub(super) fn settle(&self) {
+        let mut ledger = self.ledger.lock();
+        if ledger.drawn > ledger.most(self.limit) {
+            ledger.take_back();
+        }
+    }
+
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
         let share = Arc::new(Share {
             account: Arc::clone(self),
             held: Held::default(),
             state: AtomicU64::new(0),
             reserved: AtomicBool::new(false),
+            claimed: AtomicUsize::new(0),
         });
         let mut ledger = self.ledger.lock();
         ledger.drawers.retain(|drawer| drawer.strong_count() > 0);
@@ -102,6 +128,16 @@ impl Share {
         }
     }
 
+    /// Whether it has a part of its own.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Whether it holds fewer instances than are reserved for it.
+    pub(super) fn is_owed(&self) -> bool {
+        self.held.instances.load(Ordering::Relaxed) < self.claimed.load(Ordering::Relaxed)
+    }
+
     /// An admitted call is over.
     pub(super) fn give_back(&self) {
         self.state.fetch_sub(1, Ordering::Relaxed);
@@ -117,14 +153,9 @@ impl Share {
         if in_flight < granted {
             return Ok(());
         }
-        // What is reserved for functions of many calls an instance may be more than the limit; that some part is
-        // left for the others is not to depend on it.
-        let least = self.account.limit.min(UNRESERVED_AT_LEAST);
-        let most = self.account.limit.saturating_sub(ledger.reserved).max(least);
+        let most = ledger.most(self.account.limit);
         if ledger.drawn >= most {
-            let drawers = ledger.drawers.iter().filter_map(Weak::upgrade);
-            let unused: u32 = drawers.map(|drawer| drawer.shrink()).sum();
-            ledger.drawn -= unused;
+            ledger.take_back();
         }
         let left = most.saturating_sub(ledger.drawn).min(BATCH);
         if left == 0 {
@@ -175,6 +206,8 @@ impl Share {
             Some(reserved) => ledger.reserved += reserved,
             None => ledger.drawn += in_flight,
         }
+        // What the others have drawn and do not use may be more than is left for them now.
+        ledger.take_back();
     }
 }
 
@@ -230,6 +263,7 @@ mod tests {
         assert_eq!(taken(&own), 120);
         other.reserve(Some(1000));
         (0..120).for_each(|_| own.give_back());
+        account.settle();
         assert_eq!(taken(&own), UNRESERVED_AT_LEAST);
         drop(own);
     }

@@ -50,8 +50,8 @@ pub(super) async fn bring_up(pool: Arc<Pool>) {
             pool.starve();
             return;
         }
-        if let Some(room) = host.caps.take(memory) {
-            break room.held_by(pool.share());
+        if let Some(room) = host.caps.take(memory, pool.share()) {
+            break room;
         }
         // Without anybody waiting this start is a luxury that nobody else pays for.
         let victim = if pool.is_wanted() { host.pick_victim(&pool) } else { None };

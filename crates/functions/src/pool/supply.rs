@@ -95,7 +95,7 @@ impl Pool {
             self.host.queue_for_room(self);
             self.host.collect_for(self, false);
             // What became free between the refusal and here woke nobody.
-            if self.host.caps.fits(self.plan.configuration.memory_bytes()) {
+            if self.host.caps.fits(self.plan.configuration.memory_bytes(), &self.share) {
                 self.host.feed();
             }
         }

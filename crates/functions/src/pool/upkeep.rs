@@ -157,7 +157,10 @@ impl Pool {
     /// Starts that the windows ask for beyond what calls have started themselves: at most as many again as there are,
     /// and only into room that is free.
     fn more(&self, line: &Line, wanted: usize) -> usize {
-        if self.shape.single || line.hungry || !self.host.caps.fits(self.plan.configuration.memory_bytes()) {
+        if self.shape.single
+            || line.hungry
+            || !self.host.caps.fits(self.plan.configuration.memory_bytes(), &self.share)
+        {
             return 0;
         }
         let there = line.serving() + line.starting;

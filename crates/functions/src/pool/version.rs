@@ -149,7 +149,7 @@ impl Pool {
             && let Some(slot) = line.take_place(self.shape)
         {
             let grow = slot.in_flight.load(Ordering::Relaxed) > self.shape.soft && line.crowded(self.shape);
-            if grow && self.host.caps.fits(self.plan.configuration.memory_bytes()) {
+            if grow && self.host.caps.fits(self.plan.configuration.memory_bytes(), &self.share) {
                 self.begin(line, 1);
             } else {
                 drop(line);
