@@ -4,7 +4,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from support import clients, kinds
+from support import clients, kinds, poll
 from support.clients import FAST, code_of, signed
 
 
@@ -37,7 +37,7 @@ def test_reserving(functions, echo):
     assert api.get_function_concurrency(FunctionName=echo)["ReservedConcurrentExecutions"] == 7
     assert api.get_function(FunctionName=echo)["Concurrency"] == {"ReservedConcurrentExecutions": 7}
     after = api.get_account_settings()["AccountLimit"]
-    assert after["ConcurrentExecutions"] == before["ConcurrentExecutions"] == 200, "the server's --max-instances"
+    assert after["ConcurrentExecutions"] == before["ConcurrentExecutions"] == 1000, "the server's --account-concurrency"
     assert before["UnreservedConcurrentExecutions"] - after["UnreservedConcurrentExecutions"] == 7
     for _ in range(2):
         assert api.delete_function_concurrency(FunctionName=echo)["ResponseMetadata"]["HTTPStatusCode"] == 204
@@ -47,7 +47,7 @@ def test_reserving(functions, echo):
 
 def test_reserving_has_rules(functions, echo, version):
     put = functions.api.put_function_concurrency
-    message = refused("InvalidParameterValueException", put, FunctionName=echo, ReservedConcurrentExecutions=101)
+    message = refused("InvalidParameterValueException", put, FunctionName=echo, ReservedConcurrentExecutions=901)
     assert message == (
         "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below "
         "its minimum value of [100]."
@@ -64,6 +64,18 @@ def test_reserving_has_rules(functions, echo, version):
         assert code_of(signed(functions.server, "PUT", path, body)) == code
 
 
+def test_reserved_concurrency_is_a_cap(functions, echo):
+    api = functions.api
+    api.put_function_concurrency(FunctionName=echo, ReservedConcurrentExecutions=0)
+    with pytest.raises(ClientError) as none:
+        functions.invoke(echo)
+    assert code_of(none.value) == "TooManyRequestsException"
+    assert none.value.response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    assert int(none.value.response["ResponseMetadata"]["HTTPHeaders"]["retry-after"]) >= 1
+    api.delete_function_concurrency(FunctionName=echo)
+    assert functions.invoke(echo).ok()
+
+
 def test_provisioning(functions, echo, version):
     api, name = functions.api, {"FunctionName": echo, "Qualifier": version}
     missing = "No Provisioned Concurrency Config found for this function"
@@ -72,7 +84,8 @@ def test_provisioning(functions, echo, version):
     made = api.put_provisioned_concurrency_config(**name, ProvisionedConcurrentExecutions=2)
     assert made["ResponseMetadata"]["HTTPStatusCode"] == 202
     assert (made["RequestedProvisionedConcurrentExecutions"], made["Status"]) == (2, "IN_PROGRESS")
-    assert get(**name)["RequestedProvisionedConcurrentExecutions"] == 2
+    ready = poll.until(lambda: get(**name)["Status"] == "READY" and get(**name), "both instances are ready")
+    assert ready["AllocatedProvisionedConcurrentExecutions"] == ready["AvailableProvisionedConcurrentExecutions"] == 2
     (listed,) = api.list_provisioned_concurrency_configs(FunctionName=echo)["ProvisionedConcurrencyConfigs"]
     assert listed["FunctionArn"].endswith(f":function:{echo}:1")
     assert listed["LastModified"] == made["LastModified"]
@@ -107,7 +120,7 @@ def test_provisioning_has_rules(functions, echo, version):
 
 
 def test_what_is_asked_for_survives_and_goes_with_the_function(new_server):
-    server = new_server(arguments=["--max-instances", "150"]).start()
+    server = new_server(arguments=["--account-concurrency", "150"]).start()
     functions = clients.Functions(server)
     name = functions.deploy(kinds.python_function("echo.py"), kinds.python(), Publish=True)
     functions.api.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=30)

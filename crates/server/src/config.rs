@@ -30,6 +30,14 @@ pub struct Config {
     pub max_log_kb_s: u32,
     /// Calls in flight of all functions of an account.
     pub account_concurrency: u32,
+    /// How many instances there should be follows calls in flight over this time.
+    pub stable_window_s: u32,
+    /// A burst is seen over this time.
+    pub panic_window_s: u32,
+    /// Calls of all functions that may wait for an instance.
+    pub max_waiting: u32,
+    /// What these may hold, MB.
+    pub max_waiting_mb: u32,
     /// How long calls under way may take when the server is told to stop.
     pub drain_s: u32,
     /// Sandboxes kept ready before anything is known of their functions; 0 keeps none.

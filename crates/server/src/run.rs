@@ -166,7 +166,14 @@ fn bounds(config: &Config) -> Bounds {
         init_timeout: seconds(config.init_timeout_s),
         allow_host_egress: config.allow_host_egress,
         idle_timeout: seconds(config.idle_timeout_s),
-        scaling: Scaling { account_concurrency: config.account_concurrency, ..Scaling::default() },
+        scaling: Scaling {
+            account_concurrency: config.account_concurrency,
+            stable_window: seconds(config.stable_window_s),
+            panic_window: seconds(config.panic_window_s),
+            max_waiting: config.max_waiting as usize,
+            max_waiting_bytes: u64::from(config.max_waiting_mb) << 20,
+            ..Scaling::default()
+        },
     }
 }
 

@@ -40,6 +40,18 @@ pub(crate) struct Args {
     /// Calls in flight of all functions of an account, those that wait included; more are answered 429
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..))]
     account_concurrency: u32,
+    /// Seconds over which calls in flight decide how many instances there should be
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    stable_window_s: u32,
+    /// Seconds over which a burst is seen; at most the stable window
+    #[arg(long, value_name = "SECONDS", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    panic_window_s: u32,
+    /// Calls of all functions that may wait for an instance
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    max_waiting: u32,
+    /// Memory that the events of these may take, MB
+    #[arg(long, value_name = "MB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..))]
+    max_waiting_mb: u32,
     /// Seconds that calls under way get to end when the server is told to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
@@ -87,6 +99,9 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<()> {
 }
 
 fn config(args: &Args, data: &Path) -> Result<Config> {
+    if args.panic_window_s > args.stable_window_s {
+        bail!("--panic-window-s is above --stable-window-s: a burst is seen over a shorter time");
+    }
     let env = |name: &str| match std::env::var(name) {
         Ok(value) if value.is_empty() => Ok(None),
         Ok(value) => Ok(Some(value)),
@@ -111,6 +126,10 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         idle_timeout_s: args.idle_timeout_s,
         max_log_kb_s: args.max_log_kb_s,
         account_concurrency: args.account_concurrency,
+        stable_window_s: args.stable_window_s,
+        panic_window_s: args.panic_window_s,
+        max_waiting: args.max_waiting,
+        max_waiting_mb: args.max_waiting_mb,
         drain_s: args.drain_s,
         pool_sandboxes: args.pool_sandboxes,
         pool_runtimes: args.pool_runtimes,
@@ -159,6 +178,16 @@ mod tests {
         for bad in ["15", "17592186044416", "-1"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_burst_is_seen_over_a_shorter_time() {
+        let parse =
+            |line: &str| Line::parse_from(std::iter::once("serve").chain(line.split_whitespace())).args;
+        let config = |line: &str| super::config(&parse(line), std::path::Path::new("x"));
+        let fine = config("--panic-window-s 3 --stable-window-s 30").ok().unwrap();
+        assert_eq!((fine.panic_window_s, fine.stable_window_s), (3, 30));
+        assert!(config("--panic-window-s 61").is_err());
     }
 
     #[test]

@@ -198,9 +198,9 @@ impl Inner {
         })
     }
 
-    /// Instances that may be claimed and used in all.
+    /// Calls at once that may be reserved and in flight in all.
     fn concurrency_limit(&self) -> u64 {
-        self.host.bounds.max_instances as u64
+        u64::from(self.host.bounds.scaling.account_concurrency)
     }
 
     /// What is taken in the function's account now, and once it is as `new`.

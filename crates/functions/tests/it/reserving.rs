@@ -1,12 +1,13 @@
 //! Reserved and provisioned concurrency as they are set, kept and lost; and the account's limits.
 
 use functions::model::*;
-use functions::{Bounds, Error};
+use functions::{Bounds, Error, ProvisionedStatus, Scaling};
 
-use crate::world::{World, bounds};
+use crate::world::{World, bounds, until};
 
-async fn world(max_instances: usize) -> World {
-    World::with(Bounds { max_instances, ..bounds() }).await
+async fn world(account_concurrency: u32) -> World {
+    let scaling = Scaling { account_concurrency, ..Scaling::default() };
+    World::with(Bounds { scaling, ..bounds() }).await
 }
 
 async fn publish(world: &World, name: &str) {
@@ -111,6 +112,12 @@ async fn versions_are_provisioned_and_nothing_else() {
     assert_eq!((made.provisioned.requested, made.provisioned.available), (2, 0));
     assert!(made.arn.to_string().ends_with(":function:a:1"));
     assert_eq!(world.provisioned("a", "1").unwrap(), 2);
+    world.live(2).await;
+    let ready = || {
+        let found = world.functions.provisioned(&world.caller, &world.version("a", "1")).unwrap().provisioned;
+        (found.available == 2 && found.status == ProvisionedStatus::Ready).then_some(())
+    };
+    until("both are ready", ready).await;
     assert_eq!(
         said(world.provision("a", "$LATEST", 1).await),
         "Provisioned Concurrency Configs cannot be applied to unpublished function versions."
