@@ -1,7 +1,8 @@
 //! Compiled code on disk, so that a restart compiles nothing.
 //!
 //! A file holds native code that is mapped and run. So the directory is 0700 and the server's own, and a
-//! file is loaded only if its SHA-256 is the one noted beside it when it was written: a torn write, a full
+//! file is loaded only if nobody else could write it and its SHA-256 is the one noted beside it when it was
+//! written; it is opened once, and what was checked is what is mapped. A torn write, a full
 //! disk or a flipped bit leads to compiling again, not to running what is left. Whoever can write here as
 //! the server's user can run code as it anyway; the checksum is no defence against them.
 //!
@@ -9,13 +10,16 @@
 //! settings. Files of another engine are removed at start, those of a package when it is forgotten; code that
 //! still runs keeps its file's pages until its last instance is gone.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
 use sandbox::{Artifact, Error};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
@@ -105,12 +109,12 @@ impl Cache {
     pub(crate) fn load(&self, engine: &Engine, key: &Key) -> Option<Component> {
         let path = self.path(key, CODE);
         let noted = fs::read_to_string(self.path(key, SUM)).ok()?;
-        let found = sum_of_file(&path).ok()?;
-        if noted != found {
+        let file = open_own(&path).ok()?;
+        if sum_of_file(&file).ok()? != noted {
             tracing::warn!(path = %path.display(), "compiled WebAssembly is damaged and is compiled again");
             return None;
         }
-        match map(engine, &path) {
+        match map(engine, &file) {
             Ok(component) => Some(component),
             Err(error) => {
                 tracing::warn!(path = %path.display(), error = format!("{error:#}"), "compiled WebAssembly is not usable");
@@ -125,16 +129,23 @@ impl Cache {
         self.replace(&path, code)
             .and_then(|()| self.replace(&self.path(key, SUM), hex::encode(Sha256::digest(code)).as_bytes()))
             .map_err(Error::host("writing compiled WebAssembly"))?;
-        map(engine, &path).map_err(|error| Error::Host {
-            context: "loading compiled WebAssembly".into(),
-            source: io::Error::other(format!("{error:#}")),
-        })
+        let failed = Error::host("loading compiled WebAssembly");
+        let file = match open_own(&path) {
+            Ok(file) => file,
+            Err(error) => return Err(failed(error)),
+        };
+        // Read back rather than trusted: what is mapped is what was compiled, whatever happened in between.
+        if sum_of_file(&file).ok() != Some(hex::encode(Sha256::digest(code))) {
+            return Err(failed(io::Error::other("the file is not what was written")));
+        }
+        map(engine, &file).map_err(|error| failed(io::Error::other(format!("{error:#}"))))
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let temporary = self.dir.join(format!("{}-{serial}.tmp", std::process::id()));
-        let written = File::create_new(&temporary).and_then(|mut file| file.write_all(bytes));
+        let create = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+        let written = create.and_then(|mut file| file.write_all(bytes));
         let placed = written.and_then(|()| fs::rename(&temporary, path));
         if placed.is_err() {
             // Whatever is left of it goes at the next start at the latest.
@@ -144,8 +155,19 @@ impl Cache {
     }
 }
 
-fn sum_of_file(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+/// Opens a file that nobody but this server's user can have written, or can write to.
+fn open_own(path: &Path) -> io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() || about.uid() != geteuid().as_raw() || about.mode() & 0o022 != 0 {
+        tracing::warn!(path = %path.display(), "compiled WebAssembly that others could write is not used");
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(file)
+}
+
+fn sum_of_file(mut file: &File) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 << 10];
     loop {
@@ -160,10 +182,12 @@ fn sum_of_file(path: &Path) -> io::Result<String> {
     unsafe_code,
     reason = "wasmtime cannot check native code, so loading it is for the caller to vouch for"
 )]
-fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+fn map(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
     // SAFETY: the bytes are what `Engine::precompile_component` gave to an engine of the same version and
     // settings: the name says so (wasmtime checks it again), the checksum says that they are unchanged, and
     // nobody but this server's user can write to the directory. Files are replaced by renaming, never
     // written in place, so a mapping does not change under the running code.
-    unsafe { Component::deserialize_file(engine, path) }
+    // The name is that of the open file itself: what was summed up is what is mapped, though its name may
+    // lead to another file by now.
+    unsafe { Component::deserialize_file(engine, format!("/proc/self/fd/{}", file.as_raw_fd())) }
 }

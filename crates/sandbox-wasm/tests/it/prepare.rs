@@ -140,6 +140,27 @@ async fn damaged_code_is_compiled_again() {
 }
 
 #[tokio::test]
+async fn code_that_others_could_have_written_is_not_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut bench = Bench::with(HELLO).unwrap();
+    bench.prepare().await.unwrap();
+    let path = files(&bench.cache(), "cwasm").remove(0);
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o600);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o620)).unwrap();
+    bench.restart().unwrap();
+    bench.prepare().await.unwrap();
+    assert_eq!((bench.backend.compiled(), mode()), (1, 0o600), "compiled again");
+    // Nor what a link leads to, be it the same bytes.
+    let moved = bench.dir.path().join("moved");
+    std::fs::rename(&path, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &path).unwrap();
+    bench.restart().unwrap();
+    bench.prepare().await.unwrap();
+    assert_eq!(bench.backend.compiled(), 1);
+}
+
+#[tokio::test]
 async fn the_cache_is_private_and_holds_only_this_engines_code() {
     use std::os::unix::fs::PermissionsExt;
     let mut bench = Bench::with(HELLO).unwrap();
