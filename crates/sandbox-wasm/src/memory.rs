@@ -1,8 +1,11 @@
-//! Counts a guest's linear memory and refuses growth past its limit.
+//! Counts a guest's linear memories and tables together and refuses growth past its limit.
 
 use wasmtime::ResourceLimiter;
 
 use crate::engine::MAX_INNER;
+
+/// Bytes of an element of a table: a pointer of the host.
+const ELEMENT: u64 = 8;
 
 /// The memory of one guest.
 pub(crate) struct Memory {
@@ -18,6 +21,18 @@ impl Memory {
     pub(crate) fn new(limit: u64) -> Self {
         Self { limit, used: 0, peak: 0, refused: false }
     }
+
+    /// Counts so many bytes more, if there is room for them.
+    fn take(&mut self, more: u64) -> bool {
+        let used = self.used.saturating_add(more);
+        if used > self.limit {
+            self.refused = true;
+            return false;
+        }
+        self.used = used;
+        self.peak = self.peak.max(used);
+        true
+    }
 }
 
 impl ResourceLimiter for Memory {
@@ -27,20 +42,22 @@ impl ResourceLimiter for Memory {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current) as u64;
-        let used = self.used.saturating_add(more);
-        if used > self.limit || maximum.is_some_and(|maximum| desired > maximum) {
-            self.refused |= used > self.limit;
+        if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        self.used = used;
-        self.peak = self.peak.max(used);
-        Ok(true)
+        Ok(self.take(desired.saturating_sub(current) as u64))
     }
 
-    // The pool bounds every table and how many there are.
-    fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(true)
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.take((desired.saturating_sub(current) as u64).saturating_mul(ELEMENT)))
     }
 
     fn instances(&self) -> usize {
@@ -66,6 +83,15 @@ mod tests {
         assert!(memory.memory_growing(0, 60, None).unwrap());
         assert!(memory.memory_growing(0, 40, None).unwrap());
         assert!(!memory.memory_growing(40, 41, None).unwrap());
+        assert_eq!((memory.peak, memory.refused), (100, true));
+    }
+
+    #[test]
+    fn tables_count_like_memory() {
+        let mut memory = Memory::new(100);
+        assert!(memory.memory_growing(0, 60, None).unwrap());
+        assert!(memory.table_growing(0, 5, None).unwrap());
+        assert!(!memory.table_growing(5, 6, None).unwrap());
         assert_eq!((memory.peak, memory.refused), (100, true));
     }
 
