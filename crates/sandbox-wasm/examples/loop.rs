@@ -1,5 +1,6 @@
-//! What a call costs: `loop COMPONENT [CALLS] [ours|others]` prints microseconds a call, back to back on one
-//! thread: of processor time (of the whole process) and of wall time.
+//! What a call costs: `loop COMPONENT [CALLS] [ours|others] [FUNCTIONS]` prints microseconds a call, back to back
+//! on one thread: of processor time (of the whole process) and of wall time. With FUNCTIONS above 1 it calls
+//! that many in turn, each with compiled code of its own.
 //!
 //! Beside this crate's way it measures the plain ones, for comparison in the same run: an instance and
 //! nothing else, and a request the way wasmtime's documentation serves one (a task and a whole WASI context
@@ -43,13 +44,15 @@ impl LogSink for Nowhere {
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let component = arguments.next().context("usage: loop COMPONENT [CALLS] [ours|others]")?;
+    let component = arguments.next().context("usage: loop COMPONENT [CALLS] [ours|others] [FUNCTIONS]")?;
     let calls = arguments.next().map_or(Ok(100_000), |n| n.parse())?;
     let which = arguments.next().unwrap_or_default();
+    let functions = arguments.next().map_or(Ok(1), |n| n.parse())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for _ in 0..3 {
         if which != "others" {
-            println!("ours, whole call      {}", runtime.block_on(ours(Path::new(&component), calls))?);
+            let spent = runtime.block_on(ours(Path::new(&component), calls, functions))?;
+            println!("ours, whole call      {spent}");
         }
         if which != "ours" {
             for (name, pool) in [("on demand", false), ("pool     ", true)] {
@@ -90,20 +93,35 @@ fn request<B>(body: B) -> anyhow::Result<http::Request<B>> {
         .body(body)?)
 }
 
-async fn ours(component: &Path, calls: u32) -> anyhow::Result<String> {
+async fn ours(component: &Path, calls: u32, functions: u32) -> anyhow::Result<String> {
     let dir = tempfile::tempdir()?;
-    std::fs::copy(component, dir.path().join("hello.wasm"))?;
     let backend = WasmBackend::new(Settings::new(dir.path().join("cache")))?;
-    let instance = backend.start(Arc::new(spec(dir.path())?)).await?;
+    let mut instances = Vec::new();
+    for n in 0..functions {
+        let package = dir.path().join(n.to_string());
+        std::fs::create_dir(&package)?;
+        std::fs::write(package.join("hello.wasm"), variant(std::fs::read(component)?, n))?;
+        instances.push(backend.start(Arc::new(spec(&package, n)?)).await?);
+    }
     let id = RequestId::random();
     let mut started = Clocks::now();
+    let mut instances = instances.iter().cycle();
     for round in 0..calls + calls / 10 {
         if round == calls / 10 {
             started = Clocks::now();
         }
+        let instance = instances.next().context("there is a function")?;
         one(instance.as_ref(), &id).await?;
     }
     Ok(started.per_call(calls))
+}
+
+/// The same component with other bytes: a custom section of its own.
+fn variant(mut component: Vec<u8>, n: u32) -> Vec<u8> {
+    let name = format!("n{n:06}");
+    component.extend_from_slice(&[0, name.len() as u8 + 1, name.len() as u8]);
+    component.extend_from_slice(name.as_bytes());
+    component
 }
 
 async fn one(instance: &dyn Instance, id: &RequestId) -> anyhow::Result<()> {
@@ -124,7 +142,7 @@ async fn one(instance: &dyn Instance, id: &RequestId) -> anyhow::Result<()> {
     }
 }
 
-fn spec(dir: &Path) -> anyhow::Result<Spec> {
+fn spec(dir: &Path, n: u32) -> anyhow::Result<Spec> {
     Ok(Spec {
         instance: InstanceId::random(),
         function: FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:hello:$LATEST")
@@ -134,7 +152,7 @@ fn spec(dir: &Path) -> anyhow::Result<Spec> {
         template: false,
         artifact: Artifact {
             dir: dir.to_owned(),
-            digest: "0".repeat(64),
+            digest: format!("{n:064}"),
             runtime: Runtime::Wasm,
             contract: Contract::Wasi,
             handler: String::new(),

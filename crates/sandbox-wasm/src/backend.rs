@@ -64,7 +64,7 @@ impl Backend for WasmBackend {
     fn prepare<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Result<Prepared, Error>> {
         async move {
             check(artifact)?;
-            let program = self.host.programs.get(artifact).await?;
+            let program = self.host.programs.prepare(artifact).await?;
             Ok(Prepared { speaks: program.speaks(), one_at_a_time: false })
         }
         .boxed()

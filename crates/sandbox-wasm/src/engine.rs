@@ -14,11 +14,14 @@ const TABLES_PER_INSTANCE: u32 = 4;
 const TABLE_ELEMENTS: usize = 1 << 17;
 /// Bytes of a memory or table that are put back by copying instead of by a system call and page faults.
 /// Only pages that were written count, where the kernel can say which (`PAGEMAP_SCAN`, Linux 6.7).
-const KEEP_RESIDENT: usize = 256 << 10;
+const KEEP_RESIDENT: usize = 128 << 10;
 /// Bytes of stack for guest and host calls together; wasm itself may use half.
 const STACK: usize = 1 << 20;
-/// Places that keep the pages of the code last run in them.
-const WARM_PLACES: u32 = 128;
+/// Places that keep the pages of the code last run in them, unused. The pool shares them out among as many parts as
+/// there are cores, and a function is called on all of them: fewer than functions times cores, and a mix of
+/// functions maps memory anew at every call. With [`KEEP_RESIDENT`] they hold 128 MiB at most, and that only if so
+/// many different functions were called and each wrote that much.
+const WARM_PLACES: u32 = 1024;
 /// Instances of a component's inner modules, memories and tables, at most.
 pub(crate) const MAX_INNER: u32 = 64;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use sandbox::{Artifact, Error, Speaks};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -20,6 +20,10 @@ use crate::host::Guest;
 use crate::inspect::Outline;
 use crate::package::{module_path, read_module};
 use crate::settings::Settings;
+
+/// Compilations at the same time. One that nobody waits for any more keeps its turn to its end: the compiler cannot
+/// be interrupted.
+const COMPILERS: usize = 2;
 
 /// A component, linked and looked through.
 pub(crate) struct Program {
@@ -51,20 +55,41 @@ pub(crate) struct Programs {
     cache: Cache,
     settings: Settings,
     loaded: Mutex<Loaded>,
-    /// One compilation at a time: each uses all cores.
+    /// Turns at the compiler, two: each compilation uses all cores, but one that does not come to an end must not
+    /// keep all others waiting.
     compiler: Arc<Semaphore>,
+    /// What is being compiled or waits for its turn: the same code is compiled once.
+    compiling: Mutex<HashMap<Key, Weak<AsyncMutex<()>>>>,
     compiled: AtomicU64,
 }
 
 #[derive(Default)]
 struct Loaded {
     all: HashMap<Key, Weak<Program>>,
+    /// By digest and handler, to which no file has to be looked at: what starts of instances find.
+    named: HashMap<(String, String), Weak<Program>>,
     recent: VecDeque<Arc<Program>>,
 }
 
 impl Loaded {
     fn find(&self, key: &Key) -> Option<Arc<Program>> {
         self.all.get(key).and_then(Weak::upgrade)
+    }
+
+    fn named(&self, artifact: &Artifact) -> Option<Arc<Program>> {
+        self.named.get(&name(artifact)).and_then(Weak::upgrade)
+    }
+
+    fn name(&mut self, artifact: &Artifact, program: &Arc<Program>) {
+        if self.named.len() >= 2 * self.recent.len().max(16) {
+            self.named.retain(|_, program| program.strong_count() > 0);
+        }
+        self.named.insert(name(artifact), Arc::downgrade(program));
+    }
+
+    fn forget(&mut self, digest: &str) {
+        self.all.retain(|key, _| !key.is_of(digest));
+        self.named.retain(|(named, _), _| named != digest);
     }
 
     fn insert(&mut self, key: Key, program: &Arc<Program>, keep: usize) {
@@ -79,6 +104,10 @@ impl Loaded {
     }
 }
 
+fn name(artifact: &Artifact) -> (String, String) {
+    (artifact.digest.clone(), artifact.handler.clone())
+}
+
 impl Programs {
     pub(crate) fn new(pool: Pool, linker: Linker<Guest>, settings: Settings) -> Result<Self, Error> {
         Ok(Self {
@@ -88,7 +117,8 @@ impl Programs {
             linker,
             settings,
             loaded: Mutex::default(),
-            compiler: Arc::new(Semaphore::new(1)),
+            compiler: Arc::new(Semaphore::new(COMPILERS)),
+            compiling: Mutex::default(),
             compiled: AtomicU64::new(0),
         })
     }
@@ -98,9 +128,18 @@ impl Programs {
         self.compiled.load(Ordering::Relaxed)
     }
 
-    /// The artifact's program, from wherever it is quickest to get. Files and the compiler are used on
-    /// threads that may block.
+    /// The artifact's program, for an instance: mostly one that is loaded.
     pub(crate) async fn get(self: &Arc<Self>, artifact: &Artifact) -> Result<Arc<Program>, Error> {
+        if let Some(program) = self.loaded.lock().named(artifact) {
+            return Ok(program);
+        }
+        let program = self.prepare(artifact).await?;
+        self.loaded.lock().name(artifact, &program);
+        Ok(program)
+    }
+
+    /// The artifact's program as its files say. They and the compiler are used on threads that may block.
+    pub(crate) async fn prepare(self: &Arc<Self>, artifact: &Artifact) -> Result<Arc<Program>, Error> {
         let found = {
             let (this, artifact) = (self.clone(), artifact.clone());
             blocking(move || this.find(&artifact)).await?
@@ -109,26 +148,46 @@ impl Programs {
             Found::Program(program) => return Ok(program),
             Found::Missing(key) => key,
         };
+        self.compiled_once(artifact, key).await
+    }
+
+    async fn compiled_once(self: &Arc<Self>, artifact: &Artifact, key: Key) -> Result<Arc<Program>, Error> {
         let (this, artifact) = (self.clone(), artifact.clone());
-        let compiling = async {
-            let turn = self.compiler.clone().acquire_owned().await;
-            blocking(move || {
-                // Held until the compiler is done, which may be after nobody waits for it any more.
-                let _turn = turn;
-                this.load(&key).map_or_else(|| this.compile(&artifact, key), Ok)
-            })
-            .await
+        let limit = self.settings.compile_timeout;
+        let seconds = limit.as_secs();
+        let turn = async {
+            let alone = self.alone(&key).lock_owned().await;
+            (alone, self.compiler.clone().acquire_owned().await)
         };
-        let seconds = self.settings.compile_timeout.as_secs();
-        tokio::time::timeout(self.settings.compile_timeout, compiling).await.unwrap_or_else(|_| {
+        let turn = tokio::time::timeout(limit, turn).await.map_err(|_| {
+            Error::Unavailable(format!("the compiler has been busy with other modules for {seconds} seconds"))
+        })?;
+        let compiling = blocking(move || {
+            // Held until the compiler is done, which may be after nobody waits for it any more.
+            let _turn = turn;
+            this.load(&key).map_or_else(|| this.compile(&artifact, key), Ok)
+        });
+        tokio::time::timeout(limit, compiling).await.unwrap_or_else(|_| {
             Err(Error::Invalid(format!("the module could not be compiled within {seconds} seconds")))
         })
+    }
+
+    /// What those who want the same code compiled wait for.
+    fn alone(&self, key: &Key) -> Arc<AsyncMutex<()>> {
+        let mut compiling = self.compiling.lock();
+        if let Some(alone) = compiling.get(key).and_then(Weak::upgrade) {
+            return alone;
+        }
+        compiling.retain(|_, alone| alone.strong_count() > 0);
+        let alone = Arc::default();
+        compiling.insert(key.clone(), Arc::downgrade(&alone));
+        alone
     }
 
     /// Removes the compiled code of a package from the disk. What is loaded is not found any more, so that the same
     /// package uploaded anew is written again, and goes as others take its place.
     pub(crate) fn forget(&self, digest: &str) {
-        self.loaded.lock().all.retain(|key, _| !key.is_of(digest));
+        self.loaded.lock().forget(digest);
         if let Err(error) = self.cache.forget(digest) {
             tracing::warn!(digest, %error, "compiled WebAssembly that nothing uses could not be removed");
         }
