@@ -1,10 +1,13 @@
 //! Calls of a WASI command: the event on stdin, the answer on stdout.
 
+use std::pin::pin;
+
 use sandbox::{Event, Exit, Fault, Output};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::host::Guest;
 use crate::instance::{WasmInstance, judged};
+use crate::share::held;
 use crate::stdio::Answer;
 
 impl WasmInstance {
@@ -13,11 +16,13 @@ impl WasmInstance {
         let answer = Answer::new(limit);
         let _lease = self.lease().await?;
         let mut store = self.store(Guest::command(self.shared.clone(), event.json, answer.clone()));
-        let ended = async {
-            let command = command.instantiate_async(&mut store).await?;
-            command.wasi_cli_run().call_run(&mut store).await
-        }
-        .await;
+        let ended = {
+            let guest = pin!(async {
+                let command = command.instantiate_async(&mut store).await?;
+                command.wasi_cli_run().call_run(&mut store).await
+            });
+            held(self.shared.share.clone(), guest).await
+        };
         let ended = match ended {
             Ok(Ok(())) => Ok(()),
             Ok(Err(())) => Err(Fault::Exited(Exit::Code(1))),

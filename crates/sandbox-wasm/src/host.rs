@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 use sandbox::{Egress, Spec};
@@ -24,6 +25,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::memory::Memory;
 use crate::outgoing::Hooks;
+use crate::share::Share;
 use crate::stdio::{Answer, LogStream};
 
 /// Bytes that a resource (a stream, headers, a body …) may cost the host: what wasmtime lets headers grow to. A
@@ -42,12 +44,15 @@ const TASK_DIR: &str = "/var/task";
 pub(crate) struct Shared {
     pub(crate) spec: Arc<Spec>,
     pub(crate) peak_memory: AtomicU64,
+    /// What the calls may take of the processor, if that has a limit.
+    pub(crate) share: Option<Arc<Share>>,
     files: OnceLock<WasiFilesystemCtx>,
 }
 
 impl Shared {
     pub(crate) fn new(spec: Arc<Spec>) -> Self {
-        Self { spec, peak_memory: AtomicU64::new(0), files: OnceLock::new() }
+        let share = spec.limits.cpu_hundredths.map(|share| Arc::new(Share::new(share, Instant::now())));
+        Self { spec, peak_memory: AtomicU64::new(0), share, files: OnceLock::new() }
     }
 }
 
@@ -94,6 +99,14 @@ impl Guest {
         guest.stdin = Stdin::Unread(event);
         guest.answer = Some(answer);
         guest
+    }
+
+    pub(crate) fn environment(&self) -> &[(String, String)] {
+        &self.shared.spec.env
+    }
+
+    pub(crate) fn share(&self) -> Option<Arc<Share>> {
+        self.shared.share.clone()
     }
 
     fn log(&self) -> DynOutputStream {
@@ -180,6 +193,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest
     random::insecure::add_to_linker::<_, Own>(l, |guest| guest)?;
     random::insecure_seed::add_to_linker::<_, Own>(l, |guest| guest)?;
     add_wasi(l)?;
+    crate::config::add_to_linker(l)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
     Ok(linker)
 }

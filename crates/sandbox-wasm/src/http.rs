@@ -3,6 +3,7 @@
 //! Most handlers have ended when their head is looked at for the first time: then the response is plain
 //! bytes. A handler that goes on after the head is run by whoever reads the body.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -21,6 +22,7 @@ use wasmtime_wasi_http::{Error, WasiHttpView};
 use crate::host::Guest;
 use crate::instance::{Lease, WasmInstance, judged};
 use crate::program::{Entry, Program};
+use crate::share::held;
 use crate::stream::{Running, Slot, Streaming, whole};
 
 type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
@@ -74,11 +76,14 @@ async fn run(
     let mut store = store;
     let (request, outparam) = handles;
     let Entry::Http(proxy) = &program.entry else { return Err(gone()) };
-    let ended = async {
-        let proxy = proxy.instantiate_async(&mut store).await?;
-        proxy.wasi_http_incoming_handler().call_handle(&mut store, request, outparam).await
-    }
-    .await;
+    let share = store.data().share();
+    let ended = {
+        let guest = pin!(async {
+            let proxy = proxy.instantiate_async(&mut store).await?;
+            proxy.wasi_http_incoming_handler().call_handle(&mut store, request, outparam).await
+        });
+        held(share, guest).await
+    };
     ended.or_else(|error| judged(&error, &store))
 }
 

@@ -85,10 +85,12 @@ impl Outline {
         )))
     }
 
-    /// Refuses a component that imports what no host of WASI 0.2 has.
+    /// Refuses a component that imports what is not there, before anything is compiled.
     pub(crate) fn check_imports(&self) -> Result<(), Error> {
         let known = |name: &String| {
-            PROVIDED.iter().any(|interface| name.starts_with(interface)) && version(name).is_some_and(of_0_2)
+            name == crate::config::STORE
+                || PROVIDED.iter().any(|interface| name.starts_with(interface))
+                    && version(name).is_some_and(of_0_2)
         };
         let unknown: Vec<String> = self.imports.iter().filter(|name| !known(name)).cloned().collect();
         if unknown.is_empty() {

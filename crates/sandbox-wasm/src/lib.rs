@@ -9,14 +9,15 @@
 //! `event`). Nothing is spawned: dropping the call, or the response's body, ends the guest.
 //!
 //! Bounds: memory by the function's limit (`memory`), time by the caller, who drops the call: a busy guest
-//! yields at every tick (`ticker`). Places in the pool are queued for. Output is streamed, never gathered,
+//! yields at every tick (`ticker`), and within the instance's share of the processor (`share`). Places in the pool are queued for. Output is streamed, never gathered,
 //! but for a command's answer, which has a limit.
 //!
-//! Absent: preview 3, trailers of requests, outgoing `https`, upgrades, limits on CPU, threads.
+//! Absent: preview 3, trailers of requests, outgoing `https`, upgrades, threads.
 
 mod adapt;
 mod backend;
 mod cache;
+mod config;
 mod engine;
 mod event;
 mod fault;
@@ -30,6 +31,7 @@ mod outgoing;
 mod package;
 mod program;
 mod settings;
+mod share;
 mod stdio;
 mod stream;
 mod ticker;

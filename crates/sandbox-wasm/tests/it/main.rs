@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
+mod bombs;
 mod calls;
 mod events;
 mod hostile;
 mod prepare;
 mod support;
+mod wasi;
