@@ -260,7 +260,7 @@ async fn a_booted_runtime_is_shut_in_before_it_has_a_function(world: World) {
         ["HOME", "LAMBDA_RUNTIME_DIR", "LANG", "LD_LIBRARY_PATH", "NODE_PATH", "PATH", "PYTHONPATH", "TZ"];
     assert_eq!(names, BTreeSet::from(expect));
     let root = std::path::PathBuf::from(format!("/proc/{node}/root"));
-    for hidden in ["var/task", "tmp", "opt", "root", "srv", "sys"] {
+    for hidden in ["var/task", "tmp", "root", "srv", "sys"] {
         let entries = std::fs::read_dir(root.join(hidden)).map_or(0, Iterator::count);
         assert_eq!(entries, 0, "{hidden}");
     }
