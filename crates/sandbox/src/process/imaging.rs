@@ -171,7 +171,7 @@ impl Imaging {
             let Ok(_turn) = imaging.0.turn.acquire().await else { return };
             imaging.quiet().await;
             making.await;
-            unfinished.is_finished();
+            unfinished.finish();
         });
     }
 
@@ -319,7 +319,7 @@ fn with(mut env: Vec<(String, String)>, name: &str) -> Vec<(String, String)> {
 struct Unfinished<'a>(&'a Templates, Option<Key>);
 
 impl Unfinished<'_> {
-    fn is_finished(mut self) {
+    fn finish(mut self) {
         self.1 = None;
     }
 }

@@ -200,7 +200,11 @@ fn write(subject: &Subject, copy: &Tracee) -> Taking<(OwnedFd, Manifest)> {
     if report as usize + 2 + files.all.len() > 1000 {
         return refuse("it has opened too many files");
     }
-    let content = lay_out(&mut areas, &state, report);
+    let own: u64 = mappings.iter().filter(|own| own.kind() == Kind::Vdso).map(Mapping::bytes).sum();
+    let (head_bytes, content) = lay_out(&mut areas, &state, report);
+    if restorer::BASE + head_bytes > restorer::SCRATCH || restorer::SCRATCH + own > restorer::END {
+        return refuse("its memory is in too many pieces");
+    }
     let plan = plan::plan(&areas, &state, report);
     let context = context(&copy.registers().doing("reading its registers")?, &state);
     let image = memory_file().doing("making a memory file")?;
@@ -213,8 +217,8 @@ fn write(subject: &Subject, copy: &Tracee) -> Taking<(OwnedFd, Manifest)> {
     Ok((seal(image).doing("sealing the image")?, manifest))
 }
 
-/// Gives every run its place; how many bytes they are.
-fn lay_out(areas: &mut [Area], state: &State, report: i32) -> u64 {
+/// Gives every run its place behind the image's head; how many bytes that and they are.
+fn lay_out(areas: &mut [Area], state: &State, report: i32) -> (u64, u64) {
     // The size of the head depends on how many calls there are, not on the offsets in them.
     let sized = plan::plan(areas, state, report);
     let first = restorer::head_bytes(sized.entries.len(), sized.data.len());
@@ -223,7 +227,7 @@ fn lay_out(areas: &mut [Area], state: &State, report: i32) -> u64 {
         run.offset = offset;
         offset += run.length;
     }
-    offset - first
+    (first, offset - first)
 }
 
 fn memory_file() -> io::Result<File> {

@@ -3,7 +3,7 @@
 use super::ORDERS;
 use super::contents::Run;
 use super::procfs::{Kind, Mapping, Places};
-use super::restorer::{ADD_VDSO_1, END, EXPECT, Entry, MAY_FAIL, PAGE, SCRATCH, STORE, data_address};
+use super::restorer::{ADD_VDSO, END, EXPECT, Entry, MAY_FAIL, PAGE, SCRATCH, STORE, data_address};
 use super::tracee::RestartableSequence;
 
 /// The end of what a program may map without asking for more (47 bits, but for a page).
@@ -137,7 +137,7 @@ impl Planner {
             let from = mapping.start.wrapping_sub(code);
             let bytes = mapping.bytes();
             let moved = [from, bytes, bytes, MOVE_TO, aside];
-            self.call(libc::SYS_mremap, &moved).flags = ADD_VDSO_1;
+            self.call(libc::SYS_mremap, &moved).flags = ADD_VDSO;
         }
         self.call(libc::SYS_munmap, &[END, TASK_END - END]);
         for mapping in &own {

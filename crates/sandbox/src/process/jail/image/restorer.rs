@@ -10,10 +10,6 @@
 //! A call that fails ends it: it writes the table's entry to the descriptor that the table names, then exits with
 //! the error's number. Until then nothing of the image's code has run.
 
-#![allow(unsafe_code)]
-
-use std::arch::global_asm;
-
 /// Where the image's own program is loaded. Above every sensible `vm.mmap_min_addr`, below every program.
 pub(super) const BASE: u64 = 0x10_0000;
 /// Where its table is.
@@ -29,113 +25,121 @@ pub(super) const PAGE: u64 = 4096;
 const CODE: usize = 0x100;
 const FRAME: usize = 0x800;
 
-/// Bits of an entry's flags: the address of the vDSO is added to the first, second or fifth argument.
-pub(super) const ADD_VDSO_1: u32 = 1;
+/// Bits of an entry's flags: where the vDSO is when the restorer begins is added to the first argument.
+pub(super) const ADD_VDSO: u32 = 1;
 /// A failure is no failure.
-pub(super) const MAY_FAIL: u32 = 8;
+pub(super) const MAY_FAIL: u32 = 2;
 /// The result must be the entry's last word.
-pub(super) const EXPECT: u32 = 16;
+pub(super) const EXPECT: u32 = 4;
 /// The result's lower half is stored at the address that the entry's last word is.
-pub(super) const STORE: u32 = 32;
+pub(super) const STORE: u32 = 8;
 /// In place of a call's number: the end.
 const LAST: u32 = u32::MAX;
 
-// In a section of data: the server itself never runs it.
-global_asm!(
-    ".pushsection .rodata.virga_restorer, \"a\"",
-    ".balign 16",
-    ".globl virga_restorer_begin",
-    ".hidden virga_restorer_begin",
-    "virga_restorer_begin:",
-    // Past the arguments and the environment to the auxiliary vector, for the vDSO's address.
-    "mov rsi, [rsp]",
-    "lea rdi, [rsp + rsi * 8 + 16]",
-    "2: mov rax, [rdi]",
-    "add rdi, 8",
-    "test rax, rax",
-    "jnz 2b",
-    "xor r15d, r15d",
-    "3: mov rax, [rdi]",
-    "test rax, rax",
-    "jz 5f",
-    "cmp rax, 33", // AT_SYSINFO_EHDR
-    "jne 4f",
-    "mov r15, [rdi + 8]",
-    "4: add rdi, 16",
-    "jmp 3b",
-    "5: mov r14d, {table}",
-    "lea r12, [r14 + {entry}]",
-    "6: mov eax, [r12]",
-    "mov ebx, [r12 + 4]",
-    "mov rdi, [r12 + 8]",
-    "mov rsi, [r12 + 16]",
-    "mov rdx, [r12 + 24]",
-    "mov r10, [r12 + 32]",
-    "mov r8, [r12 + 40]",
-    "mov r9, [r12 + 48]",
-    "cmp eax, -1",
-    "je 9f",
-    "test ebx, {add_vdso_1}",
-    "jz 7f",
-    "add rdi, r15",
-    "7: syscall",
-    "test ebx, {may_fail}",
-    "jnz 8f",
-    "cmp rax, -4095",
-    "jae 21f",
-    "test ebx, {expect}",
-    "jz 22f",
-    "cmp rax, [r12 + 56]",
-    "jne 20f",
-    "22: test ebx, {store}",
-    "jz 8f",
-    "mov rcx, [r12 + 56]",
-    "mov [rcx], eax",
-    "8: add r12, {entry}",
-    "jmp 6b",
-    // The end: the table goes, the registers come.
-    "9: mov eax, 11", // munmap
-    "syscall",
-    "mov esp, {frame} + 8",
-    "mov eax, 15", // rt_sigreturn
-    "syscall",
-    "ud2",
-    // A result that is not the one expected.
-    "20: mov rax, -5", // EIO
-    "21: mov r13, rax",
-    "neg r13",
-    "mov rdi, [r14]",
-    "mov rsi, r12",
-    "mov edx, 8",
-    "mov eax, 1", // write
-    "syscall",
-    "mov rdi, r13",
-    "mov eax, 231", // exit_group
-    "syscall",
-    "ud2",
-    ".globl virga_restorer_end",
-    ".hidden virga_restorer_end",
-    "virga_restorer_end:",
-    ".popsection",
-    table = const TABLE,
-    entry = const size_of::<Entry>(),
-    add_vdso_1 = const ADD_VDSO_1,
-    may_fail = const MAY_FAIL,
-    expect = const EXPECT,
-    store = const STORE,
-    frame = const BASE + FRAME as u64,
-);
+#[allow(unsafe_code)] // Assembly, and the symbols at its ends.
+mod assembly {
+    use std::arch::global_asm;
 
-unsafe extern "C" {
-    static virga_restorer_begin: u8;
-    static virga_restorer_end: u8;
-}
+    use super::*;
 
-fn code() -> &'static [u8] {
-    // SAFETY: both symbols are of the block above, in this order, in one section that is never written.
-    unsafe {
-        let begin = &raw const virga_restorer_begin;
-        std::slice::from_raw_parts(begin, (&raw const virga_restorer_end).offset_from_unsigned(begin))
+    // In a section of data: the server itself never runs it.
+    global_asm!(
+        ".pushsection .rodata.virga_restorer, \"a\"",
+        ".balign 16",
+        ".globl virga_restorer_begin",
+        ".hidden virga_restorer_begin",
+        "virga_restorer_begin:",
+        // Past the arguments and the environment to the auxiliary vector, for the vDSO's address.
+        "mov rsi, [rsp]",
+        "lea rdi, [rsp + rsi * 8 + 16]",
+        "2: mov rax, [rdi]",
+        "add rdi, 8",
+        "test rax, rax",
+        "jnz 2b",
+        "xor r15d, r15d",
+        "3: mov rax, [rdi]",
+        "test rax, rax",
+        "jz 5f",
+        "cmp rax, 33", // AT_SYSINFO_EHDR
+        "jne 4f",
+        "mov r15, [rdi + 8]",
+        "4: add rdi, 16",
+        "jmp 3b",
+        "5: mov r14d, {table}",
+        "lea r12, [r14 + {entry}]",
+        "6: mov eax, [r12]",
+        "mov ebx, [r12 + 4]",
+        "mov rdi, [r12 + 8]",
+        "mov rsi, [r12 + 16]",
+        "mov rdx, [r12 + 24]",
+        "mov r10, [r12 + 32]",
+        "mov r8, [r12 + 40]",
+        "mov r9, [r12 + 48]",
+        "cmp eax, -1",
+        "je 9f",
+        "test ebx, {add_vdso}",
+        "jz 7f",
+        "add rdi, r15",
+        "7: syscall",
+        "test ebx, {may_fail}",
+        "jnz 8f",
+        "cmp rax, -4095",
+        "jae 21f",
+        "test ebx, {expect}",
+        "jz 22f",
+        "cmp rax, [r12 + 56]",
+        "jne 20f",
+        "22: test ebx, {store}",
+        "jz 8f",
+        "mov rcx, [r12 + 56]",
+        "mov [rcx], eax",
+        "8: add r12, {entry}",
+        "jmp 6b",
+        // The end: the table goes, the registers come.
+        "9: mov eax, 11", // munmap
+        "syscall",
+        "mov esp, {frame} + 8",
+        "mov eax, 15", // rt_sigreturn
+        "syscall",
+        "ud2",
+        // A result that is not the one expected.
+        "20: mov rax, -5", // EIO
+        "21: mov r13, rax",
+        "neg r13",
+        "mov rdi, [r14]",
+        "mov rsi, r12",
+        "mov edx, 8",
+        "mov eax, 1", // write
+        "syscall",
+        "mov rdi, r13",
+        "mov eax, 231", // exit_group
+        "syscall",
+        "ud2",
+        ".globl virga_restorer_end",
+        ".hidden virga_restorer_end",
+        "virga_restorer_end:",
+        ".popsection",
+        table = const TABLE,
+        entry = const size_of::<Entry>(),
+        add_vdso = const ADD_VDSO,
+        may_fail = const MAY_FAIL,
+        expect = const EXPECT,
+        store = const STORE,
+        frame = const BASE + FRAME as u64,
+    );
+
+    unsafe extern "C" {
+        static virga_restorer_begin: u8;
+        static virga_restorer_end: u8;
+    }
+
+    /// The instructions, which run wherever they are loaded.
+    pub(super) fn code() -> &'static [u8] {
+        // SAFETY: both symbols are of the block above, in this order, in one section that is never written.
+        unsafe {
+            let begin = &raw const virga_restorer_begin;
+            std::slice::from_raw_parts(begin, (&raw const virga_restorer_end).offset_from_unsigned(begin))
+        }
     }
 }
 
@@ -186,7 +190,7 @@ pub(super) fn head(entries: &[Entry], data: &[u8], context: &Context, report: i3
     let length = head_bytes(entries.len(), data.len());
     let mut head = elf(length);
     head.resize(CODE, 0);
-    head.extend_from_slice(code());
+    head.extend_from_slice(assembly::code());
     debug_assert!(head.len() <= FRAME, "the restorer has outgrown its place");
     head.resize(FRAME, 0);
     frame(context, &mut head);
@@ -265,8 +269,8 @@ mod tests {
         assert_eq!(head.len(), 8192);
         assert_eq!(head.len() as u64, head_bytes(1, 4));
         assert_eq!(word(24), BASE + CODE as u64);
-        assert_eq!(&head[CODE..CODE + code().len()], code());
-        assert!(CODE + code().len() <= FRAME);
+        assert_eq!(&head[CODE..CODE + assembly::code().len()], assembly::code());
+        assert!(CODE + assembly::code().len() <= FRAME);
         assert_eq!(word(4096), 77);
         assert_eq!(word(4096 + 64), 39 | u64::from(EXPECT) << 32);
         assert_eq!(word(4096 + 64 + 56), 7);

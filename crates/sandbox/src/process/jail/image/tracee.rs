@@ -2,8 +2,6 @@
 //!
 //! Only a helper of the launcher traces, for the moment that one image takes; its end kills what it traces.
 
-#![allow(unsafe_code)]
-
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -33,6 +31,7 @@ pub(super) struct RestartableSequence {
 }
 
 /// Lets the kernel end this process after so many seconds, whatever it waits for.
+#[allow(unsafe_code)]
 pub(super) fn end_after(seconds: u32) {
     // SAFETY: `alarm` takes a number; nothing in this process handles its signal.
     unsafe { libc::alarm(seconds) };
@@ -70,6 +69,7 @@ impl Tracee {
     }
 
     /// Its registers.
+    #[allow(unsafe_code)]
     pub(super) fn registers(&self) -> io::Result<Registers> {
         // SAFETY: all-zero bytes are valid for a structure of integers.
         let mut registers: Registers = unsafe { std::mem::zeroed() };
@@ -82,6 +82,7 @@ impl Tracee {
     }
 
     /// `None`: it has none, or the kernel does not tell.
+    #[allow(unsafe_code)]
     pub(super) fn restartable_sequence(&self) -> Option<RestartableSequence> {
         // SAFETY: all-zero bytes are valid for a structure of integers.
         let mut found: libc::ptrace_rseq_configuration = unsafe { std::mem::zeroed() };
@@ -135,6 +136,7 @@ impl Tracee {
     }
 
     /// Waits until it stops: the signal, and the event, which is 0 for a signal on its way.
+    #[allow(unsafe_code)]
     fn wait(&self) -> io::Result<(i32, i32)> {
         let mut status = 0;
         // SAFETY: `status` is a place for the status, and outlives the call.
@@ -150,6 +152,7 @@ impl Tracee {
 }
 
 /// `data` is a number, or the address of a structure that the request fills or reads, as ptrace(2) says of each.
+#[allow(unsafe_code)]
 fn request(request: libc::c_uint, pid: Pid, address: u64, data: u64) -> io::Result<i64> {
     // SAFETY: every caller above gives the request what ptrace(2) asks for, of the right size and alive.
     let result = unsafe { libc::ptrace(request, pid.as_raw_nonzero().get(), address, data) };
