@@ -79,6 +79,7 @@ struct Entry {
 }
 
 /// What to make next.
+#[derive(Debug)]
 enum Wanted {
     Sandbox,
     Runtime(Runtime, BootJob),
@@ -176,17 +177,9 @@ impl Ahead {
             .collect()
     }
 
-    /// Gives up at least so many bytes, or everything: booted runtimes first, the larger.
+    /// Gives up at least so many bytes, or everything.
     pub(crate) fn shrink(&self, bytes: u64) -> u64 {
-        let mut pools = self.shared.pools.lock();
-        pools.paused_until = Some(Instant::now() + PAUSE);
-        let mut freed = 0;
-        while freed < bytes {
-            let runtimes = pools.runtimes.iter_mut().find_map(|booted| booted.entries.pop());
-            let Some(entry) = runtimes.or_else(|| pools.sandboxes.pop()) else { break };
-            freed += entry.waiting.memory();
-        }
-        freed
+        self.shared.pools.lock().shrink(bytes, Instant::now())
     }
 }
 
@@ -212,11 +205,10 @@ impl TakeLiving for Vec<Entry> {
     }
 }
 
-impl Shared {
-    fn wanted(&self) -> Wanted {
-        let mut pools = self.pools.lock();
-        let now = Instant::now();
-        let Pools { sandboxes, runtimes, paused_until } = &mut *pools;
+impl Pools {
+    /// What to make at this moment. Lets go of what is dead or no longer used.
+    fn wanted(&mut self, sizes: Sizes, now: Instant) -> Wanted {
+        let Self { sandboxes, runtimes, paused_until } = self;
         sandboxes.retain(|entry| entry.waiting.is_alive());
         runtimes.retain(|booted| now.duration_since(booted.used) < LATELY);
         for booted in runtimes.iter_mut() {
@@ -227,15 +219,29 @@ impl Shared {
             return Wanted::Nothing(Some(expires.map_or(until, |expires| expires.min(until))));
         }
         *paused_until = None;
-        if sandboxes.len() < self.sizes.sandboxes {
+        if sandboxes.len() < sizes.sandboxes {
             return Wanted::Sandbox;
         }
-        match runtimes.iter().find(|booted| booted.entries.len() < self.sizes.runtimes) {
+        match runtimes.iter().find(|booted| booted.entries.len() < sizes.runtimes) {
             Some(booted) => Wanted::Runtime(booted.runtime.clone(), booted.boot.clone()),
             None => Wanted::Nothing(expires),
         }
     }
 
+    /// Gives up at least so many bytes, or everything: booted runtimes first.
+    fn shrink(&mut self, bytes: u64, now: Instant) -> u64 {
+        self.paused_until = Some(now + PAUSE);
+        let mut freed = 0;
+        while freed < bytes {
+            let runtime = self.runtimes.iter_mut().find_map(|booted| booted.entries.pop());
+            let Some(entry) = runtime.or_else(|| self.sandboxes.pop()) else { break };
+            freed += entry.waiting.memory();
+        }
+        freed
+    }
+}
+
+impl Shared {
     /// Resolves once no start is under way and none was for a little while.
     async fn rest(&self) {
         loop {
@@ -283,7 +289,7 @@ impl Shared {
 /// Keeps the pools as large as they should be, for ever.
 async fn refill(shared: Arc<Shared>) {
     loop {
-        let wanted = shared.wanted();
+        let wanted = shared.pools.lock().wanted(shared.sizes, Instant::now());
         if let Wanted::Nothing(until) = wanted {
             match until {
                 Some(until) => drop(tokio::time::timeout_at(until, shared.wake.notified()).await),
@@ -296,5 +302,41 @@ async fn refill(shared: Arc<Shared>) {
             tracing::warn!(error = &error as &dyn std::error::Error, "nothing can be made ahead");
             tokio::time::sleep(AFTER_FAILURE).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: Sizes = Sizes { sandboxes: 0, runtimes: 1 };
+
+    fn with_node(used: Instant) -> Pools {
+        let boot = BootJob { argv: Vec::new(), env: Vec::new(), mounts: Vec::new() };
+        let booted = Booted { runtime: Runtime::Node { major: 20 }, boot, used, entries: Vec::new() };
+        Pools { runtimes: vec![booted], ..Pools::default() }
+    }
+
+    #[test]
+    fn runtimes_are_wanted_while_they_are_used() {
+        let now = Instant::now();
+        let node = Runtime::Node { major: 20 };
+        assert!(matches!(with_node(now).wanted(SIZES, now), Wanted::Runtime(runtime, _) if runtime == node));
+        assert!(matches!(with_node(now).wanted(SIZES, now + LATELY), Wanted::Nothing(None)));
+        let none = Sizes { sandboxes: 0, runtimes: 0 };
+        assert!(
+            matches!(with_node(now).wanted(none, now), Wanted::Nothing(Some(until)) if until == now + LATELY)
+        );
+        let both = Sizes { sandboxes: 1, runtimes: 1 };
+        assert!(matches!(with_node(now).wanted(both, now), Wanted::Sandbox), "the cheaper first");
+    }
+
+    #[test]
+    fn nothing_is_made_for_a_while_once_memory_was_short() {
+        let now = Instant::now();
+        let mut pools = with_node(now);
+        assert_eq!(pools.shrink(1, now), 0);
+        assert!(matches!(pools.wanted(SIZES, now), Wanted::Nothing(Some(until)) if until == now + PAUSE));
+        assert!(matches!(pools.wanted(SIZES, now + PAUSE), Wanted::Runtime(..)));
     }
 }

@@ -119,8 +119,13 @@ async fn a_sandbox_that_dies_is_replaced(world: World) {
     for pid in &before {
         rustix::process::kill_process(Pid::from_raw(*pid as i32).unwrap(), Signal::KILL).unwrap();
     }
-    until(PATIENCE, || kept(&engines, "sandboxes").0 == 1 && inits(&world).is_disjoint(&before)).await;
+    until(PATIENCE, || {
+        let now = inits(&world);
+        now.len() == 1 && now.is_disjoint(&before) && kept(&engines, "sandboxes").0 == 1
+    })
+    .await;
     let running = engines.start(engines.python("def handler(e, c): return e\n").await).await;
+    assert_eq!(running.instance.phases().origin, Origin::Sandbox);
     assert_eq!(running.result("3").await, 3);
 }
 
@@ -133,7 +138,7 @@ async fn memory_pressure_empties_the_pools(world: World) {
     assert!(engines.backend.shrink(1) > 3 << 20);
     assert!(engines.backend.residents().is_empty());
     until(PATIENCE, || inits(&world).is_empty()).await;
-    // The next one is started the plain way, and does not fill them again at once.
+    // The next one is started the plain way.
     let running = engines.start(plain_node(&engines, SHOW).await).await;
     assert_eq!(running.instance.phases().origin, Origin::Cold);
     running.instance.stop().await;
