@@ -7,8 +7,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::jail::Image;
 use crate::Resident;
@@ -18,6 +20,10 @@ use crate::Resident;
 const FAILURES: u8 = 3;
 /// Of how many something is remembered; beyond, what has no image is forgotten, and tried again.
 const REMEMBERED: usize = 10_000;
+
+/// After this time the image of a revision is made anew: what its initialisation read (credentials above all, which
+/// last for twelve hours, of which an instance may live ten) must not grow old in every instance to come.
+const AGE: Duration = Duration::from_secs(3600);
 
 /// What an image is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,6 +39,8 @@ pub(crate) struct Templates {
     entries: Mutex<Entries>,
     /// Bytes of all images together.
     total_bytes: u64,
+    /// After which one of a revision is made anew.
+    age: Duration,
 }
 
 #[derive(Default)]
@@ -55,6 +63,7 @@ enum State {
         name: String,
         /// When it was last used.
         used: u64,
+        made: Instant,
     },
     /// There is none, and there will be none.
     Refused,
@@ -65,7 +74,7 @@ enum State {
 impl Templates {
     /// None yet.
     pub(crate) fn new(total_bytes: u64) -> Self {
-        Self { entries: Mutex::default(), total_bytes }
+        Self { entries: Mutex::default(), total_bytes, age: AGE }
     }
 
     /// The image, if there is one.
@@ -73,13 +82,14 @@ impl Templates {
         let mut entries = self.entries.lock();
         entries.clock += 1;
         let now = entries.clock;
-        match &mut entries.all.get_mut(key)?.state {
-            State::Ready { image, used, .. } => {
-                *used = now;
-                Some(Arc::clone(image))
-            }
-            State::Making | State::Refused | State::Failed => None,
+        let entry = entries.all.get_mut(key)?;
+        let State::Ready { image, used, made, .. } = &mut entry.state else { return None };
+        if matches!(key, Key::Revision(_)) && made.elapsed() > self.age {
+            entries.all.remove(key);
+            return None;
         }
+        *used = now;
+        Some(Arc::clone(image))
     }
 
     /// Whether the caller is to make one, and says what came of it.
@@ -109,7 +119,7 @@ impl Templates {
             entry.state = State::Refused;
             return false;
         }
-        entry.state = State::Ready { image: Arc::new(image), name, used };
+        entry.state = State::Ready { image: Arc::new(image), name, used, made: Instant::now() };
         while entries.bytes() > self.total_bytes && entries.evict() > 0 {}
         true
     }
@@ -239,6 +249,16 @@ mod tests {
             templates.fail(&key("b"));
         }
         assert!(!templates.begin(&key("b")));
+    }
+
+    #[test]
+    fn images_of_revisions_grow_old() {
+        let runtime = Key::Runtime("python3.11".to_owned());
+        let mut templates = with(&[runtime.clone(), key("a")], 1);
+        assert!(templates.get(&key("a")).is_some());
+        templates.age = Duration::ZERO;
+        assert!(templates.get(&key("a")).is_none() && templates.begin(&key("a")), "it is made anew");
+        assert!(templates.get(&runtime).is_some(), "a runtime holds nothing that grows old");
     }
 
     #[test]
