@@ -164,28 +164,6 @@ def test_a_cpu_limit_holds(functions):
     assert spun["cpu"] < 1.0, spun
 
 
-def test_egress_is_refused_unless_the_server_allows_it(functions):
-    from botocore.exceptions import ClientError
-
-    with pytest.raises(ClientError) as refused:
-        functions.deploy(kinds.python_function("probe.py"), kinds.python(), tags={"virga:egress": "host"})
-    assert "virga:egress" in str(refused.value)
-
-
-def test_egress_is_open_where_the_server_and_the_function_say_so(new_server):
-    server = new_server(arguments=["--allow-host-egress"]).start()
-    made = Functions(server)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        event = {"look": "reach", "host": "127.0.0.1", "port": listener.getsockname()[1]}
-        closed = made.deploy(kinds.python_function("probe.py"), kinds.python())
-        assert "error" in made.invoke(closed, event).ok()
-        opened = made.deploy(kinds.python_function("probe.py"), kinds.python(), tags={"virga:egress": "host"})
-        assert "ok" in made.invoke(opened, event).ok()
-        assert int(made.invoke(opened, {"look": "status"}).ok()["CapEff"], 16) == 0
-
-
 def test_the_sdk_inside_reaches_virga_and_may_do_nothing_yet(functions):
     files = zips.folder(kinds.bundle("boto3"), leave_out=(".made-from", "bin")) | kinds.python_function("inner_sdk.py")
     name = functions.deploy(files, kinds.python(), MemorySize=512)

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use observe::FunctionLabels;
 use parking_lot::Mutex;
-use sandbox::{Backend, Contract, FunctionError, Speaks};
+use sandbox::{Backend, Contract, Egress, FunctionError, Speaks};
 use tokio::task::AbortHandle;
 
 use crate::Error;
@@ -67,8 +67,10 @@ pub struct Bounds {
     pub queue_timeout: Duration,
     /// How long initialisation may take.
     pub init_timeout: Duration,
-    /// Whether `virga:egress=host` is allowed.
-    pub allow_host_egress: bool,
+    /// `virga:egress` where the tag is absent.
+    pub egress: Egress,
+    /// The most that `virga:egress` may open.
+    pub max_egress: Egress,
     /// How long an idle instance is kept where the function does not say: until its past says something, and the
     /// most at any stretch.
     pub idle_timeout: Duration,

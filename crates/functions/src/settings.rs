@@ -101,7 +101,7 @@ pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result
         fixed_idle: given.idle_timeout_s.is_some(),
         freeze: given.freeze.unwrap_or(true),
         template: given.template.unwrap_or(true),
-        egress: given.egress.unwrap_or_default(),
+        egress: given.egress.unwrap_or_else(|| bounds.egress.clone()),
         port: given.port.unwrap_or(limits::PORT),
     })
 }
@@ -212,11 +212,10 @@ fn switch(key: &str, value: &str) -> Result<bool, Error> {
 }
 
 fn egress(key: &str, value: &str, bounds: &Bounds) -> Result<Egress, Error> {
-    match value {
-        "none" => Ok(Egress::None),
-        "host" if bounds.allow_host_egress => Ok(Egress::Host),
-        "host" => Err(bad(key, "this server does not allow host")),
-        _ => Err(bad(key, "use none or host")),
+    let wanted: Egress = value.parse().map_err(|problem: String| bad(key, &problem))?;
+    match bounds.max_egress.permits(&wanted) {
+        Ok(()) => Ok(wanted),
+        Err(beyond) => Err(bad(key, &format!("this server does not allow {beyond}"))),
     }
 }
 
@@ -254,7 +253,8 @@ mod tests {
             max_queue: 10,
             queue_timeout: Duration::from_secs(1),
             init_timeout: Duration::from_secs(1),
-            allow_host_egress: false,
+            egress: Egress::Public,
+            max_egress: Egress::Public,
             idle_timeout: Duration::from_secs(300),
             scaling: Default::default(),
         }
@@ -274,7 +274,7 @@ mod tests {
         let lambda = check("python3.11", &[]).unwrap();
         assert_eq!((lambda.contract, lambda.isolation), (Contract::Lambda, Isolation::Process));
         assert_eq!((lambda.soft_concurrency, lambda.hard_concurrency), (1, 1));
-        assert_eq!((lambda.idle_timeout_s, lambda.port, lambda.egress), (300, 8080, Egress::None));
+        assert_eq!((lambda.idle_timeout_s, lambda.port, lambda.egress), (300, 8080, Egress::Public));
         let http = check("nodejs20.x", &[("virga:contract", "http")]).unwrap();
         assert_eq!((http.soft_concurrency, http.hard_concurrency), (80, 100));
         let wasm = check("wasm", &[]).unwrap();
@@ -306,7 +306,9 @@ mod tests {
             ("python3.11", &[("virga:memory", "+64")], "whole number"),
             ("python3.11", &[("virga:freeze", "true")], "use on or off"),
             ("python3.11", &[("virga:template", "")], "use on or off"),
-            ("python3.11", &[("virga:egress", "host")], "does not allow"),
+            ("python3.11", &[("virga:egress", "open")], "does not allow open"),
+            ("python3.11", &[("virga:egress", "a.b:1 10.0.0.0/8:1")], "does not allow 10.0.0.0/8:1"),
+            ("python3.11", &[("virga:egress", "moon")], "host:port"),
             ("python3.11", &[("virga:port", "80")], "from 1024 to 65535"),
             ("python3.11", &[("virga:idle-timeout", "86401")], "from 1 to 86400"),
             (
@@ -346,6 +348,16 @@ mod tests {
         let tags = &[("virga:freeze", "off"), ("virga:template", "off")];
         let off = check("python3.11", tags).unwrap();
         assert!(!off.freeze && !off.template);
+    }
+
+    #[test]
+    fn egress_is_none_public_or_a_list() {
+        for value in ["none", "public", ".example.com:443 db.example.com:5432 8.8.0.0/16:53"] {
+            let tags = tags(&[("virga:egress", value)]);
+            assert!(check_tags(&tags).is_ok());
+            let settings = resolve(&Runtime::Wasm, &tags, &bounds()).unwrap();
+            assert_eq!(settings.egress.to_string(), value);
+        }
     }
 
     #[test]

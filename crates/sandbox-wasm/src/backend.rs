@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use sandbox::egress::Network;
 use sandbox::{Artifact, Backend, Contract, Error, Instance, Isolation, Prepared, Runtime, Spec, StartError};
 use tokio::sync::Semaphore;
 
@@ -26,6 +27,8 @@ pub(crate) struct Host {
     pub(crate) ticker: Ticker,
     /// Free places of the pool: calls queue here, since a pool that is used up fails.
     pub(crate) places: Arc<Semaphore>,
+    /// The way out.
+    pub(crate) network: Arc<Network>,
 }
 
 impl WasmBackend {
@@ -36,8 +39,9 @@ impl WasmBackend {
             .map_err(|error| Error::Unavailable(format!("WASI cannot be linked: {error:#}")))?;
         let ticker = Ticker::start(pool.engine.clone()).map_err(Error::host("starting the epoch thread"))?;
         let places = Arc::new(Semaphore::new(pool.places as usize));
+        let network = settings.network.clone();
         let programs = Arc::new(Programs::new(pool, linker, settings)?);
-        Ok(Self { host: Arc::new(Host { programs, ticker, places }) })
+        Ok(Self { host: Arc::new(Host { programs, ticker, places, network }) })
     }
 
     /// How many components this back end has compiled; the rest came from the cache.
@@ -81,7 +85,8 @@ impl Backend for WasmBackend {
             let program = tokio::time::timeout(spec.init_timeout, loading)
                 .await
                 .map_err(|_| StartError::TimedOut)??;
-            let instance = WasmInstance::new(self.host.clone(), program, Shared::new(spec));
+            let instance =
+                WasmInstance::new(self.host.clone(), program, Shared::new(spec, self.host.network.clone()));
             Ok(Arc::new(instance) as Arc<dyn Instance>)
         }
         .boxed()

@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use sandbox::{Egress, Spec};
+use sandbox::Spec;
+use sandbox::egress::{Gate, Network};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{bail, format_err};
 use wasmtime_wasi::cli::WasiCliView;
@@ -24,6 +25,7 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::memory::Memory;
+use crate::network;
 use crate::outgoing::Hooks;
 use crate::share::Share;
 use crate::stdio::{Answer, LogStream};
@@ -43,6 +45,7 @@ const TASK_DIR: &str = "/var/task";
 /// What an instance's calls have in common.
 pub(crate) struct Shared {
     pub(crate) spec: Arc<Spec>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) peak_memory: AtomicU64,
     /// What the calls may take of the processor, if that has a limit.
     pub(crate) share: Option<Arc<Share>>,
@@ -50,9 +53,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(spec: Arc<Spec>) -> Self {
+    pub(crate) fn new(spec: Arc<Spec>, network: Arc<Network>) -> Self {
+        let gate = Arc::new(Gate::new(spec.egress.clone(), network, spec.output.clone()));
         let share = spec.limits.cpu_hundredths.map(|share| Arc::new(Share::new(share, Instant::now())));
-        Self { spec, peak_memory: AtomicU64::new(0), share, files: OnceLock::new() }
+        Self { spec, gate, peak_memory: AtomicU64::new(0), share, files: OnceLock::new() }
     }
 }
 
@@ -84,7 +88,7 @@ impl Guest {
             memory: Memory::new(shared.spec.limits.memory_bytes),
             table,
             http: WasiHttpCtx::new(),
-            hooks: Hooks::new(shared.spec.clone()),
+            hooks: Hooks::new(shared.clone()),
             stdin: Stdin::Unread(Bytes::new()),
             answer: None,
             wasi: None,
@@ -109,6 +113,14 @@ impl Guest {
         self.shared.share.clone()
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
     fn log(&self) -> DynOutputStream {
         Box::new(LogStream::new(self.shared.spec.clone()))
     }
@@ -122,18 +134,11 @@ impl Drop for Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.get_or_insert_with(|| Box::new(network(self.shared.spec.egress)));
+        let ctx = self
+            .wasi
+            .get_or_insert_with(|| Box::new(network::context(&self.shared.spec.egress, &self.shared.gate)));
         WasiCtxView { ctx, table: &mut self.table }
     }
-}
-
-fn network(egress: Egress) -> WasiCtx {
-    let mut builder = WasiCtx::builder();
-    match egress {
-        Egress::None => builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false),
-        Egress::Host => builder.inherit_network().allow_ip_name_lookup(true),
-    };
-    builder.build()
 }
 
 /// The guest's file system: its package, to be read. Opened once an instance, when a guest first asks.
@@ -214,7 +219,7 @@ fn add_wasi(l: &mut Linker<Guest>) -> wasmtime::Result<()> {
     filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, files)?;
     sockets::instance_network::add_to_linker::<_, WasiSockets>(l, Guest::sockets)?;
     sockets::network::add_to_linker::<_, WasiSockets>(l, &(&options).into(), Guest::sockets)?;
-    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(l, Guest::sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<_, Own>(l, |guest| guest)?;
     sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(l, Guest::sockets)?;
     sockets::tcp::add_to_linker::<_, WasiSockets>(l, Guest::sockets)?;
     sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(l, Guest::sockets)?;

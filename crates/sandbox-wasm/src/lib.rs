@@ -27,6 +27,7 @@ mod inspect;
 mod instance;
 mod life;
 mod memory;
+mod network;
 mod outgoing;
 mod package;
 mod program;

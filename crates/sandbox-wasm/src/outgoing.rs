@@ -1,17 +1,23 @@
 //! Requests that a guest sends (`wasi:http/outgoing-handler`) and which headers it may touch.
 //!
-//! Without egress every request is denied, with a line in the function's log that says so. With it, plain
-//! `http` goes out; `https` is refused, because this crate has no TLS.
+//! A request goes to an address that the function's egress rules allow, looked up and checked here and not again; one
+//! that is refused has a line in the function's log that says why. Only plain `http` goes out; `https` is refused,
+//! because this crate has no TLS.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::uri::Scheme;
 use http::{HeaderName, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use sandbox::{Egress, Spec};
+use sandbox::Egress;
+use sandbox::egress::Gate;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
+
+use crate::host::Shared;
 
 type Worker = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Exchange = Result<(Response<WasiBody>, Worker), Error>;
@@ -21,11 +27,11 @@ const BODY_CHUNK: usize = 64 << 10;
 const BODY_CHUNKS: usize = 4;
 
 /// What differs from wasmtime's own way of speaking HTTP for a guest.
-pub(crate) struct Hooks(Arc<Spec>);
+pub(crate) struct Hooks(Arc<Shared>);
 
 impl Hooks {
-    pub(crate) fn new(spec: Arc<Spec>) -> Self {
-        Self(spec)
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
     }
 }
 
@@ -57,16 +63,18 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Worker,
     ) -> Box<dyn Future<Output = Exchange> + Send> {
-        let refusal = match self.0.egress {
+        let refusal = match self.0.spec.egress {
             Egress::None => Some(("outbound network is off for this function", Error::HttpRequestDenied)),
-            Egress::Host if request.uri().scheme() == Some(&Scheme::HTTPS) => {
+            _ if request.uri().scheme() == Some(&Scheme::HTTPS) => {
                 Some(("https is not available to WebAssembly functions", Error::TlsProtocolError))
             }
-            Egress::Host => None,
+            _ => None,
         };
-        let Some((why, error)) = refusal else { return Box::new(exchange(request, options)) };
+        let Some((why, error)) = refusal else {
+            return Box::new(exchange(Arc::clone(&self.0), request, options));
+        };
         let line = format!("request to {} denied: {why}\n", request.uri());
-        self.0.output.write(line.as_bytes());
+        self.0.spec.output.write(line.as_bytes());
         Box::new(std::future::ready(Err(error)))
     }
 
@@ -79,17 +87,40 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-async fn exchange(request: Request<WasiBody>, options: Option<RequestOptions>) -> Exchange {
+/// A connection to the first address of a host that can be connected to, and the place that it takes.
+async fn connect(gate: &Gate, host: &str, port: u16) -> Result<(TcpStream, OwnedSemaphorePermit), Error> {
+    let Some(place) = gate.place() else { return Err(Error::ConnectionLimitReached) };
+    let addresses = gate.look_up(host).await.map_err(|_| Error::HttpRequestDenied)?;
+    let mut last = Error::DnsError { rcode: None, info_code: None };
+    for address in addresses {
+        let destination = SocketAddr::new(address, port);
+        if gate.check(destination).await.is_err() {
+            last = Error::DestinationIpProhibited;
+            continue;
+        }
+        match TcpStream::connect(destination).await {
+            Ok(stream) => return Ok((stream, place)),
+            Err(error) => last = Error::Connect(error),
+        }
+    }
+    Err(last)
+}
+
+async fn exchange(
+    shared: Arc<Shared>,
+    request: Request<WasiBody>,
+    options: Option<RequestOptions>,
+) -> Exchange {
     let mut request = request;
     let authority = request.uri().authority().ok_or(Error::HttpRequestUriInvalid)?;
-    let address = (authority.host().trim_matches(['[', ']']).to_owned(), authority.port_u16().unwrap_or(80));
+    let (host, port) = (authority.host().to_owned(), authority.port_u16().unwrap_or(80));
     let options = options.unwrap_or_default();
-    let connecting = TcpStream::connect(address);
-    let stream = match options.connect_timeout {
+    let connecting = connect(&shared.gate, &host, port);
+    let (stream, place) = match options.connect_timeout {
         Some(limit) => tokio::time::timeout(limit, connecting).await.map_err(|_| Error::ConnectionTimeout)?,
         None => connecting.await,
-    };
-    let io = TokioIo::new(stream.map_err(Error::Connect)?);
+    }?;
+    let io = TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
@@ -112,6 +143,10 @@ async fn exchange(request: Request<WasiBody>, options: Option<RequestOptions>) -
         None => response.await,
     }?;
     drop(sending);
-    let worker = Box::new(async move { connection.await.map_err(Error::from) });
+    let worker = Box::new(async move {
+        let ended = connection.await.map_err(Error::from);
+        drop(place);
+        ended
+    });
     Ok((response.map(|body| body.map_err(Error::from).boxed_unsync()), worker))
 }

@@ -1,7 +1,10 @@
 //! What an operator may set. Everything has a default but the directory.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use sandbox::egress::Network;
 
 /// Settings of the WebAssembly back end.
 #[derive(Debug, Clone)]
@@ -17,6 +20,8 @@ pub struct Settings {
     pub compile_timeout: Duration,
     /// Programs (compiled code) that stay loaded though no instance of them is started.
     pub loaded_programs: usize,
+    /// The way out, and where names are looked up.
+    pub network: Arc<Network>,
 }
 
 impl Settings {
@@ -28,6 +33,7 @@ impl Settings {
             max_module_bytes: 64 << 20,
             compile_timeout: Duration::from_secs(120),
             loaded_programs: 128,
+            network: Arc::new(Network::new(Vec::new())),
         }
     }
 }

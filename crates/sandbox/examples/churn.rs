@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base::InstanceId;
 use sandbox::process::jail::{Beginning, Job, Launcher, MissingLimits, ProgramClass};
-use sandbox::{BoxError, Egress, Limits};
+use sandbox::{BoxError, Limits};
 
 fn main() -> Result<(), BoxError> {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<usize>());
@@ -78,7 +78,7 @@ async fn once(launcher: &Launcher, folder: &Path) -> Result<Duration, BoxError> 
             pids: 64,
             answer_bytes: 0,
         },
-        egress: Egress::None,
+        way_out: true,
         listen: vec![9001],
         beginning: Beginning::Executed,
     };

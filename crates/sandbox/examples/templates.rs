@@ -123,7 +123,7 @@ impl Bench {
                 answer_bytes: 6 << 20,
             },
             port: 8080,
-            egress: Egress::None,
+            egress: Egress::default(),
             init_timeout: Duration::from_secs(60),
             output: Arc::new(Shown),
         })

@@ -8,6 +8,7 @@
 
 mod body;
 mod call;
+pub mod egress;
 mod error;
 mod phases;
 mod spec;
@@ -20,9 +21,10 @@ use futures_util::future::BoxFuture;
 
 pub use body::{Body, BoxError};
 pub use call::{Call, Event, Exit, Fault, FunctionError, Output, Payload};
+pub use egress::Egress;
 pub use error::{Error, StartError};
 pub use phases::{Origin, Phases, Resident};
-pub use spec::{Artifact, Contract, Egress, Isolation, Limits, LogSink, Prepared, Runtime, Speaks, Spec};
+pub use spec::{Artifact, Contract, Isolation, Limits, LogSink, Prepared, Runtime, Speaks, Spec};
 
 /// One way of isolating user code.
 pub trait Backend: Send + Sync + 'static {

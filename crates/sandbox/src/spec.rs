@@ -8,6 +8,8 @@ use std::time::Duration;
 use base::{FunctionArn, InstanceId};
 use serde::{Deserialize, Serialize};
 
+use crate::Egress;
+
 /// How code is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,17 +87,6 @@ impl fmt::Display for Runtime {
             Self::Wasm => f.write_str("wasm"),
         }
     }
-}
-
-/// Whether the code may open connections beyond its own loopback and Virga's endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Egress {
-    /// A network namespace with nothing in it but loopback.
-    #[default]
-    None,
-    /// The host's own network. Only where the server's settings allow it.
-    Host,
 }
 
 /// Unpacked code, as `prepare` sees it.

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use sandbox::Egress;
+
 /// Everything that `serve` is told.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -48,8 +50,12 @@ pub struct Config {
     pub template_mb: u32,
     /// How to treat a limit that the host cannot enforce.
     pub missing_limits: MissingLimits,
-    /// Whether functions may ask for the host's network.
-    pub allow_host_egress: bool,
+    /// What functions may connect to that do not say.
+    pub egress: Egress,
+    /// The most that a function may ask for; `egress` must be within.
+    pub max_egress: Egress,
+    /// Where functions' names are looked up; empty: at the host's resolvers.
+    pub resolvers: Vec<SocketAddr>,
     /// The server's own log.
     pub log_format: LogFormat,
     /// Directives of the log filter, for example `info,functions=debug`; `None` is `info`.

@@ -25,6 +25,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sandbox::process::jail;
 
+pub use sandbox::Egress;
+
 pub use config::{Config, FirstStart, LogFormat, MissingLimits};
 
 /// How long tasks that are left over may hold up the end of the process.

@@ -12,6 +12,7 @@ use functions::{Bounds, Functions, Scaling};
 use gateway::Gateway;
 use observe::{FunctionMetrics, Logs, Resident};
 use sandbox::Backend;
+use sandbox::egress::Network;
 use sandbox::process::jail::{Launcher, Status};
 use sandbox::process::{FromInside, ProcessBackend};
 use sandbox_wasm::WasmBackend;
@@ -46,7 +47,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
 
     let logs = Logs::open(&data_dir.path("logs"), Arc::clone(&clock)).context("cannot open the logs")?;
     let (connections, from_functions) = mpsc::channel(ENDPOINT_BACKLOG);
-    let backends = backends(config, data_dir, launcher, connections, &url)?;
+    let backends = backends(config, data_dir, launcher, connections)?;
     let metrics = Arc::new(FunctionMetrics::new().with_residents(residents(&backends)));
     let functions = Functions::open(functions::Deps {
         store,
@@ -128,14 +129,14 @@ fn backends(
     data_dir: &DataDir,
     launcher: Launcher,
     endpoint: mpsc::Sender<FromInside>,
-    url: &str,
 ) -> Result<Vec<Arc<dyn Backend>>> {
+    let network = Arc::new(Network::new(config.resolvers.clone()));
     let process = ProcessBackend::new(
         launcher,
         sandbox::process::Settings {
             runtime_dir: data_dir.path("runtime"),
             endpoint: Some(endpoint),
-            endpoint_url_on_host: url.to_owned(),
+            network: Arc::clone(&network),
             log_bytes_per_s: u64::from(config.max_log_kb_s) << 10,
             pool_sandboxes: config.pool_sandboxes,
             pool_runtimes: config.pool_runtimes,
@@ -144,6 +145,7 @@ fn backends(
     );
     let mut settings = sandbox_wasm::Settings::new(data_dir.path("wasm-cache"));
     settings.max_instances = settings.max_instances.max(config.max_instances);
+    settings.network = network;
     let wasm = WasmBackend::new(settings).context("cannot start the WebAssembly back end")?;
     Ok(vec![Arc::new(process.context("cannot start the process back end")?), Arc::new(wasm)])
 }
@@ -164,7 +166,8 @@ fn bounds(config: &Config) -> Bounds {
         max_queue: config.max_queue as usize,
         queue_timeout: seconds(config.queue_timeout_s),
         init_timeout: seconds(config.init_timeout_s),
-        allow_host_egress: config.allow_host_egress,
+        egress: config.egress.clone(),
+        max_egress: config.max_egress.clone(),
         idle_timeout: seconds(config.idle_timeout_s),
         scaling: Scaling {
             account_concurrency: config.account_concurrency,

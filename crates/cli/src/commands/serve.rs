@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use server::{Config, FirstStart, LogFormat, MissingLimits};
+use server::{Config, Egress, FirstStart, LogFormat, MissingLimits};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -67,9 +67,15 @@ pub(crate) struct Args {
     /// What to do where the host cannot enforce a limit (`virga doctor` lists them)
     #[arg(long, value_enum, default_value_t = Missing::Degrade)]
     missing_limits: Missing,
-    /// Let functions tagged virga:egress=host use the host's network
-    #[arg(long)]
-    allow_host_egress: bool,
+    /// What functions may connect to that do not say: none, public, open, or a list as in virga:egress
+    #[arg(long, value_name = "EGRESS", default_value = "public", value_parser = parse_egress)]
+    egress: Egress,
+    /// The most that a function may ask for with virga:egress; networks that are not public need to be listed
+    #[arg(long, value_name = "EGRESS", default_value = "public", value_parser = parse_egress)]
+    max_egress: Egress,
+    /// Where names are looked up for functions; may be given several times (default: the host's resolvers)
+    #[arg(long = "resolver", value_name = "HOST:PORT", value_parser = parse_address)]
+    resolvers: Vec<SocketAddr>,
     /// How the server's own log is written to standard error (what is in it: VIRGA_LOG, as in info,functions=debug)
     #[arg(long, value_enum, default_value_t = Format::Text)]
     log_format: Format,
@@ -108,6 +114,9 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(error) => Err(error).context(name.to_owned()),
     };
+    if let Err(beyond) = args.max_egress.permits(&args.egress) {
+        bail!("--egress {} is more than --max-egress allows ({beyond})", args.egress);
+    }
     Ok(Config {
         data_dir: PathBuf::from(data),
         listen: args.listen,
@@ -138,13 +147,19 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
             Missing::Degrade => MissingLimits::Degrade,
             Missing::Refuse => MissingLimits::Refuse,
         },
-        allow_host_egress: args.allow_host_egress,
+        egress: args.egress.clone(),
+        max_egress: args.max_egress.clone(),
+        resolvers: args.resolvers.clone(),
         log_format: match args.log_format {
             Format::Text => LogFormat::Text,
             Format::Json => LogFormat::Json,
         },
         log_filter: env("VIRGA_LOG")?,
     })
+}
+
+fn parse_egress(text: &str) -> Result<Egress> {
+    text.parse().map_err(anyhow::Error::msg)
 }
 
 /// `HOST:PORT`; a name is looked up.
@@ -188,6 +203,24 @@ mod tests {
         let fine = config("--panic-window-s 3 --stable-window-s 30").ok().unwrap();
         assert_eq!((fine.panic_window_s, fine.stable_window_s), (3, 30));
         assert!(config("--panic-window-s 61").is_err());
+    }
+
+    #[test]
+    fn egress_is_within_its_bound() {
+        let parse = |flags: &[&str]| {
+            let args =
+                Line::try_parse_from(["serve"].iter().chain(flags)).map_err(|error| error.to_string())?.args;
+            super::config(&args, std::path::Path::new("data")).map_err(|error| error.to_string())
+        };
+        let config = parse(&[]).unwrap();
+        assert_eq!(
+            (config.egress.to_string(), config.max_egress.to_string()),
+            ("public".into(), "public".into())
+        );
+        assert!(parse(&["--egress", "none", "--max-egress", "public 10.0.0.0/8:5432"]).is_ok());
+        assert!(parse(&["--egress", "open"]).unwrap_err().contains("more than --max-egress allows"));
+        assert!(parse(&["--max-egress", "none"]).unwrap_err().contains("--egress public"));
+        assert!(parse(&["--egress", "moon"]).unwrap_err().contains("host:port"));
     }
 
     #[test]

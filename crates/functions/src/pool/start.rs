@@ -43,6 +43,14 @@ pub(super) async fn bring_up(pool: Arc<Pool>) {
         );
         return;
     }
+    // Stored when the server allowed more than now.
+    if let Err(beyond) = host.bounds.max_egress.permits(&pool.plan().configuration.settings.egress) {
+        guard.pool = None;
+        pool.cannot_start(&format!(
+            "The function's virga:egress is more than this server allows: {beyond}. Change the tag or --max-egress."
+        ));
+        return;
+    }
     host.make_way(memory);
     let room = loop {
         if host.must_wait(&pool) {
@@ -181,7 +189,7 @@ fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogS
             answer_bytes: limits::PAYLOAD_BYTES,
         },
         port: configuration.settings.port,
-        egress: configuration.settings.egress,
+        egress: configuration.settings.egress.clone(),
         init_timeout: host.bounds.init_timeout,
         output: Arc::new(Sink(Arc::clone(log))),
     }

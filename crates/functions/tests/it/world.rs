@@ -35,7 +35,8 @@ pub(crate) fn bounds() -> Bounds {
         max_queue: 100,
         queue_timeout: Duration::from_secs(20),
         init_timeout: Duration::from_secs(20),
-        allow_host_egress: false,
+        egress: sandbox::Egress::Public,
+        max_egress: sandbox::Egress::Public,
         idle_timeout: Duration::from_secs(300),
         scaling: Default::default(),
     }

@@ -67,7 +67,8 @@ fn bounds() -> Bounds {
         max_queue: 100,
         queue_timeout: WAIT,
         init_timeout: WAIT,
-        allow_host_egress: false,
+        egress: sandbox::Egress::Public,
+        max_egress: sandbox::Egress::Public,
         idle_timeout: Duration::from_secs(300),
         scaling: Default::default(),
     }

@@ -163,6 +163,7 @@ async fn the_package_can_be_read_and_not_written() {
 // Codes of wasi:http/types#error-code, by their place in it.
 const TLS_PROTOCOL_ERROR: &str = "error 12";
 const HTTP_REQUEST_DENIED: &str = "error 15";
+const DESTINATION_IP_PROHIBITED: &str = "error 4";
 
 #[tokio::test]
 async fn requests_go_out_only_where_that_is_allowed() {
@@ -173,7 +174,29 @@ async fn requests_go_out_only_where_that_is_allowed() {
     assert!(bench.log.text().contains("outbound network is off"), "{}", bench.log.text());
     assert!(listener.accept().now_or_never().is_none(), "nobody connected");
 
-    let open = bench.start_with(|spec| spec.egress = Egress::Host).await.unwrap();
+    let path = format!("/fetch/{address}");
+    let public = bench.start_with(|spec| spec.egress = Egress::Public).await.unwrap();
+    assert_eq!(public.text("GET", &path, "").await.unwrap().1, DESTINATION_IP_PROHIBITED);
+    let localhost = format!("/fetch/localhost:{}", address.port());
+    assert_eq!(public.text("GET", &localhost, "").await.unwrap().1, DESTINATION_IP_PROHIBITED);
+    let text = bench.log.text();
+    assert!(
+        text.contains(&format!(
+            "connection to {address} refused: a loopback address (virga:egress = public)"
+        )),
+        "{text}"
+    );
+    assert!(listener.accept().now_or_never().is_none(), "nobody connected");
+
+    let listed = format!("127.0.0.1:{}", address.port()).parse().unwrap();
+    for egress in [Egress::Open, listed] {
+        let open = bench.start_with(|spec| spec.egress = egress).await.unwrap();
+        fetch_through(&listener, &open).await;
+    }
+}
+
+async fn fetch_through(listener: &tokio::net::TcpListener, open: &Started) {
+    let address = listener.local_addr().unwrap();
     let serving = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = [0; 1024];

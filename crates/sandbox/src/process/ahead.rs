@@ -1,6 +1,6 @@
 //! Sandboxes made ahead, and runtimes booted in them before their function is known.
 //!
-//! Two kinds of pool. *Sandboxes* wait for any function that has a network of its own. *Booted runtimes* wait with
+//! Two kinds of pool. *Sandboxes* wait for any function. *Booted runtimes* wait with
 //! an interpreter and Virga's client; they are kept for those runtimes alone that functions have used lately. Each
 //! serves one instance, once: nothing is ever put back.
 //!
@@ -312,7 +312,7 @@ mod tests {
     const SIZES: Sizes = Sizes { sandboxes: 0, runtimes: 1 };
 
     fn with_node(used: Instant) -> Pools {
-        let boot = BootJob { argv: Vec::new(), env: Vec::new(), mounts: Vec::new() };
+        let boot = BootJob { argv: Vec::new(), env: Vec::new(), mounts: Vec::new(), way_out: false };
         let booted = Booted { runtime: Runtime::Node { major: 20 }, boot, used, entries: Vec::new() };
         Pools { runtimes: vec![booted], ..Pools::default() }
     }

@@ -1,19 +1,20 @@
 //! From a jail that runs a program to an instance: its output, and an engine for what the program speaks.
 
 use std::io;
-use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::egress;
 use super::instance::{Course, Engine, Process, Tasks};
 use super::jail::Jail;
 use super::longpoll::{LongPoll, Started};
 use super::output::Output;
 use super::port::WebServer;
 use super::route::Route;
-use crate::{Egress, Spec};
+use crate::Spec;
+use crate::egress::{Gate, Network};
 
 /// Connections that one instance may hold to Virga's API. It shares the server's with every other function.
 const MAX_ENDPOINT_CONNECTIONS: usize = 64;
@@ -30,8 +31,8 @@ pub struct FromInside {
 pub(crate) struct Ends<'a> {
     /// The port of a web server.
     pub(crate) web: Option<u16>,
-    /// The listener of the Runtime API, where the instance shares the host's network.
-    pub(crate) on_host: Option<StdListener>,
+    /// Its way out.
+    pub(crate) network: &'a Arc<Network>,
     /// Takes the connections that it makes to Virga's API.
     pub(crate) endpoint: Option<&'a mpsc::Sender<FromInside>>,
     /// How fast its output is read once it floods.
@@ -45,20 +46,21 @@ pub(crate) fn attach(
     ends: Ends<'_>,
     course: Course,
 ) -> io::Result<(Process, Option<Started>)> {
-    let Ends { web, on_host, endpoint, log_bytes_per_s } = ends;
+    let Ends { web, network, endpoint, log_bytes_per_s } = ends;
     let pipe = jail.take_output().ok_or_else(|| io::Error::other("the jail has no output"))?;
     let output = Arc::new(Output::new(pipe, spec.output.clone())?.with_rate(log_bytes_per_s));
-    let inside = jail.take_listeners().into_iter().chain(on_host);
-    let listeners = inside.map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
+    let listeners =
+        jail.take_listeners().into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
     let mut listeners = listeners.into_iter();
+    let way_out = jail.take_way_out();
     let jail = Arc::new(jail);
     let mut tasks = Tasks::default();
+    if let Some(way_out) = way_out {
+        let gate = Gate::new(spec.egress.clone(), Arc::clone(network), spec.output.clone());
+        tasks.spawn(egress::serve(way_out, gate, jail.clone()));
+    }
     let (engine, started) = match web {
-        Some(port) => {
-            let on_host = spec.egress == Egress::Host;
-            let route = if on_host { Route::Host(port) } else { Route::Inside(jail.clone(), port) };
-            (Engine::Web(WebServer::new(route)), None)
-        }
+        Some(port) => (Engine::Web(WebServer::new(Route::Inside(jail.clone(), port))), None),
         None => {
             let (api, started) = LongPoll::new(output.clone(), spec.limits.answer_bytes, spec.concurrency);
             if let Some(listener) = listeners.next() {

@@ -1,6 +1,5 @@
 //! The process back end: from a [`Spec`] to a job for the jail and an engine for what runs in it.
 
-use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,9 +17,10 @@ use super::interpreters::{Interpreter, Interpreters};
 use super::jail::{Beginning, BootJob, Jail, Job, Launcher, Mount, ProgramClass, Waiting};
 use super::longpoll::Started;
 use super::templates::Key;
+use crate::egress::Network;
 use crate::{
-    Artifact, Backend, Contract, Egress, Error, Instance, Isolation, Origin, Prepared, Resident, Runtime,
-    Speaks, Spec, StartError,
+    Artifact, Backend, Contract, Error, Instance, Isolation, Origin, Prepared, Resident, Runtime, Speaks,
+    Spec, StartError,
 };
 
 /// Where an instance finds its Runtime API, inside its network namespace.
@@ -35,8 +35,8 @@ pub struct Settings {
     pub runtime_dir: PathBuf,
     /// Takes the connections that functions make to Virga's API. One that finds the channel full is closed.
     pub endpoint: Option<mpsc::Sender<FromInside>>,
-    /// Where functions on the host's own network find Virga's API, for example `http://127.0.0.1:9080`.
-    pub endpoint_url_on_host: String,
+    /// The way out.
+    pub network: Arc<Network>,
     /// Bytes a second that one instance may print in the long run; one that prints more waits.
     pub log_bytes_per_s: u64,
     /// Sandboxes to keep ready before anything is known of their functions.
@@ -53,7 +53,7 @@ impl Settings {
         Self {
             runtime_dir,
             endpoint: None,
-            endpoint_url_on_host: String::new(),
+            network: Arc::new(Network::new(Vec::new())),
             log_bytes_per_s: super::output::BYTES_PER_S,
             pool_sandboxes: 0,
             pool_runtimes: 0,
@@ -68,7 +68,7 @@ pub struct ProcessBackend {
     interpreters: Interpreters,
     clients: PathBuf,
     endpoint: Option<mpsc::Sender<FromInside>>,
-    endpoint_url_on_host: String,
+    network: Arc<Network>,
     log_bytes_per_s: u64,
     ahead: Ahead,
     imaging: Imaging,
@@ -79,8 +79,6 @@ struct Ports {
     runtime_api: Option<u16>,
     endpoint: Option<u16>,
     web: Option<u16>,
-    /// Made on the host already, where the instance shares its network.
-    on_host: Option<StdListener>,
 }
 
 impl ProcessBackend {
@@ -99,7 +97,7 @@ impl ProcessBackend {
         }
         let Settings {
             endpoint,
-            endpoint_url_on_host,
+            network,
             log_bytes_per_s,
             pool_sandboxes,
             pool_runtimes,
@@ -110,17 +108,9 @@ impl ProcessBackend {
         let ahead = Ahead::new(launcher.clone(), sizes);
         let nothing = runtime_dir.join("nothing");
         std::fs::create_dir_all(&nothing).map_err(Error::host("making an empty folder"))?;
-        let imaging = Imaging::new(launcher.clone(), endpoint.clone(), nothing, template_bytes);
-        Ok(Self {
-            launcher,
-            interpreters,
-            clients,
-            endpoint,
-            endpoint_url_on_host,
-            log_bytes_per_s,
-            ahead,
-            imaging,
-        })
+        let imaging =
+            Imaging::new(launcher.clone(), endpoint.clone(), network.clone(), nothing, template_bytes);
+        Ok(Self { launcher, interpreters, clients, endpoint, network, log_bytes_per_s, ahead, imaging })
     }
 
     /// The host's interpreters, for whoever tells people about them.
@@ -163,7 +153,7 @@ impl ProcessBackend {
         let interpreter = self.interpreter(&spec.artifact.runtime).await?;
         let argv = entry::command(&spec.artifact, interpreter.as_deref())
             .map_err(|error| StartError::Entrypoint(error.to_string()))?;
-        let mut ports = self.ports(spec).map_err(Error::host("binding a port for an instance"))?;
+        let ports = self.ports(spec);
         let job = self.job(spec, argv, interpreter.as_deref(), &ports);
         let asked = Course::now();
         let interpreter = interpreter.as_deref();
@@ -173,7 +163,7 @@ impl ProcessBackend {
         let course = Course { origin, asked, executed: Course::now() };
         let ends = Ends {
             web: ports.web,
-            on_host: ports.on_host.take(),
+            network: &self.network,
             endpoint: self.endpoint.as_ref(),
             log_bytes_per_s: self.log_bytes_per_s,
         };
@@ -194,7 +184,7 @@ impl ProcessBackend {
     ) -> Result<(Jail, Origin), StartError> {
         if let Some(Found { key, image, origin }) = image {
             let restored = Job { beginning: Beginning::Restored(image), ..job.clone() };
-            match self.sandboxed(spec, restored).await {
+            match self.sandboxed(restored).await {
                 Ok((jail, _)) => return Ok((jail, origin)),
                 Err(error) => self.imaging.failed(&key, &error),
             }
@@ -207,13 +197,12 @@ impl ProcessBackend {
                 Err(error) => went_wrong(&error),
             }
         }
-        self.sandboxed(spec, job).await
+        self.sandboxed(job).await
     }
 
     /// A jail that runs the job, in a sandbox made ahead where there is one.
-    async fn sandboxed(&self, spec: &Spec, job: Job) -> Result<(Jail, Origin), StartError> {
-        let sandbox = if spec.egress == Egress::None { self.ahead.take_sandbox() } else { None };
-        if let Some(waiting) = sandbox {
+    async fn sandboxed(&self, job: Job) -> Result<(Jail, Origin), StartError> {
+        if let Some(waiting) = self.ahead.take_sandbox() {
             match waiting.run(job.clone()).await {
                 Ok(jail) => return Ok((jail, Origin::Sandbox)),
                 Err(error @ StartError::Entrypoint(_)) => return Err(error),
@@ -225,9 +214,6 @@ impl ProcessBackend {
 
     /// A booted runtime that is what the job would have started.
     fn booted_for(&self, spec: &Spec, job: &Job, interpreter: &Interpreter) -> Option<Waiting> {
-        if spec.egress != Egress::None {
-            return None;
-        }
         let (description, boot) = self.boots(&spec.artifact, interpreter, AHEAD)?;
         if !description.starts_alike(&boot.env, &job.env) || entry::brings_libraries(&spec.artifact.dir) {
             return None;
@@ -265,47 +251,30 @@ impl ProcessBackend {
             argv: [executable].into_iter().chain(arguments).collect(),
             env: environment::before_a_function(interpreter),
             mounts: self.mounts(Some(interpreter)),
+            way_out: true,
         };
         Some((description, boot))
     }
 
-    fn ports(&self, spec: &Spec) -> std::io::Result<Ports> {
+    fn ports(&self, spec: &Spec) -> Ports {
         let web = spec.artifact.contract == Contract::Http;
-        if spec.egress == Egress::None {
-            let endpoint = ENDPOINT_PORTS.into_iter().find(|port| !web || *port != spec.port);
-            return Ok(Ports {
-                runtime_api: (!web).then_some(RUNTIME_API_PORT),
-                endpoint: endpoint.filter(|_| self.endpoint.is_some()),
-                web: web.then_some(spec.port),
-                on_host: None,
-            });
+        let endpoint = ENDPOINT_PORTS.into_iter().find(|port| !web || *port != spec.port);
+        Ports {
+            runtime_api: (!web).then_some(RUNTIME_API_PORT),
+            endpoint: endpoint.filter(|_| self.endpoint.is_some()),
+            web: web.then_some(spec.port),
         }
-        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
-        if web {
-            // Free when we looked; the listener is closed so that the function can have the port.
-            return Ok(Ports { runtime_api: None, endpoint: None, web: Some(port), on_host: None });
-        }
-        listener.set_nonblocking(true)?;
-        Ok(Ports { runtime_api: Some(port), endpoint: None, web: None, on_host: Some(listener) })
     }
 
     fn job(&self, spec: &Spec, argv: Vec<String>, interpreter: Option<&Interpreter>, ports: &Ports) -> Job {
-        let on_host = spec.egress == Egress::Host;
-        let endpoint_url = if on_host {
-            Some(self.endpoint_url_on_host.clone())
-        } else {
-            ports.endpoint.map(|port| format!("http://127.0.0.1:{port}"))
-        };
         let env = environment::build(&Facts {
             given: &spec.env,
             interpreter,
             runtime_api: ports.runtime_api,
             concurrency: spec.concurrency,
             port: ports.web,
-            endpoint_url,
+            endpoint_url: ports.endpoint.map(|port| format!("http://127.0.0.1:{port}")),
         });
-        let inside = [ports.runtime_api, ports.endpoint].into_iter().flatten();
         Job {
             instance: spec.instance.clone(),
             argv,
@@ -314,8 +283,9 @@ impl ProcessBackend {
             code: spec.artifact.dir.clone(),
             mounts: self.mounts(interpreter),
             limits: spec.limits,
-            egress: spec.egress,
-            listen: if on_host { Vec::new() } else { inside.collect() },
+            // Where nothing may be reached there is one too: it is what says so.
+            way_out: true,
+            listen: [ports.runtime_api, ports.endpoint].into_iter().flatten().collect(),
             beginning: Beginning::Executed,
         }
     }
@@ -367,12 +337,11 @@ struct Spawned {
 /// Runtimes that are kept booted.
 const AHEAD: fn(&Description) -> bool = |description| description.boot_ahead;
 
-/// Whether its instances may be alike but for what a restored one is told: the host's network gives each another
-/// port.
+/// Whether its instances may be alike but for what a restored one is told.
 fn may_be_template(spec: &Spec) -> bool {
     let imageable =
         clients::described(&spec.artifact.runtime).is_some_and(|description| description.imageable);
-    imageable && spec.artifact.contract == Contract::Lambda && spec.egress == Egress::None
+    imageable && spec.artifact.contract == Contract::Lambda
 }
 
 impl Backend for ProcessBackend {

@@ -24,7 +24,8 @@ use super::instance::Course;
 use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, ProgramClass, Refusal};
 use super::output::BYTES_PER_S;
 use super::templates::{Key, Templates};
-use crate::{Egress, Exit, Limits, Origin, Phases, Resident, Spec, StartError};
+use crate::egress::Network;
+use crate::{Exit, Limits, Origin, Phases, Resident, Spec, StartError};
 
 /// Initialisation that takes less is not worth an image.
 const WORTH: Duration = Duration::from_millis(15);
@@ -46,6 +47,7 @@ pub(crate) struct Imaging(Arc<Shared>);
 struct Shared {
     launcher: Launcher,
     endpoint: Option<mpsc::Sender<FromInside>>,
+    network: Arc<Network>,
     templates: Templates,
     /// An empty folder, in place of a function's code.
     nothing: PathBuf,
@@ -68,11 +70,20 @@ impl Imaging {
     pub(crate) fn new(
         launcher: Launcher,
         endpoint: Option<mpsc::Sender<FromInside>>,
+        network: Arc<Network>,
         nothing: PathBuf,
         total_bytes: u64,
     ) -> Self {
         let (templates, starts) = (Templates::new(total_bytes), AtomicU64::new(0));
-        Self(Arc::new(Shared { launcher, endpoint, templates, nothing, starts, turn: Semaphore::new(1) }))
+        Self(Arc::new(Shared {
+            launcher,
+            endpoint,
+            network,
+            templates,
+            nothing,
+            starts,
+            turn: Semaphore::new(1),
+        }))
     }
 
     /// The best image that an instance may begin as. `boot` is how its runtime's client is booted without a function,
@@ -195,7 +206,7 @@ impl Imaging {
     }
 
     async fn image_of_runtime(&self, boot: BootJob) -> Result<Image, Refusal> {
-        let BootJob { argv, env, mounts } = boot;
+        let BootJob { argv, env, mounts, .. } = boot;
         let limits = Limits {
             memory_bytes: 512 << 20,
             cpu_hundredths: None,
@@ -210,7 +221,8 @@ impl Imaging {
             code: self.0.nothing.clone(),
             mounts,
             limits,
-            egress: Egress::None,
+            // It reads its orders and does no more.
+            way_out: false,
             listen: Vec::new(),
             beginning: Beginning::Template,
             class: ProgramClass::Interpreter,
@@ -255,7 +267,7 @@ impl Imaging {
         let now = Course::now();
         let course = Course { origin: Origin::Cold, asked: now, executed: now };
         let endpoint = self.0.endpoint.as_ref();
-        let ends = Ends { web: None, on_host: None, endpoint, log_bytes_per_s: BYTES_PER_S };
+        let ends = Ends { web: None, network: &self.0.network, endpoint, log_bytes_per_s: BYTES_PER_S };
         let attached = attach(jail, spec, ends, course);
         let (process, started) = attached.map_err(|error| Refusal(format!("the host failed: {error}")))?;
         let jail = Arc::clone(process.jail());

@@ -9,6 +9,7 @@ mod ahead;
 mod attach;
 mod backend;
 mod clients;
+mod egress;
 mod entry;
 mod environment;
 mod imaging;

@@ -11,6 +11,7 @@
 mod bombs;
 mod engine;
 mod host;
+mod internet;
 mod jail;
 mod probes;
 mod world;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
+    let _internet = internet::Internet::begin();
     let rootless_only = arguments.iter().any(|argument| argument == "--rootless");
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
     let (mut passed, mut failed) = run(&filter);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base::InstanceId;
 use futures_util::future::BoxFuture;
 use sandbox::process::jail::{Beginning, Jail, Job, Launcher, MissingLimits, ProgramClass, Status};
-use sandbox::{Egress, Exit, Limits, StartError};
+use sandbox::{Exit, Limits, StartError};
 use tokio::io::AsyncReadExt;
 
 /// How long something on the host may take to happen.
@@ -189,7 +189,7 @@ pub(crate) fn job(data: &Path, script: &str) -> Job {
             pids: 64,
             answer_bytes: 0,
         },
-        egress: Egress::None,
+        way_out: false,
         listen: Vec::new(),
         beginning: Beginning::Executed,
     }

@@ -85,6 +85,15 @@ impl Connection {
 
     /// A connection to a port inside.
     pub(super) async fn connect(&self, port: u16) -> io::Result<TcpStream> {
+        self.ask(|id| ToJail::Connect { id, port }).await
+    }
+
+    /// A connection from the meeting port to a port inside.
+    pub(super) async fn meet(&self, port: u16, six: bool) -> io::Result<TcpStream> {
+        self.ask(|id| ToJail::Meet { id, port, six }).await
+    }
+
+    async fn ask(&self, question: impl FnOnce(u64) -> ToJail) -> io::Result<TcpStream> {
         let (sender, answer) = oneshot::channel();
         let id = {
             let mut pending = self.inner.pending.lock();
@@ -99,7 +108,7 @@ impl Connection {
             pending.waiting.insert(id, sender);
             id
         };
-        if let Err(error) = say(&self.inner.channel, &ToJail::Connect { id, port }).await {
+        if let Err(error) = say(&self.inner.channel, &question(id)).await {
             self.inner.pending.lock().waiting.remove(&id);
             return Err(match error.kind() {
                 ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => ErrorKind::NotConnected.into(),

@@ -15,6 +15,7 @@ mod init;
 mod landlock;
 mod launcher;
 mod masks;
+mod notifier;
 mod probe;
 mod resident;
 mod seccomp;
@@ -32,9 +33,11 @@ use connection::Connection;
 use futures_util::future::BoxFuture;
 pub use host::{Check, HostReport, Status};
 pub use image::{Image, Refusal};
+pub(crate) use notifier::{Attempt, Notifier, Reply, Socket};
 pub use seccomp::ProgramClass;
+pub(crate) use wire::MEETING_PORT;
 
-use crate::{Egress, Error, Exit, Limits, StartError};
+use crate::{Error, Exit, Limits, StartError};
 
 /// Asks the launcher process for jails. Cheap to clone; the last one dropped ends the launcher.
 #[derive(Clone)]
@@ -85,10 +88,10 @@ pub struct Job {
     pub mounts: Vec<Mount>,
     /// Hard bounds.
     pub limits: Limits,
-    /// Network.
-    pub egress: Egress,
-    /// With a network namespace of its own: ports of 127.0.0.1 to listen on inside. Must be empty with
-    /// `Egress::Host`.
+    /// Whether there is a way out of its network, that somebody has to serve. Without one it has loopback alone. Where a
+    /// runtime is booted, what its boot says.
+    pub way_out: bool,
+    /// Ports of 127.0.0.1 to listen on inside.
     pub listen: Vec<u16>,
     /// How the program comes to be.
     pub beginning: Beginning,
@@ -118,11 +121,23 @@ pub struct BootJob {
     pub env: Vec<(String, String)>,
     /// Read-only folders: all that it sees besides what every jail does.
     pub mounts: Vec<Mount>,
+    /// Whether its job will have a way out.
+    pub way_out: bool,
 }
 
 /// A jail that was made ahead: it waits for its one job. Dropping it kills the whole tree.
 pub struct Waiting {
     coming: start::Coming,
+}
+
+/// The ends of a program's way out, in its network namespace. While nobody serves them, its calls of `connect` wait.
+pub(crate) struct WayOut {
+    /// Tells of its calls of `connect`.
+    pub(crate) notifier: Notifier,
+    /// Where it asks for names.
+    pub(crate) datagrams: tokio::net::UdpSocket,
+    /// Where it asks for names by TCP.
+    pub(crate) streams: tokio::net::TcpListener,
 }
 
 /// A started program. Dropping it kills the whole tree.
@@ -131,6 +146,7 @@ pub struct Jail {
     name: String,
     listeners: Vec<TcpListener>,
     output: Option<OwnedFd>,
+    way_out: Option<WayOut>,
     connection: Connection,
     /// Keeps the launcher: when it ends, so do its jails.
     _launcher: Arc<Shared>,
@@ -176,7 +192,7 @@ impl Launcher {
         })
     }
 
-    /// Makes a jail of its own network that waits for its job: everything but what depends on a function.
+    /// Makes a jail that waits for its job: everything but what depends on a function.
     /// Dropping the future leaves nothing running.
     pub fn prepare(&self) -> BoxFuture<'_, Result<Waiting, StartError>> {
         Box::pin(async move {
@@ -185,7 +201,7 @@ impl Launcher {
             }
             // Its own name: the instance that it will be is not known.
             let name = InstanceId::random();
-            let mut coming = start::Coming::ask(&self.shared, name.as_str(), Egress::None).await?;
+            let mut coming = start::Coming::ask(&self.shared, name.as_str()).await?;
             coming.waits().await?;
             Ok(Waiting { coming })
         })
@@ -209,17 +225,11 @@ impl Waiting {
         Box::pin(self.coming.boot(boot))
     }
 
-    /// Gives it its job, whose network must be its own. Returns once `execve` has succeeded; where a runtime is
+    /// Gives it its job. Returns once `execve` has succeeded; where a runtime is
     /// booted, that one has the job's environment and the job's own program is not looked at. Dropping the future
     /// leaves nothing running.
     pub fn run(self, job: Job) -> BoxFuture<'static, Result<Jail, StartError>> {
-        Box::pin(async move {
-            if job.egress == Egress::Host {
-                let text = "a jail that was made ahead has a network of its own";
-                return Err(Error::Invalid(text.to_owned()).into());
-            }
-            self.coming.run(job).await
-        })
+        Box::pin(self.coming.run(job))
     }
 
     /// Whether it, and what was booted in it, still waits.
@@ -247,6 +257,16 @@ impl Jail {
     /// The read end of the pipe that is stdout and stderr, non-blocking. Once only.
     pub fn take_output(&mut self) -> Option<OwnedFd> {
         self.output.take()
+    }
+
+    /// The way out, where the job has one. Once only.
+    pub(crate) fn take_way_out(&mut self) -> Option<WayOut> {
+        self.way_out.take()
+    }
+
+    /// A connection to a program's socket that waits at the meeting port, by its own port; of `::1` with `six`.
+    pub(crate) fn meet(&self, port: u16, six: bool) -> BoxFuture<'_, std::io::Result<TcpStream>> {
+        Box::pin(self.connection.meet(port, six))
     }
 
     /// A connection to 127.0.0.1:`port` inside, non-blocking. `ConnectionRefused` while nobody listens,

@@ -14,14 +14,14 @@ use super::seccomp::ProgramClass;
 use super::start::{self, Plan};
 use super::wire::{self, Cause, FromJail, Received};
 use super::{Beginning, Job};
-use crate::{Egress, Limits};
+use crate::Limits;
 
 /// For each step; a host that needs longer is not fit.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tries. `Some`: nothing can be started, and why.
 pub(super) fn run(process: &Process, report: &mut HostReport) -> Option<String> {
-    let names = "user, mount, pid, ipc, uts and net namespaces, seccomp, no_new_privs, no capabilities";
+    let names = "user, mount, pid, ipc, uts and net namespaces, seccomp (calls of connect told), no_new_privs, no capabilities";
     match attempt(process) {
         Ok(()) => {
             report.add("isolation", Status::Ok, format!("{names}: a program was started under all of them"));
@@ -43,7 +43,7 @@ fn attempt(process: &Process) -> Result<(), String> {
     let (channel, init) = start::channel().map_err(text)?;
     let (output, output_end) = start::output_pipe().map_err(text)?;
     let text = |error: std::io::Error| error.to_string();
-    let preparing = start::preparing(name, job.egress).map_err(|error| error.to_string())?;
+    let preparing = start::preparing(name).map_err(|error| error.to_string())?;
     process.send(&preparing, &[init.as_fd()]).map_err(text)?;
     process.send(&plan.furnishing, &[]).map_err(text)?;
     let descriptors = [plan.peak.as_fd(), output_end.as_fd()];
@@ -89,7 +89,8 @@ fn job() -> Job {
             pids: 16,
             answer_bytes: 0,
         },
-        egress: Egress::None,
+        // As functions have.
+        way_out: true,
         listen: Vec::new(),
         beginning: Beginning::Executed,
     }

@@ -17,12 +17,13 @@ use tokio::io::unix::AsyncFd;
 
 use super::connection::{Connection, Peak, received, send_when_ready};
 use super::image::{Image, Refusal, Taken};
+use super::notifier::Notifier;
 use super::sys;
 use super::wire::{
     self, Cause, Ending, Failure, FromJail, Furnishing, Program, Received, ToJail, ToLauncher,
 };
-use super::{Beginning, BootJob, Jail, Job, Mount, Shared};
-use crate::{Egress, Error, Exit, StartError};
+use super::{Beginning, BootJob, Jail, Job, Mount, Shared, WayOut};
+use crate::{Error, Exit, StartError};
 
 /// Mounts of one job.
 const MOUNT_LIMIT: usize = 64;
@@ -41,9 +42,8 @@ pub(super) fn channel() -> Result<(OwnedFd, OwnedFd), Error> {
 }
 
 /// The request for a jail that waits. Goes to the launcher with pid 1's end of the channel.
-pub(super) fn preparing(name: &str, egress: Egress) -> Result<Vec<u8>, Error> {
-    let request = ToLauncher::Prepare { jail: name.to_owned(), host_network: egress == Egress::Host };
-    encode(&request, wire::REQUEST_LIMIT)
+pub(super) fn preparing(name: &str) -> Result<Vec<u8>, Error> {
+    encode(&ToLauncher::Prepare { jail: name.to_owned() }, wire::REQUEST_LIMIT)
 }
 
 /// The messages and descriptors that turn a jail that waits into one that runs a program.
@@ -92,21 +92,23 @@ pub(super) struct Coming {
     freezer: Option<File>,
     /// Of a booted runtime.
     output: Option<OwnedFd>,
+    /// Tells of a program's calls of `connect`, once there is one.
+    notifier: Option<OwnedFd>,
 }
 
 /// Starts a jail of which nothing is there.
 pub(super) async fn spawn(shared: &Arc<Shared>, job: Job) -> Result<Jail, StartError> {
     // What makes no sense is refused before anything is made.
     check(&job)?;
-    let coming = Coming::ask(shared, job.instance.as_str(), job.egress).await?;
+    let coming = Coming::ask(shared, job.instance.as_str()).await?;
     coming.run(job).await
 }
 
 impl Coming {
     /// Asks for a jail and does not wait for it.
-    pub(super) async fn ask(shared: &Arc<Shared>, name: &str, egress: Egress) -> Result<Self, StartError> {
+    pub(super) async fn ask(shared: &Arc<Shared>, name: &str) -> Result<Self, StartError> {
         let (channel, init) = channel()?;
-        ask(shared, &preparing(name, egress)?, &[init.as_fd()]).await.map_err(launcher_gone)?;
+        ask(shared, &preparing(name)?, &[init.as_fd()]).await.map_err(launcher_gone)?;
         // Or we would never see its end.
         drop(init);
         let channel = sys::register(channel).map_err(Error::host("registering a jail's channel"))?;
@@ -118,6 +120,7 @@ impl Coming {
             counted: None,
             freezer: None,
             output: None,
+            notifier: None,
         })
     }
 
@@ -132,7 +135,7 @@ impl Coming {
         let mounts = boot.mounts.iter().map(|mount| (mount.host.clone(), mount.inside.clone())).collect();
         let furnishing = Furnishing { jail: self.name.clone(), mounts, bounds: None };
         let furnishing = encode(&ToLauncher::Furnish(furnishing), wire::REQUEST_LIMIT)?;
-        let message = ToJail::Boot(wire::Boot { argv: boot.argv, env: boot.env });
+        let message = ToJail::Boot(wire::Boot { argv: boot.argv, env: boot.env, way_out: boot.way_out });
         let message = encode(&message, wire::JOB_LIMIT)?;
         let (output, output_end) = output_pipe()?;
         ask(&self.shared, &furnishing, &[]).await.map_err(launcher_gone)?;
@@ -154,14 +157,17 @@ impl Coming {
         let restored = plan.restored.iter().flat_map(|(image, orders)| [image.file(), orders.as_fd()]);
         self.send(&plan.job, &usual.chain(restored).collect::<Vec<_>>()).await?;
         drop(output_end);
-        let listeners = in_time(self.come_as_far_as(Step::Started)).await?;
-        if listeners.len() != job.listen.len() {
+        let mut sockets = in_time(self.come_as_far_as(Step::Started)).await?;
+        if sockets.len() != job.listen.len() + if job.way_out { 2 } else { 0 } {
             return Err(no_room());
         }
-        let Self { shared, name, channel, guard, counted, freezer, .. } = self;
+        let names = sockets.split_off(job.listen.len());
+        let listeners = sockets.into_iter().map(TcpListener::from).collect();
+        let Self { shared, name, channel, guard, counted, freezer, notifier, .. } = self;
+        let way_out = job.way_out.then(|| WayOut::new(names, notifier)).transpose()?;
         let peak = counted.map_or(Peak::Noted(File::from(plan.peak)), Peak::Counted);
         let connection = Connection::new(channel, guard.release(), peak, freezer);
-        Ok(Jail { name, listeners, output: Some(output), connection, _launcher: shared })
+        Ok(Jail { name, listeners, output: Some(output), way_out, connection, _launcher: shared })
     }
 
     async fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), StartError> {
@@ -175,9 +181,10 @@ impl Coming {
         }
     }
 
-    /// Hears from the jail until it has taken a step; with the listeners that came on the way.
-    async fn come_as_far_as(&mut self, step: Step) -> Result<Vec<TcpListener>, StartError> {
-        let mut listeners = Vec::new();
+    /// Hears from the jail until it has taken a step; with the sockets that came on the way: the listeners that were
+    /// asked for, then those of the way out.
+    async fn come_as_far_as(&mut self, step: Step) -> Result<Vec<OwnedFd>, StartError> {
+        let mut sockets = Vec::new();
         let mut ending = None;
         loop {
             let message = received(&self.channel, RecvFlags::DONTWAIT)
@@ -191,12 +198,13 @@ impl Coming {
                     let mut file = |there: bool| there.then(|| descriptors.next().map(File::from)).flatten();
                     (self.counted, self.freezer) = (file(peak), file(freeze));
                 }
-                Received::Message(FromJail::Waits, _) if step == Step::Waits => return Ok(listeners),
+                Received::Message(FromJail::Waits, _) if step == Step::Waits => return Ok(sockets),
                 Received::Message(FromJail::Waits, _) => {}
-                Received::Message(FromJail::Listening, descriptors) => {
-                    listeners = descriptors.into_iter().map(TcpListener::from).collect();
+                Received::Message(FromJail::Listening, descriptors) => sockets = descriptors,
+                Received::Message(FromJail::Notifier, descriptors) => {
+                    self.notifier = descriptors.into_iter().next();
                 }
-                Received::Message(FromJail::Started, _) => return Ok(listeners),
+                Received::Message(FromJail::Started, _) => return Ok(sockets),
                 Received::Message(FromJail::Failed(failure), _) => return Err(refused(&failure)),
                 Received::Message(FromJail::Exited(how), _) => ending = Some(how),
                 Received::Message(FromJail::Ended { out_of_memory, .. }, _) => {
@@ -234,6 +242,24 @@ impl Coming {
             (None, Some(pidfd)) => super::resident::of_jail(pidfd),
             (None, None) => 0,
         }
+    }
+}
+
+impl WayOut {
+    /// From what came with it: the sockets for names, and the notifier.
+    fn new(names: Vec<OwnedFd>, notifier: Option<OwnedFd>) -> Result<Self, StartError> {
+        let mut names = names.into_iter();
+        let (Some(datagrams), Some(streams), Some(notifier)) = (names.next(), names.next(), notifier) else {
+            return Err(no_room());
+        };
+        let register = || -> io::Result<Self> {
+            Ok(Self {
+                notifier: Notifier::new(notifier)?,
+                datagrams: tokio::net::UdpSocket::from_std(datagrams.into())?,
+                streams: tokio::net::TcpListener::from_std(streams.into())?,
+            })
+        };
+        Ok(register().map_err(Error::host("taking a jail's way out"))?)
     }
 }
 
@@ -340,9 +366,6 @@ fn check(job: &Job) -> Result<(), Error> {
         Some(program) if Path::new(program).is_absolute() => {}
         _ => return invalid("the program's path is not absolute"),
     }
-    if job.egress == Egress::Host && !job.listen.is_empty() {
-        return invalid("listeners cannot be made in the host's network");
-    }
     if job.listen.len() > LISTEN_LIMIT {
         return invalid("too many listeners");
     }
@@ -391,6 +414,7 @@ fn program(job: &Job) -> Program {
         class: job.class,
         tmp_bytes: job.limits.tmp_bytes,
         pids: job.limits.pids,
+        way_out: job.way_out,
         listen: job.listen.clone(),
         template: matches!(job.beginning, Beginning::Template),
         image,

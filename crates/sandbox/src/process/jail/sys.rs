@@ -7,8 +7,10 @@
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::net::SendFlags;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 use tokio::io::unix::AsyncFd;
@@ -347,6 +349,138 @@ pub(super) fn new_session_keyring() -> io::Result<()> {
     check(unsafe {
         libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
             as c_int
+    })
+}
+
+/// [`filter_system_calls`] with a program that tells of calls: returns the descriptor that tells of them.
+pub(super) fn filter_and_tell(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    let length = program.len().try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // So that signals (a garbage collector's, a scheduler's) do not break off a call that is being dealt with.
+    const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
+    let install = |flags: libc::c_ulong| -> io::Result<OwnedFd> {
+        // SAFETY: the kernel reads `len` instructions from `filter`, which outlives the call, and writes nothing;
+        // with this flag it returns a new descriptor that nobody else owns.
+        unsafe {
+            let descriptor = libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | flags,
+                &raw const program,
+            ) as c_int;
+            check(descriptor)?;
+            Ok(OwnedFd::from_raw_fd(descriptor))
+        }
+    };
+    match install(WAIT_KILLABLE) {
+        // Linux before 5.19.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => install(0),
+        other => other,
+    }
+}
+
+/// A call of `connect` that waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Notice {
+    /// Names it in what is said about it.
+    pub(super) id: u64,
+    /// The calling thread, as this process numbers it.
+    pub(super) pid: libc::pid_t,
+    /// The first argument.
+    pub(super) descriptor: RawFd,
+    /// The second.
+    pub(super) address: u64,
+    /// The third.
+    pub(super) length: usize,
+}
+
+// seccomp_unotify(2), with the sizes of the structures in them.
+const NOTIF_RECV: u64 = 0xc050_2100;
+const NOTIF_SEND: u64 = 0xc018_2101;
+const NOTIF_ID_VALID: u64 = 0x4008_2102;
+
+/// Takes the next call. Blocks while there is none.
+pub(super) fn take_notice(notifier: BorrowedFd<'_>) -> io::Result<Notice> {
+    // SAFETY: all-zero bytes are a valid `seccomp_notif`, and what the kernel asks for.
+    let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    const { assert!(size_of::<libc::seccomp_notif>() == 0x50) };
+    // SAFETY: the kernel writes one `seccomp_notif`.
+    check(unsafe { libc::ioctl(notifier.as_raw_fd(), NOTIF_RECV as _, &raw mut notice) })?;
+    Ok(Notice {
+        id: notice.id,
+        pid: notice.pid as libc::pid_t,
+        descriptor: notice.data.args[0] as RawFd,
+        address: notice.data.args[1],
+        // An `int`, of which a negative one is as good as none.
+        length: usize::try_from(notice.data.args[2] as c_int).unwrap_or(0),
+    })
+}
+
+/// Whether a call still waits.
+pub(super) fn notice_waits(notifier: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the kernel reads eight bytes.
+    check(unsafe { libc::ioctl(notifier.as_raw_fd(), NOTIF_ID_VALID as _, &raw const id) }).is_ok()
+}
+
+/// Answers a call: with an error number, with success (0), or by letting it go on.
+pub(super) fn answer_notice(notifier: BorrowedFd<'_>, id: u64, error: i32, go_on: bool) -> io::Result<()> {
+    let flags = if go_on { libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32 } else { 0 };
+    let answer = libc::seccomp_notif_resp { id, val: 0, error: -error, flags };
+    const { assert!(size_of::<libc::seccomp_notif_resp>() == 0x18) };
+    // SAFETY: the kernel reads one `seccomp_notif_resp`.
+    check(unsafe { libc::ioctl(notifier.as_raw_fd(), NOTIF_SEND as _, &raw const answer) })
+}
+
+/// Reads another process's memory; how much could be read.
+pub(super) fn read_memory(pid: libc::pid_t, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: buffer.len() };
+    // SAFETY: the kernel writes at most `iov_len` bytes to `buffer`; the other address is the other process's, and
+    // only checked by the kernel.
+    let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether a TCP socket is neither connected nor on its way nor listening.
+pub(super) fn is_unconnected(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    // The first byte of `struct tcp_info` is the state (tcp(7), TCP_INFO).
+    const CLOSED: u8 = 7;
+    let mut state = 0_u8;
+    let mut length: libc::socklen_t = 1;
+    // SAFETY: the kernel writes at most `length` bytes, one, to `state`.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut state).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(state == CLOSED)
+}
+
+/// Starts to connect a TCP socket without waiting, even if it is set to wait: `connect` takes no flags, sending takes
+/// them. `EINPROGRESS` is the usual answer.
+pub(super) fn begin_connecting(socket: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
+    let flags =
+        SendFlags::from_bits_retain(libc::MSG_FASTOPEN as u32) | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::net::sendto(socket, &[], flags, &to).map(drop).map_err(Into::into)
+}
+
+/// Drops every packet that comes to a socket.
+pub(super) fn deafen(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let mut program = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut program };
+    // SAFETY: the kernel reads a `sock_fprog` of the size given and the one instruction that it points to.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
     })
 }
 

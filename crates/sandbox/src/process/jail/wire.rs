@@ -22,6 +22,9 @@ use super::host::HostReport;
 use super::image::Manifest;
 use super::seccomp::ProgramClass;
 
+/// The port of 127.0.0.1 and `::1` that sockets on their way out wait at. No program listens there: `tcpmux`.
+pub(crate) const MEETING_PORT: u16 = 1;
+
 /// Bytes of a message to the launcher: 64 mounts with paths of `PATH_MAX` would be more, and are refused.
 pub(super) const REQUEST_LIMIT: usize = 64 * 1024;
 /// Bytes of a job: Linux's default socket buffer takes a message of about 200 KiB.
@@ -38,8 +41,6 @@ pub(super) enum ToLauncher {
     Prepare {
         /// Names the jail from here on, and its control groups.
         jail: String,
-        /// Whether it shares the host's network.
-        host_network: bool,
     },
     /// Give a waiting jail what the next step of its pid 1 takes.
     Furnish(Furnishing),
@@ -113,6 +114,15 @@ pub(super) enum ToJail {
         /// Port.
         port: u16,
     },
+    /// Connect from the meeting port to a port of the same loopback address, where the program's socket waits.
+    Meet {
+        /// Echoed in the answer.
+        id: u64,
+        /// The program's.
+        port: u16,
+        /// Which address.
+        six: bool,
+    },
     /// Stop everything but pid 1, or let it go on. Where no cgroup freezes.
     Suspend(bool),
 }
@@ -124,6 +134,8 @@ pub(super) struct Boot {
     pub(super) argv: Vec<String>,
     /// The whole environment.
     pub(super) env: Vec<(String, String)>,
+    /// Whether its calls of `connect` are told.
+    pub(super) way_out: bool,
 }
 
 /// The program of a jail.
@@ -139,6 +151,8 @@ pub(super) struct Program {
     pub(super) tmp_bytes: u64,
     /// Processes and threads.
     pub(super) pids: u32,
+    /// Whether there is a way out of its network; where a runtime is booted, what its boot said.
+    pub(super) way_out: bool,
     /// Ports to listen on.
     pub(super) listen: Vec<u16>,
     /// Whether it will stop itself.
@@ -159,8 +173,11 @@ pub(super) enum FromJail {
     },
     /// It waits: for a runtime to boot or for a job.
     Waits,
-    /// Comes with the listening sockets in the order asked for.
+    /// Comes with the listening sockets in the order asked for, and with a way out the two sockets that names are
+    /// asked for at.
     Listening,
+    /// From the program's side, before `execve`: comes with the descriptor that tells of its calls of `connect`.
+    Notifier,
     /// `execve` succeeded, or the booted runtime has its orders.
     Started,
     /// The program, a template, has stopped itself.

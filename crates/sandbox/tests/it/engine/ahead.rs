@@ -33,12 +33,12 @@ fn kept(engines: &Engines, kind: &str) -> (u32, u64) {
     found.map_or((0, 0), |resident| (resident.count, resident.bytes))
 }
 
-async fn filled(engines: &Engines, kind: &str, count: u32) {
+pub(super) async fn filled(engines: &Engines, kind: &str, count: u32) {
     until(PATIENCE, || kept(engines, kind).0 == count).await;
 }
 
 /// A Node function as the platform starts one that sets nothing of its own.
-async fn plain_node(engines: &Engines, source: &str) -> Function {
+pub(super) async fn plain_node(engines: &Engines, source: &str) -> Function {
     with(engines.node(source).await, &[("TZ", ":UTC"), ("LANG", "en_US.UTF-8")])
 }
 
@@ -100,8 +100,6 @@ async fn what_does_not_fit_is_started_the_plain_way(world: World) {
     assert!(none.backend.residents().is_empty());
     let engines = Engines::with_pools(&world, 1, 0);
     filled(&engines, "sandboxes", 1).await;
-    let on_host = engines.start(engines.python("def handler(e, c): return e\n").await.on_host()).await;
-    assert_eq!(on_host.instance.phases().origin, Origin::Cold);
     // A program that cannot start says why from a sandbox made ahead too.
     let mut absent = engines.provided(BOOTSTRAP);
     absent.spec.artifact.dir = world.code(&[]);

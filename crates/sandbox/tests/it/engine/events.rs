@@ -13,7 +13,6 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_python_handler),
     case!(a_node_handler),
     case!(a_shell_bootstrap_with_curl),
-    case!(a_handler_on_the_hosts_network),
     case!(handlers_with_several_events_at_once),
     case!(function_errors_leave_the_instance_alive),
     case!(initialisation_errors_are_reported),
@@ -94,14 +93,6 @@ async fn a_shell_bootstrap_with_curl(world: World) {
         assert_eq!(result["echo"], serde_json::from_str::<serde_json::Value>(event).unwrap());
     }
     assert_eq!(running.log.text(), "got 1\ngot {\"a\":\"b c\"}\n");
-}
-
-async fn a_handler_on_the_hosts_network(world: World) {
-    let engines = Engines::new(&world);
-    let running = engines.start(engines.python(SHOW).await.on_host()).await;
-    let result = running.result("1").await;
-    assert_eq!(result["env"]["AWS_ENDPOINT_URL"], "http://127.0.0.1:4444");
-    assert_ne!(result["env"]["AWS_LAMBDA_RUNTIME_API"], "127.0.0.1:9001");
 }
 
 /// Each call waits for the other.

@@ -1,6 +1,7 @@
 //! The engines in real jails: functions of every kind, and what becomes of those that misbehave.
 
 mod ahead;
+mod egress;
 mod events;
 mod freeze;
 mod platform;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use base::{AccountId, FunctionArn, InstanceId, Region, RequestId};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sandbox::egress::Network;
 use sandbox::process::{FromInside, ProcessBackend, Settings};
 use sandbox::{
     Artifact, Backend, Call, Contract, Egress, Event, Fault, Instance, Limits, LogSink, Output, Payload,
@@ -32,8 +34,8 @@ pub(crate) const LOG_BYTES_PER_S: u64 = 4 << 20;
 /// Nothing here takes this long, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) const CASES: [&[Case]; 6] =
-    [events::CASES, freeze::CASES, web::CASES, platform::CASES, ahead::CASES, template::CASES];
+pub(crate) const CASES: [&[Case]; 7] =
+    [events::CASES, freeze::CASES, web::CASES, platform::CASES, ahead::CASES, template::CASES, egress::CASES];
 
 /// A back end on the world's launcher, with the receiving end of its functions' endpoint.
 pub(crate) struct Engines {
@@ -81,11 +83,6 @@ impl Function {
         self
     }
 
-    fn on_host(mut self) -> Self {
-        self.spec.egress = Egress::Host;
-        self
-    }
-
     fn init_timeout(mut self, timeout: Duration) -> Self {
         self.spec.init_timeout = timeout;
         self
@@ -102,24 +99,30 @@ pub(crate) struct Running {
 impl Engines {
     /// Without pools.
     pub(crate) fn new(world: &World) -> Self {
-        Self::with(world, 0, 0, 0)
+        Self::with(world, Vec::new(), 0, 0, 0)
     }
 
     fn with_pools(world: &World, sandboxes: u32, runtimes: u32) -> Self {
-        Self::with(world, sandboxes, runtimes, 0)
+        Self::with(world, Vec::new(), sandboxes, runtimes, 0)
     }
 
     /// With so many bytes for templates.
     fn with_templates(world: &World, bytes: u64) -> Self {
-        Self::with(world, 0, 0, bytes)
+        Self::with(world, Vec::new(), 0, 0, bytes)
     }
 
-    fn with(world: &World, pool_sandboxes: u32, pool_runtimes: u32, template_bytes: u64) -> Self {
+    fn with(
+        world: &World,
+        resolvers: Vec<std::net::SocketAddr>,
+        pool_sandboxes: u32,
+        pool_runtimes: u32,
+        template_bytes: u64,
+    ) -> Self {
         let (sender, endpoint) = mpsc::channel(256);
         let settings = Settings {
             runtime_dir: world.data().join("runtime"),
             endpoint: Some(sender),
-            endpoint_url_on_host: "http://127.0.0.1:4444".to_owned(),
+            network: Arc::new(Network::new(resolvers)),
             log_bytes_per_s: LOG_BYTES_PER_S,
             pool_sandboxes,
             pool_runtimes,
@@ -182,7 +185,7 @@ impl Engines {
                 answer_bytes: ANSWER_BYTES,
             },
             port: 8080,
-            egress: Egress::None,
+            egress: Egress::default(),
             init_timeout: PATIENCE,
             output: log.clone(),
         };

@@ -46,6 +46,7 @@ impl Engines {
                 artifact: spec.artifact.clone(),
                 env: all,
                 output: log.clone(),
+                egress: spec.egress.clone(),
                 ..*spec
             },
             log,

@@ -19,7 +19,6 @@ use crate::world::{Case, World};
 pub(crate) const CASES: &[Case] = &[
     case!(a_node_server),
     case!(a_python_server),
-    case!(a_server_on_the_hosts_network),
     case!(events_of_a_server_flow_as_they_are_sent),
     case!(a_websocket_passes),
     case!(many_requests_at_once),
@@ -108,14 +107,6 @@ HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
         assert_eq!(text(response.into_body()).await, "old style");
     }
     assert_eq!(running.log.text(), "seen /x\nseen /x\n");
-}
-
-async fn a_server_on_the_hosts_network(world: World) {
-    let engines = Engines::new(&world);
-    let running = engines.start(engines.node_server(NODE).await.on_host()).await;
-    let response = running.request(get("/")).await.unwrap();
-    assert_ne!(response.headers().get("x-port").unwrap(), "8080", "a free port");
-    assert_eq!(response.status(), StatusCode::OK);
 }
 
 async fn events_of_a_server_flow_as_they_are_sent(world: World) {

@@ -139,7 +139,7 @@ async fn jobs_that_make_no_sense_are_refused(world: World) {
     job.env.push(("BIG".to_owned(), "x".repeat(1 << 20)));
     invalid(job).await;
     let mut job = world.script("");
-    (job.egress, job.listen) = (sandbox::Egress::Host, vec![9001]);
+    job.listen = (1..20).collect();
     invalid(job).await;
     let mut job = world.script("");
     job.code = world.data().join("no-such-folder");

@@ -32,6 +32,7 @@ use super::masks::Masks;
 use super::seccomp::Filters;
 use super::sys::{self, SingleThreaded};
 use super::wire::{self, Cause, Doing, Failure, FromJail, Received, ToInit};
+use network::WayOut;
 
 /// Open files of the program, soft and hard: Lambda's number.
 const OPEN_FILES: u64 = 1024;
@@ -63,8 +64,6 @@ pub(super) struct Start<'a> {
     pub(super) orders: OwnedFd,
     /// Version 1 control groups to join.
     pub(super) joins: Vec<OwnedFd>,
-    /// Whether the network namespace is its own.
-    pub(super) own_network: bool,
     /// Whether pid 1 itself watches over memory.
     pub(super) memory_is_watched: bool,
     /// For the program.
@@ -79,7 +78,6 @@ struct Init<'a> {
     channel: OwnedFd,
     /// To the launcher.
     orders: OwnedFd,
-    own_network: bool,
     memory_is_watched: bool,
     walls: &'a Walls,
     proof: SingleThreaded,
@@ -87,13 +85,13 @@ struct Init<'a> {
 
 /// Lives the whole life of pid 1.
 pub(super) fn run(start: Start<'_>) -> ! {
-    let Start { orders, joins, own_network, memory_is_watched, walls, proof } = start;
+    let Start { orders, joins, memory_is_watched, walls, proof } = start;
     // Until the channel is here there is nobody to tell; the launcher sees the end.
     let joined = join(joins);
     let Ok(orders) = let_go(orders) else { sys::exit(1) };
     let Ok(Some(channel)) = receive_channel(&orders) else { sys::exit(1) };
-    let init = Init { channel, orders, own_network, memory_is_watched, walls, proof };
-    let outcome = joined.and_then(|()| init.prepare()).and_then(|()| init.wait());
+    let init = Init { channel, orders, memory_is_watched, walls, proof };
+    let outcome = joined.and_then(|()| init.prepare()).and_then(|way_out| init.wait(way_out));
     let Init { channel, .. } = init;
     match outcome {
         Ok((running, watch_memory)) => supervise::run(channel, running, watch_memory),
@@ -107,15 +105,14 @@ pub(super) fn run(start: Start<'_>) -> ! {
 
 impl Init<'_> {
     /// Everything that is the same for all jails.
-    fn prepare(&self) -> Result<(), Failure> {
+    fn prepare(&self) -> Result<WayOut, Failure> {
         become_user()?;
         mounts::set_up()?;
-        if self.own_network {
-            network::set_up()?;
-        }
+        let way_out = network::set_up()?;
         self.walls.masks.apply().doing("covering parts of /proc")?;
         rustix::system::sethostname(HOSTNAME.as_bytes()).doing("setting the host name")?;
-        self.say(&FromJail::Waits)
+        self.say(&FromJail::Waits)?;
+        Ok(way_out)
     }
 
     fn say(&self, message: &FromJail) -> Result<(), Failure> {
@@ -168,6 +165,8 @@ struct Running {
     peak: Option<OwnedFd>,
     /// Whether the program will stop itself.
     template: bool,
+    /// The meeting port's listeners: open, so that nobody answers there.
+    meeting: Vec<OwnedFd>,
 }
 
 fn host(context: &str) -> Failure {

@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::net::SendFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use crate::process::jail::image::Manifest;
 use crate::process::jail::image::restore::{self, Ends};
 use crate::process::jail::sys::{self, Fork, SingleThreaded};
-use crate::process::jail::wire::{Cause, Doing, Failure};
+use crate::process::jail::wire::{self, Cause, Doing, Failure, FromJail};
 
 /// Where a program of a function starts.
 pub(super) const WORKING_DIRECTORY: &str = "/var/task";
@@ -36,6 +37,17 @@ pub(super) struct Start<'a> {
     pub(super) image: Option<(&'a Manifest, &'a Ends)>,
     /// Landlock's, where the kernel has it: it is put under them once it is locked.
     pub(super) rules: Option<&'a OwnedFd>,
+    /// With a way out: who is told of its calls of `connect`.
+    pub(super) told: Option<Told<'a>>,
+}
+
+/// What it takes to tell the server of a program's calls of `connect`.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'a> {
+    /// Goes on top of the one that the program is locked with.
+    pub(super) filter: &'a [libc::sock_filter],
+    /// Where the descriptor goes that tells of them.
+    pub(super) channel: &'a OwnedFd,
 }
 
 /// Starts the program and returns when `execve` has succeeded, or the image is restored.
@@ -99,7 +111,13 @@ fn become_program(strings: &Strings, start: &Start<'_>, report: &File) -> io::Er
                 errno => io::Error::from_raw_os_error(errno),
             })?;
         }
-        start.rules.map_or(Ok(()), |rules| sys::landlock_restrict(rules.as_fd()))
+        if let Some(rules) = start.rules {
+            sys::landlock_restrict(rules.as_fd())?;
+        }
+        if let Some(Told { filter, channel }) = start.told {
+            tell(filter, channel)?;
+        }
+        Ok(())
     };
     match (set_up(), start.image) {
         (Ok(()), None) => sys::execve(&strings.argv[0], &strings.argv, &strings.env),
@@ -108,6 +126,19 @@ fn become_program(strings: &Strings, start: &Start<'_>, report: &File) -> io::Er
         }
         (Err(error), _) => error,
     }
+}
+
+/// Has the server told of calls of `connect`. A failure is the host's, unlike those of the program, and is said here.
+fn tell(filter: &[libc::sock_filter], channel: &OwnedFd) -> io::Result<()> {
+    let told = sys::filter_and_tell(filter).and_then(|notifier| {
+        wire::send(channel, &FromJail::Notifier, &[notifier.as_fd()], SendFlags::empty())
+    });
+    told.doing("having calls of connect told").map_err(|failure| {
+        let errno = failure.errno;
+        // Whoever it is said to may be gone.
+        let _ = wire::send(channel, &FromJail::Failed(failure), &[], SendFlags::empty());
+        io::Error::from_raw_os_error(errno)
+    })
 }
 
 fn entrypoint(text: impl Into<String>) -> Failure {

@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, SendFlags, sockopt};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use super::Running;
-use super::network::{Attempt, decided, start_connecting};
+use super::network::{Attempt, decided, start_connecting, start_meeting};
 use super::watch::{INTERVAL, Verdict, Watch};
 use crate::process::jail::sys;
 use crate::process::jail::wire::{self, Ending, FromJail, Received, ToJail};
@@ -23,12 +23,19 @@ const SEND_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Serves until the program or the server ends.
 pub(super) fn run(channel: OwnedFd, running: Running, watch_memory: Option<u64>) -> ! {
-    let Running { pid, signals, peak, template } = running;
+    let Running { pid, signals, peak, template, meeting } = running;
     // A server that hangs must not stop the watch; refusing to set it would only mean to wait.
     let _ = sockopt::set_socket_timeout(&channel, sockopt::Timeout::Send, Some(SEND_TIMEOUT));
     let watch = watch_memory.map(|bytes| Watch::new(bytes, peak));
-    let mut supervisor =
-        Supervisor { channel, signals, program: pid, pending: HashMap::new(), watch, template };
+    let mut supervisor = Supervisor {
+        channel,
+        signals,
+        program: pid,
+        pending: HashMap::new(),
+        watch,
+        template,
+        _meeting: meeting,
+    };
     loop {
         if let Some(ending) = supervisor.turn() {
             supervisor.say(&FromJail::Exited(ending), &[]);
@@ -45,6 +52,7 @@ struct Supervisor {
     watch: Option<Watch>,
     /// Whether the server waits for the program to stop itself.
     template: bool,
+    _meeting: Vec<OwnedFd>,
 }
 
 impl Supervisor {
@@ -108,7 +116,14 @@ impl Supervisor {
 
     fn serve(&mut self) {
         match wire::receive(&self.channel, REQUEST_LIMIT, RecvFlags::DONTWAIT) {
-            Ok(Received::Message(ToJail::Connect { id, port }, _)) => self.connect(id, port),
+            Ok(Received::Message(ToJail::Connect { id, port }, _)) => {
+                let attempt = self.attempt(|| start_connecting(port));
+                self.began(id, attempt);
+            }
+            Ok(Received::Message(ToJail::Meet { id, port, six }, _)) => {
+                let attempt = self.attempt(|| start_meeting(port, six));
+                self.began(id, attempt);
+            }
             Ok(Received::Message(ToJail::Suspend(suspended), _)) => {
                 let signal = if suspended { libc::SIGSTOP } else { libc::SIGCONT };
                 // There may be nobody left.
@@ -120,9 +135,12 @@ impl Supervisor {
         }
     }
 
-    fn connect(&mut self, id: u64, port: u16) {
-        let attempt =
-            if self.pending.len() < PENDING_LIMIT { start_connecting(port) } else { Err(Errno::AGAIN) };
+    /// Begins a connection, if there is room for one more.
+    fn attempt(&self, begin: impl FnOnce() -> Result<Attempt, Errno>) -> Result<Attempt, Errno> {
+        if self.pending.len() < PENDING_LIMIT { begin() } else { Err(Errno::AGAIN) }
+    }
+
+    fn began(&mut self, id: u64, attempt: Result<Attempt, Errno>) {
         match attempt {
             Ok(Attempt::Connected(socket)) => self.say(&FromJail::Connected { id }, &[socket]),
             Ok(Attempt::Pending(socket)) => drop(self.pending.insert(id, socket)),

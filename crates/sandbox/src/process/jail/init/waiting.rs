@@ -14,7 +14,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, WaitOptions};
 
-use super::program::{self, Start, WORKING_DIRECTORY};
+use super::network::WayOut;
+use super::program::{self, Start, Told, WORKING_DIRECTORY};
 use super::{DATA_HEADROOM, Init, Running, host, limit, lock, mounts, network, oom_victim};
 use crate::process::jail::image::restore::{Ends, skip_template_pid};
 use crate::process::jail::seccomp::ProgramClass;
@@ -40,7 +41,7 @@ struct Furnished {
 impl Init<'_> {
     /// Waits for the job and starts it; with how much memory pid 1 is to watch over. Ends the process when the
     /// server or a booted runtime is gone.
-    pub(super) fn wait(&self) -> Result<(Running, Option<u64>), Failure> {
+    pub(super) fn wait(&self, way_out: WayOut) -> Result<(Running, Option<u64>), Failure> {
         let mut booted = None;
         loop {
             match self.next(booted.as_ref()) {
@@ -48,7 +49,9 @@ impl Init<'_> {
                     booted = Some(self.boot(boot, descriptors)?);
                     self.say(&FromJail::Waits)?;
                 }
-                (ToJail::Job(program), descriptors) => return self.start(program, descriptors, booted),
+                (ToJail::Job(program), descriptors) => {
+                    return self.start(program, descriptors, booted, way_out);
+                }
                 // Nothing else makes sense here.
                 _ => sys::exit(1),
             }
@@ -125,6 +128,7 @@ impl Init<'_> {
             lock: Some(&|| lock(filter)),
             image: None,
             rules: rules.as_ref(),
+            told: boot.way_out.then_some(self.told()),
         };
         let pid = program::start(&start, self.proof)?;
         victim.spare_pid_1()?;
@@ -137,6 +141,7 @@ impl Init<'_> {
         program: Program,
         descriptors: Vec<OwnedFd>,
         booted: Option<Booted>,
+        way_out: WayOut,
     ) -> Result<(Running, Option<u64>), Failure> {
         let mut descriptors = descriptors.into_iter();
         let peak = Some(descriptors.next().ok_or_else(|| host("the job came without its memory file"))?);
@@ -147,9 +152,7 @@ impl Init<'_> {
         let rules = if booted.is_none() { self.rules(&mounts)? } else { None };
         // Or what is shown could not be let go of while the program runs.
         drop(mounts);
-        if self.own_network {
-            self.listen(&program.listen)?;
-        }
+        let meeting = self.hand_out(&program, way_out)?;
         // Pid 1 is of the same user and counts.
         let bounds = [
             (Resource::Nproc, Some(u64::from(program.pids) + 1)),
@@ -169,18 +172,28 @@ impl Init<'_> {
                 let output = descriptors.next().ok_or_else(|| host("the job came without its output"))?;
                 let ends = descriptors.next().zip(descriptors.next());
                 let ends = ends.map(|(image, orders)| Ends { image, orders });
-                self.start_program(&program, &output, rules.as_ref(), peak, ends)?
+                self.start_program(&program, &output, rules.as_ref(), peak, ends, meeting)?
             }
-            Some(booted) => self.give_orders(&program, booted, peak)?,
+            Some(booted) => self.give_orders(&program, booted, peak, meeting)?,
         };
         Ok((running, watch_memory))
     }
 
-    fn listen(&self, ports: &[u16]) -> Result<(), Failure> {
-        let listeners = network::listen(ports)?;
-        let borrowed: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    /// Hands the sockets out that the server serves; what stays is the meeting port's.
+    fn hand_out(&self, program: &Program, way_out: WayOut) -> Result<Vec<OwnedFd>, Failure> {
+        let mut sockets = network::listen(&program.listen)?;
+        let WayOut { names, meeting } = way_out;
+        if program.way_out {
+            sockets.extend(names);
+        }
+        let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
         wire::send(&self.channel, &FromJail::Listening, &borrowed, SendFlags::empty())
-            .doing("handing the listeners out")
+            .doing("handing the listeners out")?;
+        Ok(meeting)
+    }
+
+    fn told(&self) -> Told<'_> {
+        Told { filter: self.walls.filters.for_way_out(), channel: &self.channel }
     }
 
     /// Landlock's rules for a program that also sees what is mounted.
@@ -196,6 +209,7 @@ impl Init<'_> {
         rules: Option<&OwnedFd>,
         peak: Option<OwnedFd>,
         ends: Option<Ends>,
+        meeting: Vec<OwnedFd>,
     ) -> Result<Running, Failure> {
         let victim = oom_victim()?;
         if program.image.is_some() {
@@ -215,11 +229,12 @@ impl Init<'_> {
             lock: None,
             image: program.image.as_ref().zip(ends.as_ref()),
             rules,
+            told: program.way_out.then_some(self.told()),
         };
         let pid = program::start(&start, self.proof)?;
         victim.spare_pid_1()?;
         self.say(&FromJail::Started)?;
-        Ok(Running { pid, signals, peak, template: program.template })
+        Ok(Running { pid, signals, peak, template: program.template, meeting })
     }
 
     /// The booted runtime becomes the program: from the first byte of its orders on it runs user code.
@@ -228,6 +243,7 @@ impl Init<'_> {
         program: &Program,
         booted: Booted,
         peak: Option<OwnedFd>,
+        meeting: Vec<OwnedFd>,
     ) -> Result<Running, Failure> {
         let Booted { pid, signals, orders } = booted;
         let env = program.env.iter().map(|(name, value)| (name.clone(), value.clone().into()));
@@ -236,7 +252,7 @@ impl Init<'_> {
         self.say(&FromJail::Started)?;
         // A runtime that has ended is seen by whoever supervises it.
         let _ = File::from(orders).write_all(text.as_bytes());
-        Ok(Running { pid, signals, peak, template: false })
+        Ok(Running { pid, signals, peak, template: false, meeting })
     }
 }
 

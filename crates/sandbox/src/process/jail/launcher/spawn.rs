@@ -31,8 +31,6 @@ pub(super) struct Instance {
     pub(super) out_of_memory: Option<OwnedFd>,
     /// To pid 1, while it waits.
     orders: Option<OwnedFd>,
-    /// Whether it shares the host's network.
-    host_network: bool,
 }
 
 impl Instance {
@@ -51,19 +49,14 @@ impl Instance {
 
 impl Workshop {
     /// Makes a jail that waits and tells the server, on the jail's channel. On failure nothing is left.
-    pub(super) fn prepare(
-        &mut self,
-        jail: &str,
-        host_network: bool,
-        channel: OwnedFd,
-    ) -> Result<Instance, Failure> {
+    pub(super) fn prepare(&mut self, jail: &str, channel: OwnedFd) -> Result<Instance, Failure> {
         check_name(jail).doing("naming the control group")?;
         let group = self.cgroups.create(jail).doing("making the control groups")?;
-        match self.place(host_network, &group, &channel) {
+        match self.place(&group, &channel) {
             Ok(placed) => {
                 let Placed { pid, pidfd, orders, out_of_memory } = placed;
                 let (name, orders) = (jail.to_owned(), Some(orders));
-                Ok(Instance { name, pid, pidfd, channel, group, out_of_memory, orders, host_network })
+                Ok(Instance { name, pid, pidfd, channel, group, out_of_memory, orders })
             }
             Err(failure) => {
                 // Empty, or its one process is just dying: then the next start of the server removes it.
@@ -76,8 +69,7 @@ impl Workshop {
     /// Gives a waiting jail its limits and what it is to see. On failure it is to be killed.
     pub(super) fn furnish(&self, instance: &mut Instance, wanted: &Furnishing) -> Result<(), Failure> {
         let Some(orders) = &instance.orders else { return Ok(()) };
-        let resolver = instance.host_network && wanted.bounds.is_some();
-        let mounts = mounts(&wanted.mounts, resolver)?;
+        let mounts = mounts(&wanted.mounts)?;
         let late = match &wanted.bounds {
             Some(bounds) => self
                 .cgroups
@@ -103,9 +95,9 @@ impl Workshop {
         Ok(())
     }
 
-    fn place(&mut self, host_network: bool, group: &Group, channel: &OwnedFd) -> Result<Placed, Failure> {
+    fn place(&mut self, group: &Group, channel: &OwnedFd) -> Result<Placed, Failure> {
         let out_of_memory = group.out_of_memory_event().doing("watching the memory control group")?;
-        let (pid, pidfd, orders) = self.clone_init(host_network, group)?;
+        let (pid, pidfd, orders) = self.clone_init(group)?;
         let told = self.introduce(pid, &orders, channel).and_then(|()| {
             let files = [group.peak_file(), group.freeze_file()].map(|file| file.map(OwnedFd::from));
             let [peak, freeze] = [0, 1].map(|index: usize| files[index].is_some());
@@ -148,25 +140,23 @@ impl Workshop {
     }
 
     /// Clones pid 1 into its namespaces and groups.
-    fn clone_init(&self, host_network: bool, group: &Group) -> Result<(Pid, OwnedFd, OwnedFd), Failure> {
+    fn clone_init(&self, group: &Group) -> Result<(Pid, OwnedFd, OwnedFd), Failure> {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .doing("making pid 1's socket")?;
         let into = group.clone_into().doing("opening the control group")?;
         let joins = group.joins().doing("opening the control groups")?;
-        let own_network = if host_network { 0 } else { libc::CLONE_NEWNET };
         let namespaces = libc::CLONE_NEWUSER
             | libc::CLONE_NEWNS
             | libc::CLONE_NEWPID
             | libc::CLONE_NEWIPC
             | libc::CLONE_NEWUTS
-            | own_network;
+            | libc::CLONE_NEWNET;
         let clone = || -> io::Result<_> {
             match sys::clone3(self.proof, namespaces, into.as_ref().map(AsFd::as_fd))? {
                 Clone::Child => init::run(init::Start {
                     orders: theirs,
                     joins,
-                    own_network: !host_network,
                     memory_is_watched: !self.cgroups.hold_memory(),
                     walls: &self.walls,
                     proof: self.proof,
@@ -196,15 +186,8 @@ struct Placed {
 }
 
 /// Opens what the jail is to see, while we may still read it.
-fn mounts(wanted: &[(PathBuf, PathBuf)], resolver: bool) -> Result<Vec<(OwnedFd, PathBuf)>, Failure> {
-    let mut wanted: Vec<(&Path, &Path)> =
-        wanted.iter().map(|(host, inside)| (host.as_path(), inside.as_path())).collect();
-    if resolver {
-        // Names are resolved as the host does it.
-        let files = ["/etc/resolv.conf", "/etc/hosts"].map(Path::new);
-        wanted.extend(files.into_iter().filter(|file| file.exists()).map(|file| (file, file)));
-    }
-    wanted.into_iter().map(|(host, inside)| Ok((open(host, inside)?, inside.to_owned()))).collect()
+fn mounts(wanted: &[(PathBuf, PathBuf)]) -> Result<Vec<(OwnedFd, PathBuf)>, Failure> {
+    wanted.iter().map(|(host, inside)| Ok((open(host, inside)?, inside.clone()))).collect()
 }
 
 fn open(host: &Path, inside: &Path) -> Result<OwnedFd, Failure> {

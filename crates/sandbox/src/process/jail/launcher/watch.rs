@@ -101,9 +101,9 @@ impl Watch {
 
     fn serve(&mut self) -> io::Result<bool> {
         match wire::receive(&self.server, wire::REQUEST_LIMIT, RecvFlags::DONTWAIT) {
-            Ok(Received::Message(ToLauncher::Prepare { jail, host_network }, mut descriptors)) => {
+            Ok(Received::Message(ToLauncher::Prepare { jail }, mut descriptors)) => {
                 if let Some(channel) = descriptors.pop() {
-                    self.prepare(jail, host_network, channel);
+                    self.prepare(jail, channel);
                 }
                 Ok(true)
             }
@@ -124,9 +124,9 @@ impl Watch {
         }
     }
 
-    fn prepare(&mut self, jail: String, host_network: bool, channel: OwnedFd) {
+    fn prepare(&mut self, jail: String, channel: OwnedFd) {
         let Ok(copy) = channel.try_clone() else { return };
-        match self.workshop.prepare(&jail, host_network, channel) {
+        match self.workshop.prepare(&jail, channel) {
             Ok(instance) => {
                 let id = self.next_id;
                 self.next_id += 1;

@@ -18,6 +18,7 @@
 
 mod bpf;
 mod calls;
+mod connect;
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,8 @@ pub enum ProgramClass {
 pub(super) struct Filters {
     interpreter: ByMemory,
     native: ByMemory,
+    /// On top of each, for programs with a way out.
+    connect: Vec<sock_filter>,
 }
 
 #[derive(Debug)]
@@ -57,7 +60,16 @@ impl Filters {
             counted: bpf::compile(&policy(class, true)),
             watched: bpf::compile(&policy(class, false)),
         };
-        Self { interpreter: by_memory(ProgramClass::Interpreter), native: by_memory(ProgramClass::Native) }
+        Self {
+            interpreter: by_memory(ProgramClass::Interpreter),
+            native: by_memory(ProgramClass::Native),
+            connect: connect::program(),
+        }
+    }
+
+    /// The one that tells of calls of `connect`; the program's side installs it on itself.
+    pub(super) fn for_way_out(&self) -> &[sock_filter] {
+        &self.connect
     }
 
     /// The one to install.
