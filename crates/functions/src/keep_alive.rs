@@ -27,11 +27,11 @@ const ENOUGH: u32 = 3;
 /// Gaps that a window which is warmed for must have seen, so that one coincidence is no habit.
 const SUPPORT: u32 = 3;
 
-/// Seconds of an idle instance that one cold start is worth.
-const PRICE_S: f64 = 600.0;
+/// Idle time that one cold start is worth, as a multiple of the shortest: ten minutes.
+const PRICE: f64 = 75.0;
 
-/// Seconds of an idle instance that starting another one ahead costs.
-const RESTART_S: f64 = 15.0;
+/// Idle time that starting another instance ahead costs, as a multiple of the shortest: a quarter of a minute.
+const RESTART: f64 = 2.0;
 
 /// Below this coefficient of variation of the octaves' counts, the gaps have no shape to go by.
 const SHAPE: f64 = 1.0;
@@ -40,8 +40,10 @@ const SHAPE: f64 = 1.0;
 #[derive(Debug, Clone)]
 pub struct Habits {
     bins: Box<[u8; BINS]>,
-    /// Gaps shorter than [`SHORTEST`], or longer than the last bin, are not in it.
+    /// Gaps shorter than the first bin, or longer than the last, are not in it.
     total: u32,
+    /// Where the first bin begins.
+    shortest: Duration,
 }
 
 /// What the past says about the idle period that has just begun.
@@ -61,14 +63,19 @@ struct Plan {
 
 impl Default for Habits {
     fn default() -> Self {
-        Self { bins: Box::new([0; BINS]), total: 0 }
+        Self::new(SHORTEST)
     }
 }
 
 impl Habits {
+    /// Of gaps that are at least so long; an instance is always kept for that time.
+    pub fn new(shortest: Duration) -> Self {
+        Self { bins: Box::new([0; BINS]), total: 0, shortest }
+    }
+
     /// A call came after this long without any.
     pub fn record(&mut self, idle: Duration) {
-        let Some(bin) = bin(idle) else { return };
+        let Some(bin) = self.bin(idle) else { return };
         if self.bins[bin] == u8::MAX {
             self.age();
         }
@@ -89,12 +96,13 @@ impl Habits {
             return Forecast { keep: fixed, window: None };
         }
         let Plan { keep, window } = self.plan();
-        let keep = if keep == 0 { SHORTEST } else { edge(keep) };
+        let keep = self.edge(keep);
         // A bin's width of margin on both sides.
-        let margins = |(first, last): (usize, usize)| (edge(first.saturating_sub(1)), edge(last + 2));
+        let margins =
+            |(first, last): (usize, usize)| (self.edge(first.saturating_sub(1)), self.edge(last + 2));
         let window = window.map(margins).filter(|(from, _)| *from > keep);
         Forecast {
-            keep: keep.min(fixed.max(SHORTEST)),
+            keep: keep.min(fixed.max(self.shortest)),
             window: window.map(|(from, until)| (from, until.min(from + fixed))),
         }
     }
@@ -106,7 +114,7 @@ impl Habits {
         let (mut held, mut let_go, mut open) = (0.0, (0.0, 0), None::<(f64, usize, usize)>);
         let mut left = f64::from(self.total);
         for (bin, gain) in self.gains().into_iter().enumerate() {
-            let opened = (let_go.0 - RESTART_S * left, let_go.1, bin);
+            let opened = (let_go.0 - RESTART * self.shortest.as_secs_f64() * left, let_go.1, bin);
             let (sum, keep, first) = open.filter(|open| open.0 >= opened.0).unwrap_or(opened);
             open = Some((sum + gain, keep, first));
             held += gain;
@@ -134,11 +142,24 @@ impl Habits {
         let mut left = f64::from(self.total);
         let gain = |(bin, count): (usize, &u8)| {
             let count = f64::from(*count);
-            let width = (edge(bin + 1) - edge(bin)).as_secs_f64();
+            let width = (self.edge(bin + 1) - self.edge(bin)).as_secs_f64();
             left -= count;
-            count * (PRICE_S - width / 2.0) - left * width
+            count * (PRICE * self.shortest.as_secs_f64() - width / 2.0) - left * width
         };
         self.bins.iter().enumerate().map(gain).collect()
+    }
+
+    /// Where a gap is counted; what is shorter or longer than all bins is not.
+    fn bin(&self, idle: Duration) -> Option<usize> {
+        let octaves = (idle.as_secs_f64() / self.shortest.as_secs_f64()).log2();
+        let bin = (octaves * PER_OCTAVE as f64).floor();
+        // Between 0 and BINS, so neither sign nor size is lost.
+        (bin >= 0.0 && bin < BINS as f64).then_some(bin as usize)
+    }
+
+    /// Where a bin begins.
+    fn edge(&self, bin: usize) -> Duration {
+        self.shortest.mul_f64((bin as f64 / PER_OCTAVE as f64).exp2())
     }
 
     /// The coefficient of variation of the octaves' counts.
@@ -149,19 +170,6 @@ impl Habits {
         let variance = counts.iter().map(|count| (count - mean).powi(2)).sum::<f64>() / OCTAVES as f64;
         if mean > 0.0 { variance.sqrt() / mean } else { 0.0 }
     }
-}
-
-/// Where a gap is counted; what is shorter or longer than all bins is not.
-fn bin(idle: Duration) -> Option<usize> {
-    let octaves = (idle.as_secs_f64() / SHORTEST.as_secs_f64()).log2();
-    // Between 0 and BINS, so neither sign nor size is lost.
-    let bin = (octaves * PER_OCTAVE as f64).floor();
-    (bin >= 0.0 && bin < BINS as f64).then_some(bin as usize)
-}
-
-/// Where a bin begins.
-fn edge(bin: usize) -> Duration {
-    SHORTEST.mul_f64((bin as f64 / PER_OCTAVE as f64).exp2())
 }
 
 #[cfg(test)]
@@ -236,10 +244,11 @@ mod tests {
 
     #[test]
     fn edges_and_bins_agree() {
+        let habits = Habits::default();
         for index in 0..BINS {
-            assert_eq!(bin(edge(index).mul_f64(1.001)), Some(index));
+            assert_eq!(habits.bin(habits.edge(index).mul_f64(1.001)), Some(index));
         }
-        assert_eq!(bin(Duration::from_secs(7)), None);
-        assert_eq!(bin(Duration::from_secs(1 << 20)), None);
+        assert_eq!(habits.bin(Duration::from_secs(7)), None);
+        assert_eq!(habits.bin(Duration::from_secs(1 << 20)), None);
     }
 }

@@ -117,8 +117,8 @@ pub(crate) const FREQUENCY_KEPT: f64 = 0.997_692;
 pub(crate) const LEFT_ALONE: Duration = Duration::from_secs(10);
 
 /// How long a function waits for room before others are asked again to give way, and the least that functions
-/// which have to take turns get.
-pub(crate) const TURN: Duration = Duration::from_secs(1);
+/// which have to take turns get. Looked at once a second, so a little less than that.
+pub(crate) const TURN: Duration = Duration::from_millis(900);
 
 /// After how long an instance that is to be kept ready and did not come up is started again.
 pub(crate) const STANDBY_AGAIN: Duration = Duration::from_secs(5);

@@ -21,6 +21,8 @@ use tokio::task::AbortHandle;
 
 use crate::Error;
 use crate::code::CodeStore;
+use crate::concurrency::Concurrency;
+use crate::keep_alive;
 use crate::model::{FunctionRef, UrlConfig};
 use crate::pool::{self, Host, Target};
 use crate::prepare::{self, Queue};
@@ -87,6 +89,8 @@ pub struct Scaling {
     pub panic_window: Duration,
     /// It is one if it asks for so many times of what is ready.
     pub panic_threshold: f64,
+    /// For so long an idle instance is kept whatever the past says; shorter gaps between calls are no part of it.
+    pub keep_at_least: Duration,
     /// Calls in flight of all functions of an account, those that wait included.
     pub account_concurrency: u32,
     /// Calls of all functions that may wait for an instance.
@@ -103,6 +107,7 @@ impl Default for Scaling {
             stable_window: Duration::from_secs(60),
             panic_window: Duration::from_secs(6),
             panic_threshold: 2.0,
+            keep_at_least: keep_alive::SHORTEST,
             account_concurrency: 1000,
             max_waiting: 10_000,
             max_waiting_bytes: 256 << 20,
@@ -213,6 +218,7 @@ impl Functions {
         });
         inner.load().await?;
         inner.code.sweep(&inner.registry.digests()).await?;
+        inner.resume();
         let preparer = tokio::spawn(prepare::preparer(Arc::downgrade(&inner), Arc::clone(&inner.queue)));
         let reaper = tokio::spawn(pool::ticker(Arc::downgrade(&inner.host)));
         inner.tasks.lock().extend([preparer.abort_handle(), reaper.abort_handle()]);
@@ -271,6 +277,16 @@ impl Inner {
         self.store.write(|tx| tables::sealed(tx).map_err(Error::from)).await
     }
 
+    /// Puts in force what functions have reserved and provisioned. Once their code is there: instances are started.
+    fn resume(&self) {
+        for (_, function) in self.registry.all() {
+            if function.concurrency != Concurrency::default() {
+                let claimed = function.claim().reserved;
+                self.host.apply(&function.arn, &function.concurrency, claimed, function.targets());
+            }
+        }
+    }
+
     fn load_function(
         &self,
         (account, name): (String, String),
@@ -290,8 +306,6 @@ impl Inner {
         let key = (account, name);
         function.versions().flat_map(|version| version.digests()).for_each(|digest| self.code.retain(digest));
         self.registry.put(&key, None, Some(&function));
-        let claimed = function.claim().reserved;
-        self.host.apply(&function.arn, &function.concurrency, claimed, function.targets());
         if function.versions().any(|version| version.unsettled()) {
             self.queue.push(key);
         }

@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     init_timeout_s: u32,
     /// Seconds that an idle instance is kept at most, where the function does not say; how it was called may say less
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 500)]
     idle_timeout_s: u32,
     /// KB a second that one instance may print in the long run; one that prints more is made to wait
     #[arg(long, value_name = "KB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]

@@ -41,11 +41,13 @@ pub(crate) struct Host {
     /// Pools with instances or starts.
     live: Mutex<Vec<Weak<Pool>>>,
     /// Pools whose calls wait for room on the host.
-    hungry: Mutex<Vec<Hungry>>,
+    hungry: Mutex<Vec<Weak<Pool>>>,
     hungry_count: AtomicUsize,
     /// Starts that are planned ahead of calls, by when they are.
     reminders: Mutex<BTreeMap<(Instant, u64), Reminder>>,
     next_reminder: AtomicU64,
+    /// Turns that pools have had: instances they got room for or gave up.
+    pub(super) turns: AtomicU64,
     /// Bytes that back ends keep in memory for fast starts, when last asked.
     residents: AtomicU64,
     stopping: AtomicBool,
@@ -75,13 +77,6 @@ struct Reminder {
     idle_from: Instant,
 }
 
-/// A pool that waits for room.
-struct Hungry {
-    pool: Weak<Pool>,
-    /// When somebody was last asked to give way.
-    asked: Instant,
-}
-
 impl Host {
     /// Takes what pools need of the service's parts.
     pub(crate) fn new(deps: Deps) -> Arc<Self> {
@@ -103,6 +98,7 @@ impl Host {
             hungry_count: AtomicUsize::new(0),
             reminders: Mutex::default(),
             next_reminder: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
             residents: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             stopped: watch::Sender::new(false),
@@ -169,7 +165,7 @@ impl Host {
     }
 
     pub(super) fn queue_for_room(&self, pool: &Arc<Pool>) {
-        self.hungry.lock().push(Hungry { pool: Arc::downgrade(pool), asked: Instant::now() });
+        self.hungry.lock().push(Arc::downgrade(pool));
         self.hungry_count.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -183,17 +179,20 @@ impl Host {
         }
     }
 
-    /// Takes that pool out of those that want room; who has waited longer comes first among equals.
+    /// Takes that pool out of those that want room; among equals, the one whose last turn is longest ago.
     fn poorest(&self) -> Option<Weak<Pool>> {
         let mut hungry = self.hungry.lock();
-        let holds = |hungry: &Hungry| {
-            let standing = hungry.pool.upgrade().map(|pool| pool.standing());
-            standing.map_or((0.0, 0.0), |standing| (standing.account, standing.function))
+        let order = |pool: &Weak<Pool>| {
+            pool.upgrade().map_or((0.0, 0.0, 0), |pool| {
+                let standing = pool.standing();
+                (standing.account, standing.function, pool.last_turn.load(Ordering::Relaxed))
+            })
         };
-        let all = hungry.iter().map(holds).enumerate();
-        let (index, _) = all.min_by(|(_, a), (_, b)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)))?;
+        let all = hungry.iter().map(order).enumerate();
+        let (index, _) =
+            all.min_by(|(_, a), (_, b)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)))?;
         self.hungry_count.fetch_sub(1, Ordering::SeqCst);
-        Some(hungry.remove(index).pool)
+        Some(hungry.remove(index))
     }
 
     /// Whether a start of this pool must not take room now, since somebody who holds less waits for it.
@@ -204,7 +203,7 @@ impl Host {
         if pool.share().is_owed() {
             return false;
         }
-        let waiting: Vec<_> = self.hungry.lock().iter().filter_map(|hungry| hungry.pool.upgrade()).collect();
+        let waiting: Vec<_> = self.hungry.lock().iter().filter_map(Weak::upgrade).collect();
         let mine = pool.standing();
         let poorer = |other: &Arc<Pool>| {
             let same = Arc::ptr_eq(&other.share().account, &pool.share().account);
@@ -232,6 +231,7 @@ impl Host {
         });
         for (_, pool) in givers {
             if pool.give_up_one() {
+                pool.has_had_a_turn();
                 return;
             }
         }
@@ -242,14 +242,8 @@ impl Host {
         if self.hungry_count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let mut long = Vec::new();
-        for hungry in self.hungry.lock().iter_mut() {
-            if now.saturating_duration_since(hungry.asked) >= limits::TURN {
-                hungry.asked = now;
-                long.extend(hungry.pool.upgrade());
-            }
-        }
-        for pool in long.iter().filter(|pool| pool.is_wanted()) {
+        let waiting: Vec<_> = self.hungry.lock().iter().filter_map(Weak::upgrade).collect();
+        for pool in waiting.iter().filter(|pool| pool.has_starved(now)) {
             self.collect_for(pool, !pool.is_in_use());
         }
     }
@@ -311,18 +305,16 @@ impl Host {
             return;
         }
         self.shares.lock().accounts.values().for_each(|account| account.settle());
-        // Outside the lock on the list, which pools take after their own.
-        let empty: Vec<_> = self.pools().into_iter().filter(|pool| pool.unlist_if_empty()).collect();
-        self.live.lock().retain(|pool| {
-            pool.upgrade().is_some_and(|pool| !empty.iter().any(|empty| Arc::ptr_eq(empty, &pool)))
-        });
+        // In one go, so that no pool is listed anew in between.
+        self.live.lock().retain(|pool| pool.upgrade().is_some_and(|pool| !pool.unlist_if_empty()));
         if count.is_multiple_of(limits::TICKS_A_SECOND * limits::RESIDENTS_EVERY_S) {
             let bytes =
                 self.backends.iter().flat_map(|backend| backend.residents()).map(|one| one.bytes).sum();
             self.residents.store(bytes, Ordering::Relaxed);
         }
-        self.feed();
+        // First, since who is fed is not among the hungry for a moment.
         self.relieve(now);
+        self.feed();
     }
 
     fn warm_ahead(&self, now: Instant) {

@@ -77,6 +77,8 @@ pub(super) struct Line {
     pub(super) closed: bool,
     /// Waits for room on the host.
     pub(super) hungry: bool,
+    /// When others were last asked to give way for it, since it last got room.
+    pub(super) asked: Option<Instant>,
     /// The host's list of pools with instances holds this one.
     pub(super) listed: bool,
 }

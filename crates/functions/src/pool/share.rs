@@ -15,6 +15,9 @@ use crate::UNRESERVED_AT_LEAST;
 /// Calls drawn from the account at once.
 const BATCH: u32 = 8;
 
+/// So many times what is left of an account's limit one function may have at most: alone, eight ninths of it.
+const GREED: u32 = 8;
+
 /// Lambda API: TooManyRequestsException, `Reason`.
 pub(crate) const RESERVED: &str = "ReservedFunctionConcurrentInvocationLimitExceeded";
 /// Lambda API: TooManyRequestsException, `Reason`.
@@ -49,6 +52,13 @@ impl Ledger {
     /// some part is left for the others is not to depend on it.
     fn most(&self, limit: u32) -> u32 {
         limit.saturating_sub(self.reserved).max(limit.min(UNRESERVED_AT_LEAST))
+    }
+
+    /// What a function with so many calls in flight may draw now. One that has a multiple of what is left gets no more:
+    /// a burst leaves room for a trickle, however many burst (dynamic thresholds, Choudhury and Hahne 1998).
+    fn left(&self, most: u32, in_flight: u32) -> u32 {
+        let left = most.saturating_sub(self.drawn);
+        if in_flight > left.saturating_mul(GREED) { 0 } else { (left / GREED).clamp(left.min(1), BATCH) }
     }
 
     /// Takes back what was drawn and is not used.
@@ -154,10 +164,10 @@ impl Share {
             return Ok(());
         }
         let most = ledger.most(self.account.limit);
-        if ledger.drawn >= most {
+        if ledger.left(most, in_flight) == 0 {
             ledger.take_back();
         }
-        let left = most.saturating_sub(ledger.drawn).min(BATCH);
+        let left = ledger.left(most, in_flight);
         if left == 0 {
             return Err(CONCURRENT);
         }
@@ -241,10 +251,12 @@ mod tests {
         let account = account(20);
         let (a, b) = (account.share(), account.share());
         a.take().unwrap();
-        assert_eq!(taken(&b), 19, "what the other drew and does not use is taken back");
-        assert_eq!((a.take(), b.take()), (Err(CONCURRENT), Err(CONCURRENT)));
+        assert_eq!(taken(&b), 17, "what the other drew and does not use is taken back, and some is left");
+        assert_eq!((taken(&a), b.take()), (2, Err(CONCURRENT)));
         b.give_back();
         assert_eq!((a.take(), a.take()), (Ok(()), Err(CONCURRENT)));
+        (0..4).for_each(|_| a.give_back());
+        assert_eq!(taken(&b), 2);
     }
 
     #[test]
@@ -252,19 +264,19 @@ mod tests {
         let account = account(120);
         let (own, other) = (account.share(), account.share());
         own.reserve(Some(5));
-        assert_eq!(taken(&other), 115);
+        assert_eq!(taken(&other), 103);
         assert_eq!((taken(&own), own.take()), (5, Err(RESERVED)));
         own.reserve(Some(0));
         own.give_back();
         assert_eq!(own.take(), Err(RESERVED), "every call is refused");
         (0..4).for_each(|_| own.give_back());
         own.reserve(None);
-        (0..115).for_each(|_| other.give_back());
-        assert_eq!(taken(&own), 120);
+        (0..103).for_each(|_| other.give_back());
+        assert_eq!(taken(&own), 107);
         other.reserve(Some(1000));
-        (0..120).for_each(|_| own.give_back());
+        (0..107).for_each(|_| own.give_back());
         account.settle();
-        assert_eq!(taken(&own), UNRESERVED_AT_LEAST);
+        assert_eq!(taken(&own), 89, "a hundred are left");
         drop(own);
     }
 
@@ -280,6 +292,6 @@ mod tests {
         reserved.take().unwrap();
         reserved.give_back();
         drop(reserved);
-        assert_eq!(taken(&account.share()), 10);
+        assert_eq!(taken(&account.share()), 9);
     }
 }

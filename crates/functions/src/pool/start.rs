@@ -73,6 +73,7 @@ pub(super) async fn bring_up(pool: Arc<Pool>) {
         }
     };
     guard.pool = None;
+    pool.has_had_a_turn();
     start(pool, room).await;
 }
 

@@ -20,6 +20,7 @@ impl Pool {
         let mut line = self.line.lock();
         line.starting -= 1;
         line.standby.trouble = None;
+        line.asked = None;
         self.meter.instances(1);
         line.members.push(Arc::clone(&slot));
         if line.closed {
@@ -91,9 +92,13 @@ impl Pool {
             line.standby.trouble = Some(("There is no room on the host.".into(), again));
         }
         if !line.waiters.is_empty() && !line.closed && !std::mem::replace(&mut line.hungry, true) {
+            let first = line.asked.is_none();
+            line.asked.get_or_insert_with(Instant::now);
             drop(line);
             self.host.queue_for_room(self);
-            self.host.collect_for(self, false);
+            if first {
+                self.host.collect_for(self, false);
+            }
             // What became free between the refusal and here woke nobody.
             if self.host.caps.fits(self.plan.configuration.memory_bytes(), &self.share) {
                 self.host.feed();
@@ -109,6 +114,23 @@ impl Pool {
         let wanted = line.missing(self.shape) > 0;
         self.pump(line);
         wanted
+    }
+
+    /// It got room, or gave it up: others come first among equals.
+    pub(super) fn has_had_a_turn(&self) {
+        let turn = self.host.turns.fetch_add(1, Ordering::Relaxed) + 1;
+        self.last_turn.store(turn, Ordering::Relaxed);
+    }
+
+    /// Whether calls have waited in vain for room for a turn, since others were last asked to give way.
+    pub(super) fn has_starved(&self, now: Instant) -> bool {
+        let mut line = self.line.lock();
+        let due = !line.waiters.is_empty()
+            && line.asked.is_some_and(|asked| now.saturating_duration_since(asked) >= limits::TURN);
+        if due {
+            line.asked = Some(now);
+        }
+        due
     }
 
     /// Gives an instance up for somebody who holds less; whether there is one to give.

@@ -16,7 +16,7 @@ use super::Pool;
 use super::lease::Slot;
 use super::line::Line;
 use super::worth::{self, Worth};
-use crate::keep_alive::{self, Forecast};
+use crate::keep_alive::Forecast;
 use crate::limits;
 
 /// How fast calls go and how dear starts are: written by the tick and by starts, read without a lock.
@@ -200,12 +200,13 @@ impl Pool {
 
     /// How long the last instance is kept in this idle time.
     fn keep_last(&self, line: &mut Line, fixed: Duration, now: Instant) -> Duration {
+        let shortest = self.host.bounds.scaling.keep_at_least;
         if line.warm_until.is_some_and(|until| now < until) {
             return Duration::MAX;
         }
         let idle = line.idle_from.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        if idle < keep_alive::SHORTEST {
-            return keep_alive::SHORTEST.min(fixed);
+        if idle < shortest {
+            return shortest.min(fixed);
         }
         let past = &self.past;
         let ask = || {
@@ -237,13 +238,10 @@ impl Pool {
         self.begin(line, 1);
     }
 
-    /// What the instance that is worth least here has as its priority, and since when it is idle. None that somebody
-    /// is to be kept from taking.
+    /// The instance that is worth least of those that `free` allows by since when they are idle, with its priority and
+    /// that moment.
     pub(super) fn cheapest(&self, free: impl Fn(Instant) -> bool) -> Option<(f64, Instant, Arc<Slot>)> {
         let line = self.line.lock();
-        if !line.can_spare(self.shape) {
-            return None;
-        }
         let worth = self.pace.worth(line.serving(), self.plan.configuration.memory_bytes());
         let judged = line.ready.iter().filter_map(|slot| {
             let since = slot.idle_since().filter(|since| free(*since))?;

@@ -15,7 +15,8 @@ use super::share::{CONCURRENT, Share};
 use super::target::{Past, Plan, Refusal, Stream};
 use super::upkeep::Pace;
 use super::{Host, start};
-use crate::{Error, keep_alive, limits};
+use crate::keep_alive::Habits;
+use crate::{Error, limits};
 
 /// The instances of one version and the calls that wait for one.
 pub(crate) struct Pool {
@@ -31,6 +32,8 @@ pub(crate) struct Pool {
     pub(super) past: Past,
     /// How fast calls go and how dear starts are.
     pub(super) pace: Pace,
+    /// The host's count of turns when it last had one.
+    pub(super) last_turn: AtomicU64,
     /// Instances came or went.
     pub(super) changed: Notify,
 }
@@ -85,6 +88,7 @@ impl Pool {
             streams: Mutex::default(),
             past,
             pace,
+            last_turn: AtomicU64::new(0),
             changed: Notify::new(),
         })
     }
@@ -172,8 +176,9 @@ impl Pool {
         let Some(since) = line.idle_from.take() else { return };
         (line.forecast, line.warm_until) = (None, None);
         let idle = since.elapsed();
-        if idle >= keep_alive::SHORTEST {
-            self.past.lock().get_or_insert_default().record(idle);
+        let shortest = self.host.bounds.scaling.keep_at_least;
+        if idle >= shortest {
+            self.past.lock().get_or_insert_with(|| Habits::new(shortest)).record(idle);
         }
     }
 
@@ -287,7 +292,7 @@ impl Pool {
         }
         if done {
             self.stop(Arc::clone(slot));
-        } else if now.is_some() {
+        } else if slot.in_flight.load(Ordering::Relaxed) == 0 {
             self.offer_room();
         }
         if quiet {

@@ -165,38 +165,69 @@ async fn a_full_house_gives_way_to_a_newcomer_but_only_so_far() {
 }
 
 #[tokio::test]
+async fn who_needs_more_room_than_is_free_is_not_overtaken_by_who_holds_more() {
+    let world = World::with(Bounds { max_memory_bytes: 512 << 20, ..bounds() }).await;
+    world.create("small", "gate").await;
+    let mut args = World::args("big", "echo");
+    args.memory_mb = 256;
+    world.create_with(args, &[]).await;
+    let mut calls: Vec<_> = (0..3).map(|n| world.spawn("small", &n.to_string())).collect();
+    world.begun(3).await;
+    let big = world.spawn("big", "9");
+    until("in line", || (queued(&world, "big") == Some(1.0)).then_some(())).await;
+    // There would be room for one more that is small.
+    calls.push(world.spawn("small", "3"));
+    until("in line", || (queued(&world, "small") == Some(1.0)).then_some(())).await;
+    world.stage.gate.add_permits(1);
+    assert_eq!(big.await.unwrap().unwrap().result.unwrap(), "9");
+    let names: Vec<String> =
+        world.stage.started.borrow().iter().map(|spec| spec.function.name.clone()).collect();
+    assert_eq!(names, ["small", "small", "small", "big"]);
+    world.stage.gate.add_permits(10);
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn with_one_place_functions_take_turns() {
     let world = World::with(Bounds { max_instances: 1, ..bounds() }).await;
-    world.create("a", "echo").await;
+    world.create("a", "gate").await;
     world.create("b", "echo").await;
-    // Two that always have a call waiting: each must get somewhere.
-    let calls = |name: &'static str| {
-        let functions = world.functions.clone();
-        let (caller, stage) = (world.caller.clone(), world.stage.clone());
-        let mut all = Vec::new();
-        for _ in 0..2 {
-            let call = || world.call(name, "1");
-            let (functions, caller, stage) = (functions.clone(), caller.clone(), stage.clone());
-            let calls: Vec<_> = (0..2000).map(|_| call()).collect();
-            all.push(tokio::spawn(async move {
-                for call in calls {
-                    if stage.not_delivered.load(Ordering::SeqCst) == u64::MAX {
-                        return;
-                    }
-                    functions.invoke(&caller, call).await.unwrap();
-                    tokio::task::yield_now().await;
-                }
-            }));
+    // One that always has a call waiting, for longer than a turn.
+    let calls: Vec<_> = (0..99).map(|_| world.spawn("a", "1")).collect();
+    until("in line", || (queued(&world, "a") == Some(98.0)).then_some(())).await;
+    let stage = world.stage.clone();
+    let served = tokio::spawn(async move {
+        for _ in 0..99 {
+            stage.gate.add_permits(1);
+            tokio::time::sleep(Duration::from_millis(40)).await;
         }
-        all
-    };
-    let busy = calls("a");
-    until("a runs", || (world.started() > 0).then_some(())).await;
-    let outcome = world.invoke("b", "2").await.unwrap();
-    assert_eq!(outcome.result.unwrap(), "2");
-    for call in busy {
-        call.abort();
+    });
+    assert_eq!(world.invoke("b", "2").await.unwrap().result.unwrap(), "2");
+    assert!(queued(&world, "a") > Some(0.0), "a did not have to be done first");
+    served.await.unwrap();
+    for call in calls {
+        call.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_regular_callers_instance_is_let_go_and_started_again_ahead_of_the_call() {
+    let scaling = Scaling { keep_at_least: Duration::from_millis(500), ..Scaling::default() };
+    let world = World::with(Bounds { scaling, ..bounds() }).await;
+    world.create("f", "echo").await;
+    for _ in 0..4 {
+        world.invoke("f", "1").await.unwrap();
+        tokio::time::timeout(Duration::from_secs(4), std::future::pending::<()>()).await.unwrap_err();
+    }
+    let started = world.started();
+    // The call is late. Its instance came up at about the usual time, and goes when it is not called.
+    until("started ahead", || (of(&world, "faas_prewarms_total", "f") == Some(1.0)).then_some(())).await;
+    world.live(1).await;
+    world.live(0).await;
+    assert!(world.started() <= started + 1);
+    assert_eq!(of(&world, "faas_prewarms_total", "f"), Some(1.0), "once an idle time");
 }
 
 /// A metric of all of a function's versions together.
