@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base::FunctionArn;
 use iam::Credentials;
-use sandbox::{Contract, Runtime};
+use sandbox::Runtime;
 
 use crate::model::Configuration;
 use crate::{Error, limits};
@@ -109,11 +109,6 @@ pub(crate) fn of_instance(
     set("AWS_DEFAULT_REGION", arn.region.to_string());
     set("AWS_ACCESS_KEY_ID", credentials.access_key_id);
     set("AWS_SECRET_ACCESS_KEY", credentials.secret_access_key);
-    // Clients that multiplex by themselves look for it, as on AWS's managed instances.
-    let settings = &configuration.settings;
-    if settings.contract == Contract::Lambda && settings.hard_concurrency > 1 {
-        set("AWS_LAMBDA_MAX_CONCURRENCY", settings.hard_concurrency.to_string());
-    }
     if let Some(token) = credentials.session_token {
         set("AWS_SESSION_TOKEN", token);
     }

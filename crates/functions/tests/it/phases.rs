@@ -97,7 +97,6 @@ async fn an_instance_is_told_how_much_it_may_be_given() {
     assert_eq!(world.started(), 1, "one instance took them all");
     let spec = world.stage.started.borrow()[0].clone();
     let env = |key: &str| spec.env.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-    assert_eq!(env("AWS_LAMBDA_MAX_CONCURRENCY"), Some("3"));
     assert_eq!(env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"), Some("17"));
     assert_eq!((spec.concurrency, spec.template), (3, false));
     assert_eq!((spec.limits.memory_bytes, spec.limits.cpu_hundredths), (17 << 20, Some(7)));
@@ -106,7 +105,6 @@ async fn an_instance_is_told_how_much_it_may_be_given() {
     world.invoke("plain", "1").await.unwrap();
     let spec = world.stage.started.borrow()[1].clone();
     assert!(spec.template && spec.concurrency == 1);
-    assert!(!spec.env.iter().any(|(name, _)| name == "AWS_LAMBDA_MAX_CONCURRENCY"));
     // Processor time does not follow from memory.
     assert_eq!(spec.limits.cpu_hundredths, None);
 }
