@@ -219,19 +219,22 @@ impl Coming {
         }
     }
 
-    /// Whether it still waits. One that does has nothing to say.
+    /// Whether it still waits.
     pub(super) fn is_alive(&self) -> bool {
-        let found =
-            rustix::net::recv(self.channel.get_ref(), &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        matches!(found, Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR))
+        is_silent(self.channel.get_ref())
     }
 
     /// Resolves when it no longer waits, without keeping it.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let channel = Arc::clone(&self.channel);
         async move {
-            // Only an end makes a waiting jail's channel readable, and an error is one too.
-            let _ = channel.readable().await;
+            // What was read last may have left the runtime thinking that there is more.
+            while let Ok(mut ready) = channel.readable().await {
+                if !is_silent(channel.get_ref()) {
+                    return;
+                }
+                ready.clear_ready();
+            }
         }
     }
 
@@ -261,6 +264,12 @@ impl WayOut {
         };
         Ok(register().map_err(Error::host("taking a jail's way out"))?)
     }
+}
+
+/// Whether nothing has come on a channel, its end included: a jail that waits has nothing to say.
+fn is_silent(channel: &OwnedFd) -> bool {
+    let found = rustix::net::recv(channel, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(found, Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR))
 }
 
 /// How far a jail has come.
