@@ -187,9 +187,9 @@ mod tests {
     #[test]
     fn sockets_wait_where_their_family_can() {
         let at = |destination: &str| meeting(destination.parse().unwrap()).to_string();
-        assert_eq!(at("1.2.3.4:443"), "127.0.0.1:1");
-        assert_eq!(at("[2a00::1]:443"), "[::1]:1");
-        assert_eq!(at("[::ffff:1.2.3.4]:443"), "[::ffff:127.0.0.1]:1");
+        assert_eq!(at("1.2.3.4:443"), "127.0.0.1:1023");
+        assert_eq!(at("[2a00::1]:443"), "[::1]:1023");
+        assert_eq!(at("[::ffff:1.2.3.4]:443"), "[::ffff:127.0.0.1]:1023");
         assert!(is_six("[2a00::1]:1".parse().unwrap()) && !is_six("[::ffff:1.2.3.4]:1".parse().unwrap()));
     }
 }

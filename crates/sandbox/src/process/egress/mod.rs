@@ -48,7 +48,6 @@ pub(crate) async fn serve(way_out: WayOut, gate: Gate, jail: Arc<Jail>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let refusal = if gate.is_shut() { libc::ENETUNREACH } else { libc::EACCES };
     let outlet = Arc::new(Outlet { gate, refusal, jail, places });
-    let notifier = Arc::new(notifier);
     let mut connections = JoinSet::new();
     let mut pace = Pace::new(MAX_CALLS.0, MAX_CALLS.1);
     let names = names::serve(&outlet.gate, datagrams, streams);

@@ -133,7 +133,7 @@ pub struct Waiting {
 /// The ends of a program's way out, in its network namespace. While nobody serves them, its calls of `connect` wait.
 pub(crate) struct WayOut {
     /// Tells of its calls of `connect`.
-    pub(crate) notifier: Notifier,
+    pub(crate) notifier: Arc<Notifier>,
     /// Where it asks for names.
     pub(crate) datagrams: tokio::net::UdpSocket,
     /// Where it asks for names by TCP.

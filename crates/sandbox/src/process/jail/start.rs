@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::connection::{Connection, Peak, received, send_when_ready};
 use super::image::{Image, Refusal, Taken};
-use super::notifier::Notifier;
+use super::notifier::{Notifier, Reply};
 use super::sys;
 use super::wire::{
     self, Cause, Ending, Failure, FromJail, Furnishing, Program, Received, ToJail, ToLauncher,
@@ -93,7 +93,9 @@ pub(super) struct Coming {
     /// Of a booted runtime.
     output: Option<OwnedFd>,
     /// Tells of a program's calls of `connect`, once there is one.
-    notifier: Option<OwnedFd>,
+    notifier: Option<Arc<Notifier>>,
+    /// Lets them go on while a booted runtime waits: it runs no user code, and nothing but loopback is to be reached.
+    idle: Option<Idle>,
 }
 
 /// Starts a jail of which nothing is there.
@@ -121,6 +123,7 @@ impl Coming {
             freezer: None,
             output: None,
             notifier: None,
+            idle: None,
         })
     }
 
@@ -148,6 +151,10 @@ impl Coming {
     /// Gives it its job. Returns once the program has been executed, or has its orders.
     pub(super) async fn run(mut self, job: Job) -> Result<Jail, StartError> {
         let plan = Plan::new(&self.name, &job)?;
+        // Before user code runs: from here on it is the way out's to answer.
+        if let Some(idle) = self.idle.take() {
+            idle.end().await;
+        }
         let (output, output_end) = match self.output.take() {
             Some(output) => (output, None),
             None => output_pipe().map(|(ours, theirs)| (ours, Some(theirs)))?,
@@ -202,7 +209,13 @@ impl Coming {
                 Received::Message(FromJail::Waits, _) => {}
                 Received::Message(FromJail::Listening, descriptors) => sockets = descriptors,
                 Received::Message(FromJail::Notifier, descriptors) => {
-                    self.notifier = descriptors.into_iter().next();
+                    let descriptor = descriptors.into_iter().next().ok_or_else(no_room)?;
+                    let notifier = Notifier::new(descriptor);
+                    let notifier = notifier.map_err(Error::host("taking a jail's way out"))?;
+                    self.notifier = Some(Arc::new(notifier));
+                    if step == Step::Waits {
+                        self.idle = self.notifier.clone().map(Idle::begin);
+                    }
                 }
                 Received::Message(FromJail::Started, _) => return Ok(sockets),
                 Received::Message(FromJail::Failed(failure), _) => return Err(refused(&failure)),
@@ -248,16 +261,43 @@ impl Coming {
     }
 }
 
+/// Answers what a notifier tells of, until it is dropped.
+struct Idle(tokio::task::JoinHandle<()>);
+
+impl Idle {
+    fn begin(notifier: Arc<Notifier>) -> Self {
+        let answering = async move {
+            // Nothing is waited for between a call and its answer: none is lost where this is broken off.
+            while let Some(attempt) = notifier.next().await {
+                notifier.reply(&attempt, Reply::GoOn);
+            }
+        };
+        Self(tokio::spawn(answering))
+    }
+
+    async fn end(mut self) {
+        self.0.abort();
+        // Aborted, as it was asked to be, or ended with the jail.
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl WayOut {
     /// From what came with it: the sockets for names, and the notifier.
-    fn new(names: Vec<OwnedFd>, notifier: Option<OwnedFd>) -> Result<Self, StartError> {
+    fn new(names: Vec<OwnedFd>, notifier: Option<Arc<Notifier>>) -> Result<Self, StartError> {
         let mut names = names.into_iter();
         let (Some(datagrams), Some(streams), Some(notifier)) = (names.next(), names.next(), notifier) else {
             return Err(no_room());
         };
         let register = || -> io::Result<Self> {
             Ok(Self {
-                notifier: Notifier::new(notifier)?,
+                notifier,
                 datagrams: tokio::net::UdpSocket::from_std(datagrams.into())?,
                 streams: tokio::net::TcpListener::from_std(streams.into())?,
             })

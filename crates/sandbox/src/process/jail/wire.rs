@@ -22,8 +22,9 @@ use super::host::HostReport;
 use super::image::Manifest;
 use super::seccomp::ProgramClass;
 
-/// The port of 127.0.0.1 and `::1` that sockets on their way out wait at. No program listens there: `tcpmux`.
-pub(crate) const MEETING_PORT: u16 = 1;
+/// The port of 127.0.0.1 and `::1` that sockets on their way out wait at: reserved by IANA, and none that programs
+/// try because nobody listens there.
+pub(crate) const MEETING_PORT: u16 = 1023;
 
 /// Bytes of a message to the launcher: 64 mounts with paths of `PATH_MAX` would be more, and are refused.
 pub(super) const REQUEST_LIMIT: usize = 64 * 1024;

@@ -387,7 +387,7 @@ s.connect(('{PUBLIC}', 7)); r = [first, echo(s)]"
     );
     check(unspec, serde_json::json!(["EACCES", "HELLO"])).await;
     // The port where sockets wait answers nobody by itself.
-    let direct = "s = socket.socket(); s.settimeout(0.3)\ntry: s.connect(('127.0.0.1', 1)); r = 'connected'\nexcept TimeoutError: r = 'nobody'";
+    let direct = "s = socket.socket(); s.settimeout(0.3)\ntry: s.connect(('127.0.0.1', 1023)); r = 'connected'\nexcept TimeoutError: r = 'nobody'";
     check(direct.to_owned(), "nobody".into()).await;
     // Past `connect` there is no road.
     let past = format!(
