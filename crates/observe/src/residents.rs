@@ -37,19 +37,17 @@ impl fmt::Debug for Residents {
 impl Collector for Residents {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let residents = (self.0)();
-        let gauges: [(&str, &str, Option<Unit>, fn(&Resident) -> u64); 2] = [
-            ("residents", "Sandboxes, runtimes and templates kept ready", None, |each| each.count),
-            ("resident", "Memory of what is kept ready", Some(Unit::Bytes), |each| each.bytes),
-        ];
-        for (name, help, unit, value) in gauges {
+        let mut gauge = |name, help, unit: Option<Unit>, value: fn(&Resident) -> u64| -> fmt::Result {
             let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
             for resident in &residents {
                 let gauge = Gauge::<u64, AtomicU64>::default();
                 gauge.set(value(resident));
                 gauge.encode(family.encode_family(&Labels { name: resident.name.clone() })?)?;
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        gauge("residents", "Sandboxes, runtimes and templates kept ready", None, |each| each.count)?;
+        gauge("resident", "Memory of what is kept ready", Some(Unit::Bytes), |each| each.bytes)
     }
 }
 
