@@ -130,6 +130,23 @@ async fn at_the_cap_the_longest_idle_of_others_makes_room() {
 }
 
 #[tokio::test]
+async fn at_the_cap_what_is_called_often_outlives_what_was_called_last() {
+    let world = World::with(Bounds { max_instances: 2, ..bounds() }).await;
+    for name in ["a", "b", "c"] {
+        world.create(name, "echo").await;
+    }
+    for _ in 0..10 {
+        world.invoke("a", "1").await.unwrap();
+    }
+    // Calls are counted once a second.
+    tokio::time::timeout(Duration::from_millis(2100), std::future::pending::<()>()).await.unwrap_err();
+    world.invoke("b", "1").await.unwrap();
+    world.invoke("c", "1").await.unwrap();
+    world.invoke("a", "2").await.unwrap();
+    assert_eq!(world.started(), 3, "b had to go, though a was idle for longer");
+}
+
+#[tokio::test]
 async fn without_room_a_call_waits_for_another_functions_instance() {
     let memory = Bounds { max_memory_bytes: 128 << 20, ..bounds() };
     let world = World::with(memory).await;
