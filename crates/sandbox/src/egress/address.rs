@@ -88,6 +88,8 @@ const METADATA: &[&str] = &[
     "192.0.0.192",
     "fd00:ec2::254",
     "fd00:ec2::23",
+    // The platform's own address in every virtual network of Azure, of the public range.
+    "168.63.129.16",
 ];
 
 /// What kind of place this is.

@@ -222,7 +222,7 @@ impl Imaging {
             mounts,
             limits,
             // It reads its orders and does no more.
-            way_out: false,
+            way_out: true,
             listen: Vec::new(),
             beginning: Beginning::Template,
             class: ProgramClass::Interpreter,

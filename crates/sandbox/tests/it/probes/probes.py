@@ -500,7 +500,6 @@ PROBES["metadata_ipv6"] = lambda: reach_any(["fd00:ec2::254", "fd20:ce::254", "f
 PROBES["metadata_mapped"] = lambda: reach_any(["::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"])
 PROBES["private_ranges"] = lambda: reach_any(["10.0.0.1", "172.16.0.1", "172.17.0.1", "192.168.0.1", "100.64.0.1", "198.18.0.1"])
 PROBES["private_ranges_ipv6"] = lambda: reach_any(["fc00::1", "fd00::1", "fec0::1", "2001:db8::1"])
-PROBES["the_internet"] = lambda: reach_any(["192.0.2.1", "1.1.1.1", "2606:4700:4700::1111"])
 PROBES["neighbours_port"] = lambda: reach("127.0.0.1", GIVEN["neighbours_port"])
 
 

@@ -258,7 +258,6 @@ const THEMES: &[Theme] = &[
                     "metadata_mapped",
                     "private_ranges",
                     "private_ranges_ipv6",
-                    "the_internet",
                     "name_servers",
                 ],
                 &["nothing"],
