@@ -50,10 +50,13 @@ http {{
 
 @contextlib.contextmanager
 def program(command, port, environment=None, folder=None):
-    """Runs a program on the server's core until its port answers; gives the process and `host:port`."""
+    """Runs a program on the server's core until its port answers; gives the process and `host:port`.
+
+    In a session of its own, as a service manager starts programs: the kernel's automatic groups share the processor
+    between sessions, and functions have theirs."""
     process = subprocess.Popen(
         pinned(SERVER_CORE, command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
-        env=os.environ | (environment or {}),
+        env=os.environ | (environment or {}), start_new_session=True,
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 20

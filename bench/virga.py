@@ -24,6 +24,7 @@ class PinnedServer(Server):
     """A server on its core, or on all of them."""
 
     everywhere = False
+    own_session = True
 
     def command(self):
         """The command line with the core named."""

@@ -20,7 +20,7 @@ KINDS = {
 }
 
 
-OFF = ("--pool-sandboxes", "0", "--pool-runtimes", "0", "--templates", "off")
+OFF = ("--pool-sandboxes", "0", "--pool-runtimes", "0", "--template-mb", "0")
 
 
 def run():

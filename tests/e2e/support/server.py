@@ -44,6 +44,7 @@ class Server:
     key = "AKIAE2E0000000000001"
     secret = "e2e/Secret+Access/Key0000000000000000001"
     account = "111122223333"
+    own_session = False
 
     def __init__(self, data, uid=None, env=None, arguments=(), keys=True):
         self.data = pathlib.Path(data)
@@ -78,7 +79,7 @@ class Server:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, env=self.environment,
-                text=True, cwd=self.data.parent,
+                text=True, cwd=self.data.parent, start_new_session=self.own_session,
             )  # fmt: skip
         threading.Thread(target=self._read, args=(self.process.stdout, *sinks), daemon=True).start()
         return self
