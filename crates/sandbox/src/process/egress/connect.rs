@@ -105,8 +105,7 @@ async fn not_waiting(outlet: &Outlet, notifier: &Notifier, attempt: &Attempt, wa
     if let Poll::Ready(Err(error)) = early {
         return notifier.reply(attempt, Reply::Fail(number(&error)));
     }
-    let meeting = meeting(wanted.destination);
-    let port = match wanted.socket.wait_at(meeting) {
+    let port = match wanted.socket.wait_at(meeting(wanted.destination)) {
         Ok(port) => port,
         Err(error) => return notifier.reply(attempt, Reply::Fail(number(&error))),
     };
@@ -117,12 +116,12 @@ async fn not_waiting(outlet: &Outlet, notifier: &Notifier, attempt: &Attempt, wa
     };
     let stream = match outcome {
         Ok(stream) => stream,
-        Err(error) => return wanted.socket.fail(meeting, number(&error) == libc::ECONNREFUSED),
+        Err(_) => return wanted.socket.fail(),
     };
     match outlet.jail.meet(port, is_six(wanted.destination)).await {
         Ok(inside) => copy(outlet, wanted, inside, stream).await,
         // It was closed meanwhile, or pid 1 cannot: then it waits no longer.
-        Err(_) => wanted.socket.fail(meeting, false),
+        Err(_) => wanted.socket.fail(),
     }
 }
 

@@ -116,13 +116,11 @@ impl Socket {
         own.map(|own| own.port()).ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    /// Fails it while it waits. The kernel lets nobody choose the error that the program finds: it is that the
-    /// connection was reset, or refused, by what a closed port answers.
-    pub(crate) fn fail(&self, meeting: SocketAddr, refused: bool) {
-        // What has ended by itself needs neither.
-        if rustix::net::connect_unspec(&self.socket).is_ok() && refused {
-            let _ = sys::begin_connecting(self.socket.as_fd(), SocketAddr::new(meeting.ip(), 0));
-        }
+    /// Fails it while it waits: the program finds that the connection was reset. The kernel lets nobody choose the
+    /// error, and to connect once more, to where it is refused, would show the socket without any for a moment.
+    pub(crate) fn fail(&self) {
+        // What has ended by itself does not need it.
+        let _ = rustix::net::connect_unspec(&self.socket);
     }
 }
 
