@@ -13,7 +13,7 @@ use super::ahead::{filled, plain_node};
 use super::{Engines, PATIENCE, Running};
 use crate::case;
 use crate::internet::{self, METADATA, OWN, OWN_PUBLIC, PRIVATE, PUBLIC, PUBLIC_SIX, Resolver, SILENT};
-use crate::world::{Case, World};
+use crate::world::{Case, World, children, until};
 
 pub(crate) const CASES: &[Case] = &[
     case!(nothing_is_reached_without_egress),
@@ -568,6 +568,8 @@ async fn what_was_made_ahead_has_its_way_out(world: World) {
         let mut node = plain_node(&engines, FETCH).await;
         engines.backend.prepare(&node.spec.artifact).await.unwrap();
         filled(&engines, "runtime", 1).await;
+        // Its calls of connect are answered while nobody has a job for it: it comes as far as its orders.
+        until(PATIENCE, || waits_for_orders(&world)).await;
         node.spec.egress = egress.parse().unwrap();
         let node = engines.start(node).await;
         assert_eq!(node.instance.phases().origin, Origin::Runtime);
@@ -578,4 +580,12 @@ async fn what_was_made_ahead_has_its_way_out(world: World) {
             if egress == "none" { "ENETUNREACH" } else { "EACCES" }
         );
     }
+}
+
+/// Whether some booted runtime reads its orders, from descriptor 3.
+fn waits_for_orders(world: &World) -> bool {
+    let reading = format!("{} 0x3 ", libc::SYS_read);
+    let programs = children(world.launcher_pid()).into_iter().flat_map(children);
+    let call = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    programs.map(call).any(|call| call.starts_with(&reading))
 }
