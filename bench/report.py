@@ -23,8 +23,8 @@ load generator on another. Latencies are measured with an open loop: a request c
 of another machine differ; the ratios should not differ much. A goal that is not met is recorded as such.
 
 P1's guest brings a bump allocator, so that a request grows no memory: that helps both sides, Virga somewhat more. P6's
-rate varies between runs on two cores, 0.80 to 0.90 of the bare nginx seen; the row with forwarded headers compares the
-same work.
+rate varies between runs on two cores; the row with forwarded headers compares the same work. Virga and every peer run in
+sessions of their own, as a service manager starts them.
 
 """
 
