@@ -25,7 +25,8 @@ def run():
     return [
         Row("P11", "idle server, no pools", "goal", None, idle / mib, "MiB", 60, "value", "less"),
         Row("P11", "one more idle Python instance", "goal", None, each / mib, "MiB", 4, "value", "less"),
-        Row("P11", "one more wasm instance", "goal", None, guest / 1024, "KiB", 100, "value", "less"),
+        # Memory that the server let go of meanwhile can outweigh the guests: then nothing was measured.
+        Row("P11", "one more wasm instance", "goal", None, guest / 1024 if guest > 0 else None, "KiB", 100, "value", "less"),
     ]  # fmt: skip
 
 
