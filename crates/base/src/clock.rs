@@ -31,11 +31,23 @@ impl Timestamp {
         self.zoned().strftime("%Y%m%dT%H%M%SZ").to_string()
     }
 
-    /// Reads the basic form `20261120T073738Z`.
+    /// Reads the basic form `20261120T073738Z`. Every signed request has one, so it is taken apart by hand.
     pub fn from_basic(text: &str) -> Option<Self> {
-        let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
-        let zoned = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
-        Some(Self(zoned.timestamp().as_millisecond()))
+        let bytes: &[u8; 16] = text.as_bytes().try_into().ok()?;
+        if bytes[8] != b'T' || bytes[15] != b'Z' {
+            return None;
+        }
+        let pair = |at: usize| match (bytes[at], bytes[at + 1]) {
+            // Two digits make at most 99.
+            (tens @ b'0'..=b'9', ones @ b'0'..=b'9') => Some(((tens - b'0') * 10 + ones - b'0') as i8),
+            _ => None,
+        };
+        let year = i16::from(pair(0)?) * 100 + i16::from(pair(2)?);
+        let (month, day) = (pair(4)?, pair(6)?);
+        let (hour, minute, second) = (pair(9)?, pair(11)?, pair(13)?);
+        let time = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
+        let instant = jiff::tz::Offset::UTC.to_timestamp(time).ok()?;
+        Some(Self(instant.as_millisecond()))
     }
 
     /// Year, month, day as `2026/11/20`, the prefix of a log stream's name.
@@ -78,6 +90,29 @@ mod tests {
         assert_eq!(time.to_basic(), "20261120T073738Z");
         assert_eq!(time.to_date_path(), "2026/11/20");
         assert_eq!(Timestamp::from_basic("20261120T073738Z"), Some(Timestamp(1_795_160_258_000)));
-        assert_eq!(Timestamp::from_basic("2026-11-20"), None);
+        for time in [Timestamp(0), Timestamp(951_782_399_000), Timestamp(1_709_164_800_000)] {
+            assert_eq!(Timestamp::from_basic(&time.to_basic()), Some(time));
+        }
+    }
+
+    #[test]
+    fn what_is_no_instant_in_the_basic_form() {
+        for text in [
+            "",
+            "2026-11-20",
+            "20261120T073738",
+            "20261120T073738Z ",
+            "20261120 073738Z",
+            "20261120T073738z",
+            "2026112 T073738Z",
+            "20261320T073738Z",
+            "20260229T073738Z",
+            "20261120T243738Z",
+            "20261120T073760Z",
+            "+0261120T073738Z",
+            "202611\u{661}T073738Z",
+        ] {
+            assert_eq!(Timestamp::from_basic(text), None, "{text}");
+        }
     }
 }

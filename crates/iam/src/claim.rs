@@ -82,7 +82,7 @@ impl Claim {
             Some(UNSIGNED_PAYLOAD) if unsigned_allowed => Ok(UNSIGNED_PAYLOAD.to_owned()),
             None if unsigned_allowed && self.presented.is_query() => Ok(UNSIGNED_PAYLOAD.to_owned()),
             stated => {
-                let actual = hex::encode(Sha256::digest(body));
+                let actual = sigv4::hex(&Sha256::digest(body));
                 let honest = stated.is_none_or(|stated| stated.eq_ignore_ascii_case(&actual));
                 // The canonical request holds the hash as it was stated.
                 honest.then(|| stated.map_or(actual, str::to_owned)).ok_or(AuthError::SignatureMismatch)

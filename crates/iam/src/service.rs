@@ -1,5 +1,6 @@
 //! The handle that the rest of Virga holds.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,12 @@ impl Iam {
     /// The first account.
     pub fn first_account(&self) -> &AccountId {
         &self.verifier.keys.account
+    }
+
+    /// How many accounts there are that can call.
+    pub fn accounts(&self) -> usize {
+        let keys = self.verifier.keys.by_id.pin();
+        keys.values().map(|key| &key.caller.account).collect::<HashSet<_>>().len()
     }
 
     /// The first user's keys (for the credentials file that the server writes at first start).

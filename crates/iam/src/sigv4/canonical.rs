@@ -59,18 +59,26 @@ impl<'a> Request<'a> {
 /// order.
 pub fn canonical_head(request: &Request<'_>, signed: &[&str], service: &str) -> Vec<u8> {
     let mut text = Vec::with_capacity(512);
-    let mut line = |part: &[u8]| {
-        text.extend_from_slice(part);
-        text.push(b'\n');
-    };
-    line(request.method.as_bytes());
-    line(canonical_path(request.path, service).as_bytes());
-    line(canonical_query(request).as_bytes());
+    text.extend_from_slice(request.method.as_bytes());
+    text.push(b'\n');
+    text.extend_from_slice(canonical_path(request.path, service).as_bytes());
+    text.push(b'\n');
+    text.extend_from_slice(canonical_query(request).as_bytes());
+    text.push(b'\n');
     for name in signed {
-        line(&[name.as_bytes(), b":", &joined_values(request, name)].concat());
+        text.extend_from_slice(name.as_bytes());
+        text.push(b':');
+        join_values(request, name, &mut text);
+        text.push(b'\n');
     }
-    line(b"");
-    line(signed.join(";").as_bytes());
+    text.push(b'\n');
+    for (index, name) in signed.iter().enumerate() {
+        if index > 0 {
+            text.push(b';');
+        }
+        text.extend_from_slice(name.as_bytes());
+    }
+    text.push(b'\n');
     text
 }
 
@@ -82,10 +90,13 @@ pub fn with_payload(mut head: Vec<u8>, payload: &str) -> Vec<u8> {
 
 /// S3 takes the path as it is, encoded once. Every other service removes dot segments and empty ones and
 /// encodes what the client has encoded already a second time.
-fn canonical_path(path: &str, service: &str) -> String {
+fn canonical_path<'a>(path: &'a str, service: &str) -> Cow<'a, str> {
+    if is_canonical(path) {
+        return path.into();
+    }
     if service == S3 {
         let decoded: Cow<'_, [u8]> = percent_decode_str(path).into();
-        return percent_encode(&decoded, ENCODED_IN_PATH).to_string();
+        return percent_encode(&decoded, ENCODED_IN_PATH).to_string().into();
     }
     let mut kept = Vec::new();
     for segment in path.split('/') {
@@ -96,11 +107,29 @@ fn canonical_path(path: &str, service: &str) -> String {
         }
     }
     let slash = if path.ends_with('/') && !kept.is_empty() { "/" } else { "" };
-    percent_encode(format!("/{}{slash}", kept.join("/")).as_bytes(), ENCODED_IN_PATH).to_string()
+    percent_encode(format!("/{}{slash}", kept.join("/")).as_bytes(), ENCODED_IN_PATH).to_string().into()
+}
+
+/// Whether a path is in its canonical form as it came: most are.
+fn is_canonical(path: &str) -> bool {
+    let mut before = 0;
+    let unchanged = path.bytes().all(|byte| {
+        let segment_begins = std::mem::replace(&mut before, byte) == b'/';
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => true,
+            // No empty segments and no dot segments.
+            b'/' | b'.' => !segment_begins,
+            _ => false,
+        }
+    });
+    unchanged && path.starts_with('/')
 }
 
 /// Encoded anew and sorted by encoded name, then value; a presigned request's signature does not sign itself.
 fn canonical_query(request: &Request<'_>) -> String {
+    if request.query.is_empty() {
+        return String::new();
+    }
     let encode = |bytes: &[u8]| percent_encode(bytes, ENCODED).to_string();
     let signed = request.pairs().filter(|(name, _)| name.as_ref() != b"X-Amz-Signature");
     let mut pairs: Vec<_> = signed.map(|(name, value)| (encode(&name), encode(&value))).collect();
@@ -109,9 +138,8 @@ fn canonical_query(request: &Request<'_>) -> String {
     pairs.join("&")
 }
 
-/// Values of one name joined by commas, each trimmed and with every run of white space as one space.
-fn joined_values(request: &Request<'_>, name: &str) -> Vec<u8> {
-    let mut joined = Vec::new();
+/// Appends the values of one name joined by commas, each trimmed and with every run of white space as one space.
+fn join_values(request: &Request<'_>, name: &str, joined: &mut Vec<u8>) {
     for (index, value) in request.values(name).enumerate() {
         if index > 0 {
             joined.push(b',');
@@ -124,7 +152,6 @@ fn joined_values(request: &Request<'_>, name: &str) -> Vec<u8> {
             joined.extend_from_slice(word);
         }
     }
-    joined
 }
 
 fn decode(text: &str) -> Cow<'_, [u8]> {
@@ -147,6 +174,16 @@ mod tests {
         assert_eq!(canonical_path("", "lambda"), "/");
         assert_eq!(canonical_path("/../..", "lambda"), "/");
         assert_eq!(canonical_path("/$LATEST/", "lambda"), "/%24LATEST/");
+        for plain in ["/", "/a/b/", "/a.b/c-d_e~f/v1.2", "/2015-03-31/functions/f/invocations"] {
+            for service in ["lambda", "s3"] {
+                assert!(matches!(canonical_path(plain, service), Cow::Borrowed(same) if same == plain));
+            }
+        }
+        for (path, canonical) in
+            [("/a/./b", "/a/b"), ("/a//", "/a/"), ("//", "/"), ("/.a", "/.a"), ("/a b", "/a%20b")]
+        {
+            assert_eq!(canonical_path(path, "lambda"), canonical);
+        }
     }
 
     fn query(query: &str) -> String {

@@ -1,6 +1,6 @@
 //! Signing keys, and the cache that spares four HMACs a request.
 
-use papaya::HashMap;
+use papaya::{Equivalent, HashMap};
 use sha2::{Digest, Sha256};
 
 use super::{ALGORITHM, TERMINATOR};
@@ -37,12 +37,31 @@ pub fn signing_key(secret: &str, scope: &Scope) -> [u8; 32] {
 
 /// What is signed: algorithm, time (`20261120T073738Z`), scope and the canonical request's hash.
 pub fn string_to_sign(time: &str, scope: &Scope, canonical_request: &[u8]) -> String {
-    format!("{ALGORITHM}\n{time}\n{scope}\n{}", hex::encode(Sha256::digest(canonical_request)))
+    let mut text = String::with_capacity(192);
+    for part in [ALGORITHM, "\n", time, "\n"] {
+        text.push_str(part);
+    }
+    for part in [scope.date.as_str(), &scope.region, &scope.service] {
+        text.push_str(part);
+        text.push('/');
+    }
+    for part in [TERMINATOR, "\n", &hex(&Sha256::digest(canonical_request))] {
+        text.push_str(part);
+    }
+    text
+}
+
+/// Lower-case hexadecimal digits, without the detour over characters.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut digits = vec![0; 2 * bytes.len()];
+    // The room is right, and digits are text.
+    hex::encode_to_slice(bytes, &mut digits).ok();
+    String::from_utf8(digits).unwrap_or_default()
 }
 
 /// The signature, in lower-case hexadecimal digits.
 pub fn signature(signing_key: &[u8; 32], string_to_sign: &str) -> String {
-    hex::encode(mac(signing_key, &[string_to_sign.as_bytes()]))
+    hex(&mac(signing_key, &[string_to_sign.as_bytes()]))
 }
 
 /// Signing keys that have proved right, by key id and scope.
@@ -51,10 +70,20 @@ pub(crate) struct SigningKeys {
     known: HashMap<(String, Scope), [u8; 32]>,
 }
 
+/// A look-up that copies nothing: hashes as the key of the map does.
+#[derive(Hash)]
+struct Wanted<'a>(&'a str, &'a Scope);
+
+impl Equivalent<(String, Scope)> for Wanted<'_> {
+    fn equivalent(&self, (id, scope): &(String, Scope)) -> bool {
+        self.0 == id && self.1 == scope
+    }
+}
+
 impl SigningKeys {
     /// The signing key, and whether it is not in the cache yet.
     pub(crate) fn get(&self, access_key_id: &str, secret: &str, scope: &Scope) -> ([u8; 32], bool) {
-        match self.known.pin().get(&(access_key_id.to_owned(), scope.clone())) {
+        match self.known.pin().get(&Wanted(access_key_id, scope)) {
             Some(key) => (*key, false),
             None => (signing_key(secret, scope), true),
         }

@@ -14,7 +14,7 @@ pub use canonical::{Request, canonical_head, with_payload};
 pub use key::{Scope, signature, signing_key, string_to_sign};
 pub use sign::{SignError, sign_request};
 
-pub(crate) use key::SigningKeys;
+pub(crate) use key::{SigningKeys, hex};
 pub(crate) use presented::Presented;
 
 /// The only algorithm.

@@ -1,5 +1,7 @@
 //! What a request presents: a credential and a signature, in a header or in the query.
 
+use std::borrow::Cow;
+
 use base::{Region, Timestamp};
 
 use super::{ALGORITHM, Request, S3, Scope, TERMINATOR};
@@ -36,7 +38,7 @@ impl Presented {
     pub(crate) fn read(request: &Request<'_>) -> Result<Self, AuthError> {
         let mut headers = request.values("authorization");
         match (headers.next(), headers.next()) {
-            (Some(value), None) => Self::from_header(request, &String::from_utf8_lossy(value)),
+            (Some(value), None) => Self::from_header(request, &text(value)),
             (Some(_), Some(_)) => Err(incomplete("There is more than one Authorization header.")),
             (None, _) if parameter(request, "X-Amz-Algorithm").is_some() => Self::from_query(request),
             (None, _) => Err(AuthError::MissingToken),
@@ -72,7 +74,11 @@ impl Presented {
             scope,
             signed_headers: parse_signed_headers(signed)?,
             signature: signature.to_owned(),
-            time: signed_at.to_basic(),
+            // A time that came in the basic form is its own.
+            time: match Timestamp::from_basic(stated) {
+                Some(_) => stated.to_owned(),
+                None => signed_at.to_basic(),
+            },
             session_token: header(request, "x-amz-security-token"),
             payload: header(request, "x-amz-content-sha256"),
             signed_at,
@@ -135,23 +141,25 @@ impl Presented {
         let skew = if self.scope.service == S3 { SKEW_S3_MS } else { SKEW_MS };
         let minutes = skew / 60_000;
         let (signed, now_ms) = (self.signed_at.as_millis(), now.as_millis());
-        let (time, at) = (&self.time, now.to_basic());
+        let (time, at) = (&self.time, || now.to_basic());
         if signed > now_ms + skew {
             let bound = Timestamp(now_ms + skew).to_basic();
             return Err(AuthError::Expired(format!(
-                "Signature not yet current: {time} is still later than {bound} ({at} + {minutes} min.)"
+                "Signature not yet current: {time} is still later than {bound} ({} + {minutes} min.)",
+                at()
             )));
         }
         match self.expires {
             None if signed < now_ms - skew => {
                 let bound = Timestamp(now_ms - skew).to_basic();
                 Err(AuthError::Expired(format!(
-                    "Signature expired: {time} is now earlier than {bound} ({at} - {minutes} min.)"
+                    "Signature expired: {time} is now earlier than {bound} ({} - {minutes} min.)",
+                    at()
                 )))
             }
             Some(seconds) if signed + seconds as i64 * 1000 <= now_ms => {
                 let end = Timestamp(signed + seconds as i64 * 1000).to_basic();
-                Err(AuthError::Expired(format!("Signature expired: {end} is now earlier than {at}")))
+                Err(AuthError::Expired(format!("Signature expired: {end} is now earlier than {}", at())))
             }
             _ => Ok(()),
         }
@@ -177,15 +185,22 @@ impl Presented {
 
 /// `A=1, B=2`; commas alone or spaces alone separate too, as clients write all three.
 fn header_fields(fields: &str) -> Result<Vec<(&str, &str)>, AuthError> {
-    let parts = fields.split([',', ' ']).filter(|part| !part.is_empty());
-    let split = parts.map(|part| {
-        part.split_once('=').ok_or_else(|| {
-            incomplete(&format!(
-                "'{part}' not a valid key=value pair (missing equal-sign) in Authorization header."
-            ))
-        })
-    });
-    split.collect()
+    let mut found = Vec::with_capacity(3);
+    let mut rest = fields;
+    while !rest.is_empty() {
+        // What separates is ASCII, so that what is between is text.
+        let end = rest.bytes().position(|byte| matches!(byte, b',' | b' ')).unwrap_or(rest.len());
+        let part = &rest[..end];
+        rest = rest.get(end + 1..).unwrap_or_default();
+        if !part.is_empty() {
+            found.push(part.split_once('=').ok_or_else(|| {
+                incomplete(&format!(
+                    "'{part}' not a valid key=value pair (missing equal-sign) in Authorization header."
+                ))
+            })?);
+        }
+    }
+    Ok(found)
 }
 
 fn check_algorithm(algorithm: &str) -> Result<(), AuthError> {
@@ -196,8 +211,11 @@ fn check_algorithm(algorithm: &str) -> Result<(), AuthError> {
 }
 
 fn parse_credential(credential: &str) -> Result<(String, Scope), AuthError> {
-    let parts: Vec<&str> = credential.split('/').collect();
-    let &[id, date, region, service, terminator] = parts.as_slice() else {
+    let mut parts = credential.split('/');
+    let mut next = || parts.next();
+    let (Some(id), Some(date), Some(region), Some(service), Some(terminator), None) =
+        (next(), next(), next(), next(), next(), next())
+    else {
         return Err(incomplete(&format!(
             "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, \
              got '{credential}'."
@@ -246,7 +264,12 @@ fn parse_time(text: &str) -> Option<Timestamp> {
 
 fn header(request: &Request<'_>, name: &str) -> Option<String> {
     let value = request.values(name).next()?;
-    Some(String::from_utf8_lossy(value).trim().to_owned())
+    Some(text(value).trim().to_owned())
+}
+
+/// Bytes as text; most are.
+fn text(value: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed)
 }
 
 fn parameter(request: &Request<'_>, name: &str) -> Option<String> {

@@ -27,8 +27,13 @@ pub(super) fn write(to: &mut Vec<u8>, timestamp: Timestamp, stream: &[u8], messa
 
 /// Appends the bytes so that they hold neither a line feed nor a tab.
 pub(super) fn escape(to: &mut Vec<u8>, bytes: &[u8]) {
+    let special = |byte: &u8| matches!(byte, b'\\' | b'\n' | b'\t');
+    // Looks at many bytes at a time, since it never stops early; most lines hold nothing special.
+    if !bytes.iter().fold(false, |any, byte| any | special(byte)) {
+        return to.extend_from_slice(bytes);
+    }
     let mut rest = bytes;
-    while let Some(position) = rest.iter().position(|b| matches!(b, b'\\' | b'\n' | b'\t')) {
+    while let Some(position) = rest.iter().position(special) {
         to.extend_from_slice(&rest[..position]);
         to.push(b'\\');
         to.push(match rest[position] {

@@ -57,11 +57,18 @@ impl LogStream {
         self.append(State::flush);
     }
 
-    /// Writes a line of the platform's own (START, END, REPORT), after flushing.
+    /// Writes a line of the platform's own, after flushing.
     pub fn line(&self, text: &str) {
+        self.lines([text]);
+    }
+
+    /// Writes lines of the platform's own (END and REPORT) with one call to the kernel, after flushing.
+    pub fn lines<'a>(&self, texts: impl IntoIterator<Item = &'a str>) {
         self.append(|state, line| {
             state.flush(line);
-            line(state, text.as_bytes());
+            for text in texts {
+                line(state, text.as_bytes());
+            }
         });
     }
 
