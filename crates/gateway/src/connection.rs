@@ -49,9 +49,11 @@ pub(crate) async fn serve(gateway: Arc<Inner>, socket: TcpStream, place: Place, 
     let peer = socket
         .peer_addr()
         .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer: SocketAddr| peer.ip().to_canonical());
-    let stream = Stream::new(socket, place, Arc::clone(&linger));
+    let place = Arc::new(place);
+    let stream = Stream::new(socket, Arc::clone(&place), Arc::clone(&linger));
     let mut phases = gateway.phases.watch();
-    let builder = builder(&gateway);
+    let head_timer = HeadTimer::default();
+    let builder = builder(&gateway, head_timer.clone());
     let origin = origin(peer, local);
     let answer_alarm = Alarm::default();
     let connection = Arc::new(Connection { gateway, peer, origin, paths, answer_alarm, linger });
@@ -61,7 +63,10 @@ pub(crate) async fn serve(gateway: Arc<Inner>, socket: TcpStream, place: Place, 
     let outcome = match until_draining(&connection.gateway.phases, served.as_mut(), &mut phases).await {
         Some(outcome) => outcome,
         None => {
-            served.as_mut().graceful_shutdown();
+            // A client between two requests gets an answer to its next one, and it is the last.
+            if !(head_timer.is_waiting() && place.step_aside(&connection.gateway.aside)) {
+                served.as_mut().graceful_shutdown();
+            }
             tokio::select! {
                 biased;
                 outcome = served.as_mut() => outcome,
@@ -97,10 +102,10 @@ async fn until_draining<F: Future>(
     .await
 }
 
-fn builder(gateway: &Inner) -> http1::Builder {
+fn builder(gateway: &Inner, head_timer: HeadTimer) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(HeadTimer::default())
+        .timer(head_timer)
         .header_read_timeout(gateway.settings.header_timeout)
         .max_header_size(limits::HEAD)
         .max_buf_size(limits::BUFFER);

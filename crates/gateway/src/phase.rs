@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// What every connection watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// Serving.
     Open,
-    /// What runs may finish; nothing new begins.
+    /// What runs may finish; what is new is refused.
     Draining,
     /// Over.
     Closed,
@@ -43,7 +43,6 @@ impl Phases {
 
 /// Returns once the phase is at least this far. A gateway that is gone is closed.
 pub(crate) async fn reached(watch: &mut watch::Receiver<Phase>, phase: Phase) {
-    let far_enough = |now: &Phase| *now == Phase::Closed || *now == phase;
     // An error means that the sender is gone.
-    let _ = watch.wait_for(far_enough).await;
+    let _ = watch.wait_for(|now| *now >= phase).await;
 }

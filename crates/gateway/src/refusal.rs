@@ -64,9 +64,13 @@ fn throttled(retry_after_ms: u64) -> Response<Body> {
     retry_after(message(StatusCode::TOO_MANY_REQUESTS, "Rate Exceeded."), retry_after_ms)
 }
 
-/// The server takes no new requests. Whoever comes back finds its successor, or another server.
+/// The server takes no new requests. Whoever comes back finds its successor, or another server. Said before anybody
+/// looks at what is asked for, so the name that clients of an API go by is in it too.
 pub(crate) fn stopping() -> Response<Body> {
-    retry_after(last_message(StatusCode::SERVICE_UNAVAILABLE, "The server is stopping."), UNAVAILABLE_MS)
+    let mut response = last_message(StatusCode::SERVICE_UNAVAILABLE, "The server is stopping.");
+    let name = HeaderValue::from_static("ServiceUnavailableException");
+    response.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), name);
+    retry_after(response, UNAVAILABLE_MS)
 }
 
 /// RFC 9110 §10.2.3 has whole seconds only, rounded up; the exact time is beside it.

@@ -37,12 +37,12 @@ fn joined<'a>(slices: &[io::IoSlice<'_>], whole: &'a mut [u8; SMALL]) -> Option<
 pub(crate) struct Stream {
     /// Taken out by `drop` only.
     inner: Option<TcpStream>,
-    place: Option<Place>,
+    place: Option<Arc<Place>>,
     linger: Linger,
 }
 
 impl Stream {
-    pub(crate) fn new(inner: TcpStream, place: Place, linger: Linger) -> Self {
+    pub(crate) fn new(inner: TcpStream, place: Arc<Place>, linger: Linger) -> Self {
         Self { inner: Some(inner), place: Some(place), linger }
     }
 

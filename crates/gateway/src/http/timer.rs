@@ -12,8 +12,15 @@ use functions::Alarm;
 use hyper::rt::{Sleep, Timer};
 
 /// One connection's: hyper waits for one head at a time.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct HeadTimer(Arc<Alarm>);
+
+impl HeadTimer {
+    /// Whether hyper waits for a head now. True of the connection's own handle, beside which hyper has one.
+    pub(crate) fn is_waiting(&self) -> bool {
+        Arc::strong_count(&self.0) > 2
+    }
+}
 
 impl Timer for HeadTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {

@@ -92,6 +92,7 @@ impl World {
             store,
             blobs: store::Blobs::open(&at("blobs")).unwrap(),
             code_dir: at("code"),
+            images: None,
             logs: logs.clone(),
             metrics: Arc::new(observe::FunctionMetrics::new()),
             iam: iam.clone(),
@@ -149,6 +150,7 @@ impl World {
             ephemeral_mb: 512,
             environment: Default::default(),
             code: package().into(),
+            image_config: Default::default(),
             tags: [("virga:contract".to_owned(), contract.to_owned())].into(),
             publish: false,
         };
