@@ -70,6 +70,7 @@ async fn once(launcher: &Launcher, folder: &Path) -> Result<Duration, BoxError> 
         class: ProgramClass::Native,
         env: Vec::new(),
         code: folder.to_owned(),
+        root: None,
         mounts: Vec::new(),
         limits: Limits {
             memory_bytes: 128 << 20,

@@ -66,6 +66,8 @@ async fn measure(folder: &Path, launcher: &Launcher, rounds: u64, pause: Duratio
     std::fs::create_dir(&code)?;
     std::fs::write(code.join("app.py"), "def handler(event, context):\n    return event\n")?;
     std::fs::write(code.join("index.js"), "exports.handler = async (event) => event")?;
+    std::fs::write(code.join("index.php"), "<?php return fn ($event) => $event;")?;
+    std::fs::write(code.join("app.rb"), "def handler(event:, context:) = event\n")?;
     std::fs::copy("/proc/self/exe", code.join("bootstrap"))?;
     std::fs::set_permissions(code.join("bootstrap"), std::fs::Permissions::from_mode(0o755))?;
     let backend = |name: &str, sandboxes, runtimes| {
@@ -79,8 +81,12 @@ async fn measure(folder: &Path, launcher: &Launcher, rounds: u64, pause: Duratio
     let on = backend("on", 4, 1)?;
     let mut kinds = vec![(Runtime::Provided { name: "provided.al2023" }, "bootstrap")];
     for interpreter in off.interpreters().list().await {
-        let python = matches!(interpreter.runtime, Runtime::Python { .. });
-        kinds.push((interpreter.runtime.clone(), if python { "app.handler" } else { "index.handler" }));
+        let handler = match interpreter.runtime {
+            Runtime::Node { .. } => "index.handler",
+            Runtime::Php { .. } => "index.php",
+            _ => "app.handler",
+        };
+        kinds.push((interpreter.runtime.clone(), handler));
     }
     on.interpreters().list().await;
     for (runtime, handler) in kinds {
@@ -170,6 +176,7 @@ fn spec(dir: PathBuf, runtime: Runtime, handler: &str) -> Result<Spec, BoxError>
             runtime,
             contract: Contract::Lambda,
             handler: handler.to_owned(),
+            image: None,
         },
         env: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         limits: Limits {

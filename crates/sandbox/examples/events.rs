@@ -1,4 +1,4 @@
-//! Measures the long-poll engine: warm round trips of a Python and a Node handler in real jails.
+//! Measures the long-poll engine: warm round trips of a handler of each interpreter in real jails.
 //!
 //! Prints, for each, how long starting took and the latencies of invocations one after another, from the
 //! back end's seam: what the handler itself does (nothing) is the bare baseline.
@@ -39,10 +39,15 @@ async fn measure(folder: &std::path::Path, launcher: Launcher) -> Result<(), Box
     std::fs::create_dir(&code)?;
     std::fs::write(code.join("app.py"), "def handler(event, context):\n    return event\n")?;
     std::fs::write(code.join("index.js"), "exports.handler = async (event) => event")?;
+    std::fs::write(code.join("index.php"), "<?php return fn ($event) => $event;")?;
+    std::fs::write(code.join("app.rb"), "def handler(event:, context:) = event\n")?;
     let backend = ProcessBackend::new(launcher, Settings::new(folder.join("runtime")))?;
     for interpreter in backend.interpreters().list().await {
-        let python = matches!(interpreter.runtime, Runtime::Python { .. });
-        let handler = if python { "app.handler" } else { "index.handler" };
+        let handler = match interpreter.runtime {
+            Runtime::Node { .. } => "index.handler",
+            Runtime::Php { .. } => "index.php",
+            _ => "app.handler",
+        };
         let spec = spec(code.clone(), interpreter.runtime.clone(), handler)?;
         let begun = Instant::now();
         let instance = backend.start(Arc::new(spec)).await?;
@@ -128,6 +133,7 @@ fn spec(dir: std::path::PathBuf, runtime: Runtime, handler: &str) -> Result<Spec
             runtime,
             contract: Contract::Lambda,
             handler: handler.to_owned(),
+            image: None,
         },
         env: vec![("_HANDLER".to_owned(), handler.to_owned())],
         limits: Limits {

@@ -51,6 +51,9 @@ pub enum Output {
     FunctionError(FunctionError),
     /// A response. On 101 its extensions hold the `hyper::upgrade::OnUpgrade` of the instance's side.
     Http(http::Response<Body>),
+    /// No answer: the instance was gone before anything of the request was sent, as with [`Fault::NotDelivered`], and
+    /// here is the request, its body untouched, for another instance.
+    NotTaken(Box<http::Request<Body>>, Exit),
 }
 
 /// An error that the runtime client reported.
@@ -68,8 +71,8 @@ pub enum Fault {
     /// The instance is gone.
     Exited(Exit),
     /// The instance was gone before the code took the call: nothing of it ran, and another instance may have it.
-    /// That is known of an event which the runtime client never fetched, and of a request for which there was
-    /// no connection to the web server. Whatever may have been read is [`Fault::Exited`].
+    /// That is known of an event which the runtime client never fetched. (A request for which there was no connection
+    /// to the web server comes back as [`Output::NotTaken`].) Whatever may have been read is [`Fault::Exited`].
     NotDelivered(Exit),
     /// The answer to an event was over the limit; the instance lives.
     AnswerTooLarge {

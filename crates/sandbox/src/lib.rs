@@ -24,7 +24,7 @@ pub use call::{Call, Event, Exit, Fault, FunctionError, Output, Payload};
 pub use egress::Egress;
 pub use error::{Error, StartError};
 pub use phases::{Origin, Phases, Resident};
-pub use spec::{Artifact, Contract, Isolation, Limits, LogSink, Prepared, Runtime, Speaks, Spec};
+pub use spec::{Artifact, Contract, Image, Isolation, Limits, LogSink, Prepared, Runtime, Speaks, Spec};
 
 /// One way of isolating user code.
 pub trait Backend: Send + Sync + 'static {
@@ -71,8 +71,8 @@ pub trait Instance: Send + Sync + 'static {
     /// Runs one call. How many may be under way at once is the caller's to respect: [`Spec::concurrency`] for a
     /// process that speaks events, any number for a web server or a WebAssembly component.
     ///
-    /// After [`Fault::NotDelivered`] the same call may go to another instance; after any other fault it may
-    /// have run, in part or whole.
+    /// After [`Fault::NotDelivered`] and [`Output::NotTaken`] the same call may go to another instance; after any other
+    /// fault it may have run, in part or whole.
     ///
     /// Dropping the future gives the call up. A process that speaks events is then in an unknown state and
     /// must be stopped, or given no further calls where others are under way on it; the others stay usable.

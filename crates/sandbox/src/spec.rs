@@ -45,6 +45,20 @@ pub enum Runtime {
         /// The major version.
         major: u8,
     },
+    /// `phpMAJOR.MINOR`, named like the others: Lambda has none.
+    Php {
+        /// The major version.
+        major: u8,
+        /// The minor version.
+        minor: u8,
+    },
+    /// `rubyMAJOR.MINOR`
+    Ruby {
+        /// The major version.
+        major: u8,
+        /// The minor version.
+        minor: u8,
+    },
     /// `provided`, `provided.al2`, `provided.al2023`: the code brings its own `bootstrap`.
     Provided {
         /// The identifier as the user wrote it.
@@ -52,6 +66,8 @@ pub enum Runtime {
     },
     /// `wasm`
     Wasm,
+    /// Whatever is in a container image. Has no identifier: a function whose package is an image has it.
+    Image,
 }
 
 impl Runtime {
@@ -68,8 +84,22 @@ impl Runtime {
         if let Some(minor) = text.strip_prefix("python3.") {
             return canonical(minor).map(|minor| Self::Python { minor });
         }
+        if let Some(version) = text.strip_prefix("php") {
+            return pair(version).map(|(major, minor)| Self::Php { major, minor });
+        }
+        if let Some(version) = text.strip_prefix("ruby") {
+            return pair(version).map(|(major, minor)| Self::Ruby { major, minor });
+        }
         let major = text.strip_prefix("nodejs")?.strip_suffix(".x")?;
         canonical(major).map(|major| Self::Node { major })
+    }
+
+    /// Whether the host's interpreter runs it, with a client of Virga's.
+    pub fn is_managed(&self) -> bool {
+        match self {
+            Self::Python { .. } | Self::Node { .. } | Self::Php { .. } | Self::Ruby { .. } => true,
+            Self::Provided { .. } | Self::Wasm | Self::Image => false,
+        }
     }
 }
 
@@ -78,21 +108,43 @@ fn canonical(digits: &str) -> Option<u8> {
     digits.parse().ok().filter(|number: &u8| number.to_string() == digits)
 }
 
+/// `MAJOR.MINOR`
+fn pair(version: &str) -> Option<(u8, u8)> {
+    let (major, minor) = version.split_once('.')?;
+    canonical(major).zip(canonical(minor))
+}
+
 impl fmt::Display for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Python { minor } => write!(f, "python3.{minor}"),
             Self::Node { major } => write!(f, "nodejs{major}.x"),
+            Self::Php { major, minor } => write!(f, "php{major}.{minor}"),
+            Self::Ruby { major, minor } => write!(f, "ruby{major}.{minor}"),
             Self::Provided { name } => f.write_str(name),
             Self::Wasm => f.write_str("wasm"),
+            Self::Image => f.write_str("image"),
         }
     }
+}
+
+/// What a container image says about its program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Program and arguments. A program without a slash is looked for in the image's `PATH`.
+    pub argv: Vec<String>,
+    /// Where it starts, absolute; empty is the root.
+    pub working_directory: String,
+    /// `USER[:GROUP]`, names of the image or numbers; empty is root.
+    pub user: String,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
 }
 
 /// Unpacked code, as `prepare` sees it.
 #[derive(Debug, Clone)]
 pub struct Artifact {
-    /// The unpacked package: what `/var/task` shows.
+    /// The unpacked package: what `/var/task` shows, or `/` where it is an image.
     pub dir: PathBuf,
     /// SHA-256 of the package as uploaded, 64 hexadecimal digits: the key of every cache.
     pub digest: String,
@@ -103,6 +155,8 @@ pub struct Artifact {
     /// The function's `Handler`. For an event handler `module.function`; for a web server the file to run
     /// (empty: `bootstrap`); for WebAssembly the file in the package (empty: the only `.wasm` in its root).
     pub handler: String,
+    /// How it is run, where it is a container image ([`Runtime::Image`]).
+    pub image: Option<Arc<Image>>,
 }
 
 /// What an artifact's instances exchange.
@@ -180,7 +234,16 @@ mod tests {
 
     #[test]
     fn runtimes_are_named_like_lambdas() {
-        for name in ["python3.11", "nodejs20.x", "provided", "provided.al2", "provided.al2023", "wasm"] {
+        for name in [
+            "python3.11",
+            "nodejs20.x",
+            "php8.2",
+            "ruby3.1",
+            "provided",
+            "provided.al2",
+            "provided.al2023",
+            "wasm",
+        ] {
             assert_eq!(Runtime::parse(name).map(|r| r.to_string()).as_deref(), Some(name));
         }
         for bad in [
@@ -193,6 +256,10 @@ mod tests {
             "nodejs20",
             "nodejs+1.x",
             "go1.x",
+            "php8",
+            "php8.02",
+            "ruby3.1.2",
+            "ruby",
         ] {
             assert_eq!(Runtime::parse(bad), None, "{bad}");
         }

@@ -15,11 +15,11 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::address::unwrapped;
 use super::message::{self, A, AAAA};
+use super::places::{Held, Place};
 use super::{Egress, Network, Verdict};
 use crate::LogSink;
 
@@ -41,6 +41,8 @@ pub struct Gate {
     log: Arc<dyn LogSink>,
     known: Mutex<Known>,
     lines: Mutex<Lines>,
+    connections: Held,
+    queries: Held,
     /// What went through.
     pub traffic: Traffic,
 }
@@ -89,6 +91,8 @@ impl Gate {
             log,
             known: Mutex::default(),
             lines: Mutex::new(Lines { since: None, written: 0, left_out: 0 }),
+            connections: Held::default(),
+            queries: Held::default(),
             traffic: Traffic::default(),
         }
     }
@@ -119,8 +123,8 @@ impl Gate {
 
     /// One of the places for connections that all gates share, to be kept as long as the connection; `None`: the
     /// log says that there is none.
-    pub fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.network.places).try_acquire_owned().ok();
+    pub fn place(&self) -> Option<Place> {
+        let place = self.network.connections.take(&self.connections);
         if place.is_none() {
             self.refuse("connection", "too many connections are open");
         }
@@ -149,10 +153,17 @@ impl Gate {
     /// The addresses of one kind.
     async fn records(&self, name: &str, kind: u16) -> Vec<IpAddr> {
         let Some(query) = message::query(name, kind) else { return Vec::new() };
-        let Ok(answer) = self.network.upstream.ask(&query, false).await else { return Vec::new() };
+        let Ok(answer) = self.ask(&query, false).await else { return Vec::new() };
         let Some(answer) = message::answer(&query, &answer) else { return Vec::new() };
         self.remember(name, &answer.addresses);
         answer.addresses.into_iter().map(|(address, _)| address).collect()
+    }
+
+    /// Asks the resolvers. `ResourceBusy`: too many look-ups are under way.
+    async fn ask(&self, query: &[u8], by_tcp: bool) -> std::io::Result<Vec<u8>> {
+        let place = self.network.queries.take(&self.queries);
+        let _place = place.ok_or(std::io::ErrorKind::ResourceBusy)?;
+        self.network.upstream.ask(query, by_tcp).await
     }
 
     /// Answers a DNS query. `None`: it deserves no answer.
@@ -165,7 +176,7 @@ impl Gate {
             self.refuse(&format!("name {name}"), self.unlisted());
             return message::refusal(query, message::NO_SUCH_NAME);
         }
-        let Ok(bytes) = self.network.upstream.ask(query, by_tcp).await else {
+        let Ok(bytes) = self.ask(query, by_tcp).await else {
             return message::refusal(query, message::SERVER_FAILURE);
         };
         let answer = message::answer(query, &bytes)?;
@@ -280,5 +291,35 @@ impl Lines {
         }
         self.written += 1;
         Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::places::Places;
+    use super::*;
+
+    struct Nowhere;
+
+    impl LogSink for Nowhere {
+        fn write(&self, _bytes: &[u8]) {}
+    }
+
+    #[tokio::test]
+    async fn without_a_place_nothing_goes_out() {
+        let resolver = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let network = Network {
+            queries: Places::new(0),
+            connections: Places::new(0),
+            ..Network::new(vec![resolver.local_addr().unwrap()])
+        };
+        let gate = Gate::new(Egress::Public, Arc::new(network), Arc::new(Nowhere));
+        let query = message::query("a.example", A).unwrap();
+        let answer = gate.answer(&query, false).await.unwrap();
+        assert_eq!(answer[3] & 0x0f, message::SERVER_FAILURE);
+        assert!(gate.look_up("a.example").await.unwrap().is_empty());
+        let heard = resolver.try_recv(&mut [0; 64]).unwrap_err();
+        assert_eq!(heard.kind(), std::io::ErrorKind::WouldBlock, "it was asked");
+        assert!(gate.place().is_none());
     }
 }

@@ -12,26 +12,31 @@
 pub mod address;
 mod gate;
 mod message;
+mod places;
 mod rules;
 mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
 
 pub use gate::{Gate, Refused, Traffic};
+pub use places::Place;
+use places::Places;
 pub use rules::{Egress, Rules, Verdict};
 use upstream::Upstream;
 
 /// Connections beyond the instances that may be open at once, where the host allows as many open files.
 const MAX_CONNECTIONS: u64 = 16_384;
 
+/// Names that may be looked up at once.
+const MAX_QUERIES: u64 = 4096;
+
 /// What all instances' ways out share.
 pub struct Network {
     upstream: Upstream,
     /// Each connection outside takes one: it holds up to four of the server's descriptors.
-    places: Arc<Semaphore>,
+    connections: Places,
+    /// Each look-up under way takes one: it holds a descriptor and some kilobytes.
+    queries: Places,
 }
 
 impl std::fmt::Debug for Network {
@@ -45,12 +50,16 @@ impl Network {
     /// changes).
     pub fn new(resolvers: Vec<SocketAddr>) -> Self {
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-        let places = (files / 8).clamp(16, MAX_CONNECTIONS);
-        let places = Arc::new(Semaphore::new(usize::try_from(places).unwrap_or(usize::MAX)));
-        Self { upstream: Upstream::new(resolvers), places }
+        let places = |most| Places::new(usize::try_from((files / 8).clamp(16, most)).unwrap_or(usize::MAX));
+        Self {
+            upstream: Upstream::new(resolvers),
+            connections: places(MAX_CONNECTIONS),
+            queries: places(MAX_QUERIES),
+        }
     }
 
-    /// Whether the address is one of the host's: then the kernel sends to it from itself. Nothing is sent.
+    /// Whether the address is one of the host's: then the kernel sends to it from itself. Nothing is sent. A server that
+    /// has no room to ask takes it for one.
     pub fn is_own(address: IpAddr) -> bool {
         let any = match address {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -62,6 +71,31 @@ impl Network {
             socket.connect((address, 9))?;
             Ok(socket.local_addr()?.ip())
         };
-        source().is_ok_and(|source| source == address)
+        is_source(address, source())
+    }
+}
+
+fn is_source(address: IpAddr, source: std::io::Result<IpAddr>) -> bool {
+    match source {
+        Ok(source) => source == address,
+        // Where nothing leads there, a connection does not either.
+        Err(error) => {
+            matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_asked_about_is_the_hosts() {
+        let [one, other] = ["198.41.0.99", "198.41.0.4"].map(|text| text.parse::<IpAddr>().unwrap());
+        assert!(is_source(one, Ok(one)) && !is_source(one, Ok(other)));
+        assert!(is_source(one, Err(Error::from_raw_os_error(libc::EMFILE))), "out of descriptors");
+        assert!(!is_source(one, Err(Error::from_raw_os_error(libc::ENETUNREACH))));
     }
 }

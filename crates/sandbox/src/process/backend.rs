@@ -11,10 +11,11 @@ use super::attach::{Ends, FromInside, attach};
 use super::clients::{self, Description};
 use super::entry;
 use super::environment::{self, Facts};
+use super::image_entry;
 use super::imaging::{Found, Imaging};
 use super::instance::{Course, Process};
 use super::interpreters::{Interpreter, Interpreters};
-use super::jail::{Beginning, BootJob, Jail, Job, Launcher, Mount, ProgramClass, Waiting};
+use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, Mount, ProgramClass, Root, Waiting};
 use super::longpoll::Started;
 use super::templates::Key;
 use crate::egress::Network;
@@ -121,13 +122,13 @@ impl ProcessBackend {
     /// The interpreter that a runtime needs; `None` for one that brings its own program.
     async fn interpreter(&self, runtime: &Runtime) -> Result<Option<Arc<Interpreter>>, Error> {
         match runtime {
-            Runtime::Provided { .. } => Ok(None),
+            Runtime::Provided { .. } | Runtime::Image => Ok(None),
             Runtime::Wasm => Err(Error::Invalid("the runtime wasm does not run as a process".to_owned())),
-            Runtime::Python { .. } | Runtime::Node { .. } => match self.interpreters.find(runtime).await {
+            managed => match self.interpreters.find(managed).await {
                 Some(interpreter) => Ok(Some(interpreter)),
                 None => {
                     let there = self.interpreters.summary().await;
-                    Err(Error::Invalid(format!("{runtime} is not on this host; it has {there}")))
+                    Err(Error::Invalid(format!("{managed} is not on this host; it has {there}")))
                 }
             },
         }
@@ -158,7 +159,7 @@ impl ProcessBackend {
         let asked = Course::now();
         let interpreter = interpreter.as_deref();
         let image = if images { self.image_for(spec, &job, interpreter) } else { None };
-        let key = image.as_ref().map(|found| found.key.clone());
+        let begun = image.as_ref().map(|found| (found.key.clone(), Arc::clone(&found.image)));
         let (jail, origin) = self.jail(spec, job.clone(), interpreter, image).await?;
         let course = Course { origin, asked, executed: Course::now() };
         let ends = Ends {
@@ -170,8 +171,8 @@ impl ProcessBackend {
         let (process, started) =
             attach(jail, spec, ends, course).map_err(Error::host("taking an instance's ends"))?;
         // Where the restore itself failed it was started otherwise.
-        let key = key.filter(|_| matches!(origin, Origin::Template | Origin::Runtime));
-        Ok(Spawned { process, started, job, image: key })
+        let image = begun.filter(|_| matches!(origin, Origin::Template | Origin::Runtime));
+        Ok(Spawned { process, started, job, image })
     }
 
     /// A jail that runs the job: from the pools where they have what it takes, else made for it.
@@ -183,10 +184,10 @@ impl ProcessBackend {
         image: Option<Found>,
     ) -> Result<(Jail, Origin), StartError> {
         if let Some(Found { key, image, origin }) = image {
-            let restored = Job { beginning: Beginning::Restored(image), ..job.clone() };
+            let restored = Job { beginning: Beginning::Restored(Arc::clone(&image)), ..job.clone() };
             match self.sandboxed(restored).await {
                 Ok((jail, _)) => return Ok((jail, origin)),
-                Err(error) => self.imaging.failed(&key, &error),
+                Err(error) => self.imaging.failed(&key, &image, &error),
             }
         }
         if let Some(waiting) = interpreter.and_then(|i| self.booted_for(spec, &job, i)) {
@@ -215,7 +216,7 @@ impl ProcessBackend {
     /// A booted runtime that is what the job would have started.
     fn booted_for(&self, spec: &Spec, job: &Job, interpreter: &Interpreter) -> Option<Waiting> {
         let (description, boot) = self.boots(&spec.artifact, interpreter, AHEAD)?;
-        if !description.starts_alike(&boot.env, &job.env) || entry::brings_libraries(&spec.artifact.dir) {
+        if !begins_alike(description, &boot, job, &spec.artifact) {
             return None;
         }
         self.ahead.take_runtime(&spec.artifact.runtime, || boot, spec.limits.memory_bytes)
@@ -229,8 +230,7 @@ impl ProcessBackend {
         let interpreter = interpreter?;
         let (description, boot) =
             self.boots(&spec.artifact, interpreter, |description| description.imageable)?;
-        let alike = description.starts_alike(&boot.env, &job.env);
-        let boot = (alike && !entry::brings_libraries(&spec.artifact.dir)).then_some(boot);
+        let boot = begins_alike(description, &boot, job, &spec.artifact).then_some(boot);
         self.imaging.find(spec, boot)
     }
 
@@ -270,6 +270,7 @@ impl ProcessBackend {
         let env = environment::build(&Facts {
             given: &spec.env,
             interpreter,
+            image: spec.artifact.image.is_some(),
             runtime_api: ports.runtime_api,
             concurrency: spec.concurrency,
             port: ports.web,
@@ -281,6 +282,10 @@ impl ProcessBackend {
             env,
             class: class(&spec.artifact.runtime),
             code: spec.artifact.dir.clone(),
+            root: spec.artifact.image.as_ref().map(|image| Root {
+                folder: image_entry::folder(image).to_owned(),
+                user: image_entry::shown_as(&spec.artifact.dir, image),
+            }),
             mounts: self.mounts(interpreter),
             limits: spec.limits,
             // Where nothing may be reached there is one too: it is what says so.
@@ -317,7 +322,7 @@ impl ProcessBackend {
             };
             process.stop().await;
             match image {
-                Some(key) if self.imaging.is_to_blame(&key, &error) => images = false,
+                Some((key, image)) if self.imaging.is_to_blame(&key, &image, &error) => images = false,
                 _ => return Err(error),
             }
         }
@@ -331,11 +336,18 @@ struct Spawned {
     /// What was started, but for the image.
     job: Job,
     /// What it began as.
-    image: Option<Key>,
+    image: Option<(Key, Arc<Image>)>,
 }
 
 /// Runtimes that are kept booted.
 const AHEAD: fn(&Description) -> bool = |description| description.boot_ahead;
+
+/// Whether nothing of a function changes how its interpreter starts.
+fn begins_alike(description: &Description, boot: &BootJob, job: &Job, artifact: &Artifact) -> bool {
+    description.starts_alike(&boot.env, &job.env)
+        && !entry::brings_libraries(&artifact.dir)
+        && !description.is_shaped_by(&artifact.dir)
+}
 
 /// Whether its instances may be alike but for what a restored one is told.
 fn may_be_template(spec: &Spec) -> bool {
@@ -380,8 +392,5 @@ fn went_wrong(error: &StartError) {
 
 /// What kind of program runs a runtime's functions.
 fn class(runtime: &Runtime) -> ProgramClass {
-    match runtime {
-        Runtime::Python { .. } | Runtime::Node { .. } => ProgramClass::Interpreter,
-        Runtime::Provided { .. } | Runtime::Wasm => ProgramClass::Native,
-    }
+    if runtime.is_managed() { ProgramClass::Interpreter } else { ProgramClass::Native }
 }

@@ -1,4 +1,4 @@
-//! The runtime clients that Virga brings for Python and Node, put where sandboxes can see them.
+//! The runtime clients that Virga brings for Python, Node, PHP and Ruby, put where sandboxes can see them.
 //!
 //! The files are part of the binary. They are written once to a folder named after their content, so that
 //! servers of two versions on one data directory do not disturb each other; the folder is `/var/runtime`.
@@ -31,15 +31,21 @@ use crate::Runtime;
 pub(crate) const INSIDE: &str = "/var/runtime";
 /// What Python is started with.
 pub(crate) const PYTHON: &str = "/var/runtime/python/bootstrap.py";
+/// What Python is started with to serve an application that a handler names as `module:name`.
+pub(crate) const PYTHON_WEB: &str = "/var/runtime/python/web.py";
 /// What Node is started with.
 pub(crate) const NODE: &str = "/var/runtime/node/bootstrap.cjs";
+/// What a PHP web server is started with, before its front controller.
+pub(crate) const PHP_SERVER: &str = "/var/runtime/php/server.php";
+/// What a Rack application is started with, before its `config.ru`.
+pub(crate) const RUBY_SERVER: &str = "/var/runtime/ruby/server.rb";
 /// How many events a client may have at once, where it is more than one: the name that AWS gives it for runtimes on
 /// managed instances.
 pub(crate) const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 /// The Python client's module, relative to the folder.
 pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
 
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 22] = [
     ("python/bootstrap.py", include_str!("clients/python/bootstrap.py")),
     ("python/ahead.py", include_str!("clients/python/ahead.py")),
     ("python/virga_template.py", include_str!("clients/python/virga_template.py")),
@@ -49,10 +55,22 @@ const FILES: [(&str, &str); 10] = [
     ),
     (PYTHON_MODULE, include_str!("clients/python/virga_runtime.py")),
     ("python/virga_concurrent.py", include_str!("clients/python/virga_concurrent.py")),
+    ("python/web.py", include_str!("clients/python/web.py")),
+    ("python/virga_web.py", include_str!("clients/python/virga_web.py")),
+    ("python/virga_asgi.py", include_str!("clients/python/virga_asgi.py")),
+    ("python/virga_wsgi.py", include_str!("clients/python/virga_wsgi.py")),
     ("node/bootstrap.cjs", include_str!("clients/node/bootstrap.cjs")),
     ("node/ahead.cjs", include_str!("clients/node/ahead.cjs")),
     ("node/warm.cjs", include_str!("clients/node/warm.cjs")),
     ("node/warm.mjs", include_str!("clients/node/warm.mjs")),
+    ("php/bootstrap.php", include_str!("clients/php/bootstrap.php")),
+    ("php/ahead.php", include_str!("clients/php/ahead.php")),
+    ("php/runtime.php", include_str!("clients/php/runtime.php")),
+    ("php/server.php", include_str!("clients/php/server.php")),
+    ("ruby/bootstrap.rb", include_str!("clients/ruby/bootstrap.rb")),
+    ("ruby/ahead.rb", include_str!("clients/ruby/ahead.rb")),
+    ("ruby/virga_runtime.rb", include_str!("clients/ruby/virga_runtime.rb")),
+    ("ruby/server.rb", include_str!("clients/ruby/server.rb")),
 ];
 
 /// What has to be known of a runtime that Virga brings a client for.
@@ -70,6 +88,9 @@ pub(crate) struct Description {
     /// Variables that the interpreter reads as it starts, by name or, ending in `*`, by how they begin; one after
     /// `!` is none of them. A function that wants another value than the booted client had is started the plain way.
     pub(crate) read_at_start: &'static [&'static str],
+    /// Files and folders of a package that change what it does before the handler's file is loaded, or what it may
+    /// have loaded before: a function that has one is started the plain way.
+    pub(crate) shaping: &'static [&'static str],
 }
 
 impl Description {
@@ -83,6 +104,11 @@ impl Description {
             }
         }
         false
+    }
+
+    /// Whether the package says more about how the interpreter starts.
+    pub(crate) fn is_shaped_by(&self, package: &Path) -> bool {
+        self.shaping.iter().any(|name| package.join(name).exists())
     }
 
     /// Whether a client that was booted with one environment is what the other would have started.
@@ -112,6 +138,7 @@ static DESCRIBED_PYTHON: Description = Description {
         "TZ",
         "TZDIR",
     ],
+    shaping: &[],
 };
 
 static DESCRIBED_NODE: Description = Description {
@@ -136,6 +163,75 @@ static DESCRIBED_NODE: Description = Description {
         "TZ",
         "TZDIR",
     ],
+    shaping: &[],
+};
+
+static DESCRIBED_PHP: Description = Description {
+    start: &PHP_START,
+    boot: &PHP_BOOT,
+    boot_ahead: false,
+    imageable: cfg!(target_arch = "x86_64"),
+    read_at_start: &[
+        "PHP_INI_SCAN_DIR",
+        "PHPRC",
+        "USE_ZEND_ALLOC*",
+        "OPENSSL_*",
+        "SSL_*",
+        "LD_*",
+        "GLIBC_TUNABLES",
+        "MALLOC_*",
+        "LANG",
+        "LANGUAGE",
+        "LC_*",
+        "TZ",
+        "TZDIR",
+    ],
+    shaping: &["php/conf.d"],
+};
+
+/// Errors go to the log, once, and `$_ENV` is filled; everything else is as php.ini says.
+const PHP_START: [&str; 7] = [
+    "-d",
+    "display_errors=0",
+    "-d",
+    "log_errors=1",
+    "-d",
+    "variables_order=EGPCS",
+    "/var/runtime/php/bootstrap.php",
+];
+const PHP_BOOT: [&str; 7] = [
+    "-d",
+    "display_errors=0",
+    "-d",
+    "log_errors=1",
+    "-d",
+    "variables_order=EGPCS",
+    "/var/runtime/php/ahead.php",
+];
+
+static DESCRIBED_RUBY: Description = Description {
+    start: &["/var/runtime/ruby/bootstrap.rb"],
+    boot: &["/var/runtime/ruby/ahead.rb"],
+    boot_ahead: false,
+    imageable: cfg!(target_arch = "x86_64"),
+    read_at_start: &[
+        "RUBY*",
+        "GEM_*",
+        "BUNDLE_*",
+        "BUNDLER_*",
+        "OPENSSL_*",
+        "SSL_*",
+        "LD_*",
+        "GLIBC_TUNABLES",
+        "MALLOC_*",
+        "LANG",
+        "LANGUAGE",
+        "LC_*",
+        "TZ",
+        "TZDIR",
+    ],
+    // Gems of the package's own may be other versions of what has been loaded.
+    shaping: &["Gemfile", "gems.rb", "vendor"],
 };
 
 /// The description of a runtime; `None` for those that bring their own client.
@@ -143,7 +239,9 @@ pub(crate) fn described(runtime: &Runtime) -> Option<&'static Description> {
     match runtime {
         Runtime::Python { .. } => Some(&DESCRIBED_PYTHON),
         Runtime::Node { .. } => Some(&DESCRIBED_NODE),
-        Runtime::Provided { .. } | Runtime::Wasm => None,
+        Runtime::Php { .. } => Some(&DESCRIBED_PHP),
+        Runtime::Ruby { .. } => Some(&DESCRIBED_RUBY),
+        Runtime::Provided { .. } | Runtime::Wasm | Runtime::Image => None,
     }
 }
 
@@ -232,4 +330,8 @@ mod concurrency_tests;
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]
+mod php_tests;
+#[cfg(test)]
 mod python_tests;
+#[cfg(test)]
+mod ruby_tests;

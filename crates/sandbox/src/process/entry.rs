@@ -8,24 +8,31 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::clients;
+use super::image_entry;
 use super::interpreters::Interpreter;
 use crate::{Artifact, Contract, Error, Runtime};
 
 /// Where the code is inside.
 pub(crate) const TASK: &str = "/var/task";
 
-/// The program (absolute, inside) and its arguments. `interpreter` is there for Python and Node.
+/// The program (absolute, inside) and its arguments. `interpreter` is there for managed runtimes.
 pub(crate) fn command(artifact: &Artifact, interpreter: Option<&Interpreter>) -> Result<Vec<String>, Error> {
     let interpreter = interpreter.map(|interpreter| interpreter.executable.to_string_lossy().into_owned());
     let argv = match (&artifact.runtime, artifact.contract, interpreter) {
         (Runtime::Wasm, ..) | (_, Contract::Wasi, _) => {
             return Err(Error::Invalid("a WebAssembly function does not run as a process".to_owned()));
         }
+        (Runtime::Image, ..) => match &artifact.image {
+            Some(image) => image_entry::command(&artifact.dir, image)?,
+            None => return Err(Error::Invalid("there is no image".to_owned())),
+        },
         (Runtime::Provided { .. }, Contract::Lambda, _) => vec![format!("{TASK}/bootstrap")],
         (Runtime::Provided { .. }, Contract::Http, _) => vec![program(artifact)?],
         (runtime, Contract::Lambda, Some(interpreter)) => with_client(runtime, interpreter)?,
         (Runtime::Python { .. }, Contract::Http, Some(python)) => python_server(artifact, python)?,
         (Runtime::Node { .. }, Contract::Http, Some(node)) => node_server(artifact, node)?,
+        (Runtime::Php { .. }, Contract::Http, Some(php)) => php_server(artifact, php)?,
+        (Runtime::Ruby { .. }, Contract::Http, Some(ruby)) => ruby_server(artifact, ruby)?,
         (runtime, _, None) => return Err(Error::Invalid(format!("{runtime} is not on this host"))),
     };
     Ok(argv)
@@ -43,23 +50,82 @@ fn with_client(runtime: &Runtime, interpreter: String) -> Result<Vec<String>, Er
 
 fn python_server(artifact: &Artifact, python: String) -> Result<Vec<String>, Error> {
     let handler = file_name(artifact);
+    if let Some((module, _)) = handler.split_once(':') {
+        application(artifact, module)?;
+        let client = ["-s", "-X", "utf8", clients::PYTHON_WEB, handler];
+        return Ok([python].into_iter().chain(client.map(str::to_owned)).collect());
+    }
     if handler.ends_with(".py") {
         return Ok(vec![python, inside(&regular(artifact)?)]);
     }
-    let module = handler.replace('.', "/");
-    let is_module = !module.contains("//")
-        && [format!("{module}.py"), format!("{module}/__main__.py")]
-            .iter()
-            .any(|path| resolve(&artifact.dir, path).is_ok_and(|file| file.is_file()));
-    if is_module && !resolve(&artifact.dir, handler).is_ok_and(|file| file.is_file()) {
+    if has_module(artifact, handler, "__main__.py")
+        && !resolve(&artifact.dir, handler).is_ok_and(|file| file.is_file())
+    {
         return Ok(vec![python, "-m".to_owned(), handler.to_owned()]);
     }
     Ok(vec![program(artifact)?])
 }
 
+/// A handler like `main:app` names a WSGI or ASGI application in the way of Python's application servers.
+fn application(artifact: &Artifact, module: &str) -> Result<(), Error> {
+    if has_module(artifact, module, "__init__.py") {
+        return Ok(());
+    }
+    let handler = &artifact.handler;
+    Err(Error::Invalid(format!(
+        "{handler} names an application of a module {module} that the package has not"
+    )))
+}
+
+/// Whether the package holds a Python module of this dotted name, or a package of it with this file.
+fn has_module(artifact: &Artifact, name: &str, file: &str) -> bool {
+    let path = name.replace('.', "/");
+    let found = |path: String| resolve(&artifact.dir, &path).is_ok_and(|file| file.is_file());
+    !path.contains("//") && (found(format!("{path}.py")) || found(format!("{path}/{file}")))
+}
+
 fn node_server(artifact: &Artifact, node: String) -> Result<Vec<String>, Error> {
+    if let Some(script) = artifact.handler.strip_prefix("package.json:") {
+        return npm_script(artifact, script);
+    }
     let script = [".js", ".mjs", ".cjs"].iter().any(|end| file_name(artifact).ends_with(end));
     if script { Ok(vec![node, inside(&regular(artifact)?)]) } else { Ok(vec![program(artifact)?]) }
+}
+
+/// A handler like `package.json:start` names one of npm's scripts. It is run as npm would, but without npm: by the
+/// shell, with the packages' programs first on the path, and without `pre` and `post` scripts.
+fn npm_script(artifact: &Artifact, script: &str) -> Result<Vec<String>, Error> {
+    let path = resolve(&artifact.dir, "package.json")
+        .map_err(|_| Error::Invalid("the package has no package.json at its top".to_owned()))?;
+    let text = std::fs::read(path).map_err(Error::host("reading package.json"))?;
+    let package: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|error| Error::Invalid(format!("package.json is not JSON: {error}")))?;
+    let line = package["scripts"][script]
+        .as_str()
+        .ok_or_else(|| Error::Invalid(format!("package.json has no script called {script}")))?;
+    let shell = format!("PATH={TASK}/node_modules/.bin:$PATH; export PATH; {line}");
+    Ok(["/bin/sh".to_owned(), "-c".to_owned(), shell].into())
+}
+
+/// A front controller under PHP's own server, a folder that it serves, or a program.
+fn php_server(artifact: &Artifact, php: String) -> Result<Vec<String>, Error> {
+    if file_name(artifact).ends_with(".php") {
+        return Ok(vec![php, clients::PHP_SERVER.to_owned(), inside(&regular(artifact)?)]);
+    }
+    Ok(vec![program(artifact)?])
+}
+
+/// A script that listens, a Rack application, or a program.
+fn ruby_server(artifact: &Artifact, ruby: String) -> Result<Vec<String>, Error> {
+    let name = file_name(artifact);
+    if name.ends_with(".ru") {
+        return Ok(vec![ruby, clients::RUBY_SERVER.to_owned(), inside(&regular(artifact)?)]);
+    }
+    if name.ends_with(".rb") {
+        Ok(vec![ruby, inside(&regular(artifact)?)])
+    } else {
+        Ok(vec![program(artifact)?])
+    }
 }
 
 /// Whether the package may hold shared libraries where the loader looks first as the interpreter starts. One that
@@ -165,6 +231,7 @@ mod tests {
             runtime: runtime.clone(),
             contract,
             handler: handler.to_owned(),
+            image: None,
         };
         let argv = command(&artifact, interpreter(&runtime).as_ref());
         argv.map(|argv| argv.join(" ")).map_err(|error| error.to_string())
@@ -200,6 +267,20 @@ mod tests {
             ("python3.11", "./src/app.py", "src/app.py", 0o644, "/usr/bin/python3.11 /var/task/src/app.py"),
             ("python3.11", "site.app", "site/app.py", 0o644, "/usr/bin/python3.11 -m site.app"),
             ("python3.11", "web", "web/__main__.py", 0o644, "/usr/bin/python3.11 -m web"),
+            (
+                "python3.11",
+                "main:app",
+                "main.py",
+                0o644,
+                "/usr/bin/python3.11 -s -X utf8 /var/runtime/python/web.py main:app",
+            ),
+            (
+                "python3.11",
+                "my.site:make.app",
+                "my/site/__init__.py",
+                0o644,
+                "/usr/bin/python3.11 -s -X utf8 /var/runtime/python/web.py my.site:make.app",
+            ),
             ("python3.11", "run.sh", "run.sh", 0o755, "/var/task/run.sh"),
             ("python3.11", "", "bootstrap", 0o755, "/var/task/bootstrap"),
             ("nodejs20.x", "server.mjs", "server.mjs", 0o644, "/usr/bin/node /var/task/server.mjs"),
@@ -223,5 +304,31 @@ mod tests {
         }
         let node = argv("nodejs20.x", Contract::Http, "server.js", &[]).unwrap_err();
         assert_eq!(node, "the package has no file server.js to start");
+        let python = argv("python3.11", Contract::Http, "web:app", &[("app.py", 0o644)]).unwrap_err();
+        assert_eq!(python, "web:app names an application of a module web that the package has not");
+        for outside in ["..x:app", "/etc/x:app", ".:app", ":app"] {
+            assert!(argv("python3.11", Contract::Http, outside, &[]).is_err(), "{outside}");
+        }
+    }
+
+    #[test]
+    fn npm_scripts() {
+        let dir = tempfile::tempdir().unwrap();
+        let artifact = |handler: &str| Artifact {
+            dir: dir.path().to_owned(),
+            digest: String::new(),
+            runtime: Runtime::Node { major: 20 },
+            contract: Contract::Http,
+            handler: handler.to_owned(),
+            image: None,
+        };
+        let argv = |handler: &str| node_server(&artifact(handler), "/usr/bin/node".to_owned());
+        assert!(argv("package.json:start").unwrap_err().to_string().contains("no package.json"));
+        std::fs::write(dir.path().join("package.json"), r#"{"scripts": {"start": "next start"}}"#).unwrap();
+        let shell = "PATH=/var/task/node_modules/.bin:$PATH; export PATH; next start";
+        assert_eq!(argv("package.json:start").unwrap(), ["/bin/sh", "-c", shell]);
+        assert!(argv("package.json:serve").unwrap_err().to_string().contains("no script called serve"));
+        std::fs::write(dir.path().join("package.json"), "{").unwrap();
+        assert!(argv("package.json:start").unwrap_err().to_string().contains("not JSON"));
     }
 }

@@ -7,13 +7,19 @@
 use super::clients;
 use super::entry::TASK;
 use super::interpreters::Interpreter;
+use crate::Runtime;
+
+/// Where programs are looked for in an image that does not say: what Docker gives.
+pub(crate) const IMAGE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the environment depends on.
 pub(crate) struct Facts<'a> {
     /// The environment as given.
     pub(crate) given: &'a [(String, String)],
-    /// For Python and Node.
+    /// For managed runtimes.
     pub(crate) interpreter: Option<&'a Interpreter>,
+    /// Whether the program is an image's, which says itself where its things are.
+    pub(crate) image: bool,
     /// Port of the Runtime API on the loopback interface, for those who speak it.
     pub(crate) runtime_api: Option<u16>,
     /// Events that a client of it may have at once.
@@ -26,13 +32,16 @@ pub(crate) struct Facts<'a> {
 
 /// Builds it.
 pub(crate) fn build(facts: &Facts<'_>) -> Vec<(String, String)> {
-    let mut fixed = vec![("LAMBDA_RUNTIME_DIR", clients::INSIDE.to_owned())];
+    let mut fixed = Vec::new();
+    if !facts.image {
+        fixed.push(("LAMBDA_RUNTIME_DIR", clients::INSIDE.to_owned()));
+    }
     fixed.extend(facts.runtime_api.map(|port| ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{port}"))));
     let several = facts.runtime_api.is_some() && facts.concurrency > 1;
     fixed.extend(several.then(|| (clients::MAX_CONCURRENCY, facts.concurrency.to_string())));
     fixed.extend(facts.port.map(|port| ("PORT", port.to_string())));
     let mut environment: Vec<(String, String)> =
-        facts.given.iter().filter(|(name, _)| !is_fixed(name)).cloned().collect();
+        facts.given.iter().filter(|(name, _)| !is_fixed(name, facts.image)).cloned().collect();
     environment.extend(fixed.into_iter().map(|(name, value)| (name.to_owned(), value)));
     for (name, value) in defaults(facts) {
         if !environment.iter().any(|(other, _)| other == name) {
@@ -51,6 +60,7 @@ pub(crate) fn before_a_function(interpreter: &Interpreter) -> Vec<(String, Strin
     build(&Facts {
         given: &given,
         interpreter: Some(interpreter),
+        image: false,
         runtime_api: None,
         concurrency: 1,
         port: None,
@@ -58,11 +68,18 @@ pub(crate) fn before_a_function(interpreter: &Interpreter) -> Vec<(String, Strin
     })
 }
 
-fn is_fixed(name: &str) -> bool {
-    matches!(name, "AWS_LAMBDA_RUNTIME_API" | "PORT" | "LAMBDA_RUNTIME_DIR" | clients::MAX_CONCURRENCY)
+fn is_fixed(name: &str, image: bool) -> bool {
+    let fixed = matches!(name, "AWS_LAMBDA_RUNTIME_API" | "PORT" | clients::MAX_CONCURRENCY);
+    fixed || (name == "LAMBDA_RUNTIME_DIR" && !image)
 }
 
 fn defaults(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
+    if facts.image {
+        // Nothing but `/tmp` can be written, wherever the image's user is at home.
+        let mut defaults = vec![("PATH", IMAGE_PATH.to_owned()), ("HOME", "/tmp".to_owned())];
+        defaults.extend(facts.endpoint_url.clone().map(|url| ("AWS_ENDPOINT_URL", url)));
+        return defaults;
+    }
     let mut defaults = vec![
         ("PATH", path(facts.interpreter)),
         ("HOME", "/tmp".to_owned()),
@@ -70,6 +87,15 @@ fn defaults(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
         ("PYTHONPATH", format!("{TASK}:/opt/python")),
         ("NODE_PATH", format!("/opt/nodejs/node_modules:{}/node_modules:{TASK}", clients::INSIDE)),
     ];
+    if let Some(Runtime::Ruby { major, minor }) = facts.interpreter.map(|i| &i.runtime) {
+        // Those of the package, those of layers, and after the last colon Ruby's own.
+        let gems = format!("{TASK}/vendor/bundle/ruby/{major}.{minor}.0:/opt/ruby/gems/{major}.{minor}.0:");
+        defaults.extend([("GEM_PATH", gems), ("RUBYLIB", "/opt/ruby/lib".to_owned())]);
+    }
+    if let Some(Runtime::Php { .. }) = facts.interpreter.map(|i| &i.runtime) {
+        // What the interpreter was built with, then the layers' and the package's.
+        defaults.push(("PHP_INI_SCAN_DIR", format!(":/opt/php/conf.d:{TASK}/php/conf.d")));
+    }
     if facts.port.is_some() {
         // A web server's output is a pipe, which Python would hold back until it has 8 KiB.
         defaults.push(("PYTHONUNBUFFERED", "1".to_owned()));
@@ -98,7 +124,6 @@ fn library_path(interpreter: Option<&Interpreter>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Runtime;
 
     fn value<'a>(environment: &'a [(String, String)], name: &str) -> Option<&'a str> {
         let mut found = environment.iter().filter(|(other, _)| other == name);
@@ -112,6 +137,7 @@ mod tests {
         build(&Facts {
             given: &given,
             interpreter,
+            image: false,
             runtime_api: Some(9001),
             concurrency: 1,
             port: None,
@@ -140,6 +166,7 @@ mod tests {
             let facts = Facts {
                 given: &given,
                 interpreter: None,
+                image: false,
                 runtime_api,
                 concurrency,
                 port: None,

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::attach::{Ends, FromInside, attach};
 use super::instance::Course;
-use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, ProgramClass, Refusal};
+use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, ProgramClass, Refusal, Wanted};
 use super::output::BYTES_PER_S;
 use super::templates::{Key, Templates};
 use crate::egress::Network;
@@ -108,18 +108,18 @@ impl Imaging {
     }
 
     /// It could not be restored.
-    pub(crate) fn failed(&self, key: &Key, error: &StartError) {
+    pub(crate) fn failed(&self, key: &Key, image: &Arc<Image>, error: &StartError) {
         tracing::warn!(
             ?key,
             error = error as &dyn std::error::Error,
             "an image could not be restored; it is dropped"
         );
-        self.0.templates.fail(key);
+        self.0.templates.fail(key, image);
     }
 
     /// Whether an instance that began as an image and did not come up is to be started the plain way: the image may be
     /// why. Its own client would have told of an error of the function's.
-    pub(crate) fn is_to_blame(&self, key: &Key, error: &StartError) -> bool {
+    pub(crate) fn is_to_blame(&self, key: &Key, image: &Arc<Image>, error: &StartError) -> bool {
         let suspect = match (key, error) {
             (Key::Revision(_), StartError::Exited(_)) => true,
             // The function's initialisation runs in it, and may end the process as it likes, if not by that.
@@ -127,7 +127,7 @@ impl Imaging {
             _ => false,
         };
         if suspect && matches!(key, Key::Revision(_)) {
-            self.failed(key, error);
+            self.failed(key, image, error);
         }
         suspect
     }
@@ -166,10 +166,7 @@ impl Imaging {
             let Key::Runtime(runtime) = &key else { return };
             match imaging.image_of_runtime(boot).await {
                 Ok(image) => imaging.keep(&key, format!("template {runtime}"), image),
-                Err(refusal) => {
-                    tracing::warn!(%runtime, reason = %refusal, "a runtime has no template");
-                    imaging.0.templates.refuse(&key);
-                }
+                Err(refusal) => imaging.has_none(&key, &refusal),
             }
         });
     }
@@ -205,6 +202,27 @@ impl Imaging {
         }
     }
 
+    /// What is made without a template from now on, or until the next attempt.
+    fn has_none(&self, key: &Key, refusal: &Refusal) {
+        let again = match refusal {
+            Refusal::Unfit(_) => {
+                self.0.templates.refuse(key);
+                false
+            }
+            Refusal::BrokeOff(_) => self.0.templates.broke_off(key),
+        };
+        match key {
+            Key::Runtime(runtime) if !again => {
+                tracing::warn!(%runtime, reason = %refusal, "a runtime has no template");
+            }
+            _ => tracing::info!(?key, reason = %refusal, again, "there is no template"),
+        }
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted { most_bytes: self.0.templates.most_bytes(), rehearse: true }
+    }
+
     async fn image_of_runtime(&self, boot: BootJob) -> Result<Image, Refusal> {
         let BootJob { argv, env, mounts, .. } = boot;
         let limits = Limits {
@@ -219,6 +237,7 @@ impl Imaging {
             argv,
             env: with(env, TEMPLATE),
             code: self.0.nothing.clone(),
+            root: None,
             mounts,
             limits,
             // It reads its orders and does no more.
@@ -227,9 +246,10 @@ impl Imaging {
             beginning: Beginning::Template,
             class: ProgramClass::Interpreter,
         };
-        let jail = self.0.launcher.spawn(job.clone()).await.map_err(|error| Refusal(error.to_string()))?;
+        let jail =
+            self.0.launcher.spawn(job.clone()).await.map_err(|error| Refusal::BrokeOff(error.to_string()))?;
         let image = match stops(&jail, BOOT_TIMEOUT).await {
-            Ok(()) => self.0.launcher.take_image(&jail).await,
+            Ok(()) => self.0.launcher.take_image(&jail, self.wanted()).await,
             Err(refusal) => Err(refusal),
         };
         jail.kill().await;
@@ -243,14 +263,14 @@ impl Imaging {
                 let version = spec.function.qualifier.as_deref().unwrap_or("$LATEST");
                 self.keep(&key, format!("template {}:{version}", spec.function.name), image);
             }
-            Err(Refusal(reason)) => {
+            Err(refusal) => {
                 // The owner's to know: what was hoped for is not there, and why.
                 let line = format!(
-                    "VIRGA No template of this version: {reason}. Every instance runs its initialisation.\n"
+                    "VIRGA No template of this version: {refusal}. Every instance runs its initialisation.\n"
                 );
                 spec.output.write(line.as_bytes());
-                tracing::info!(function = %spec.function, reason, "a function has no template");
-                self.0.templates.refuse(&key);
+                tracing::info!(function = %spec.function, "a function has no template");
+                self.has_none(&key, &refusal);
             }
         }
     }
@@ -262,25 +282,27 @@ impl Imaging {
             beginning: Beginning::Template,
             ..job
         };
-        let failed = |error: StartError| Refusal(format!("initialising it once more failed: {error}"));
+        let failed =
+            |error: StartError| Refusal::BrokeOff(format!("initialising it once more failed: {error}"));
         let jail = self.0.launcher.spawn(job.clone()).await.map_err(failed)?;
         let now = Course::now();
         let course = Course { origin: Origin::Cold, asked: now, executed: now };
         let endpoint = self.0.endpoint.as_ref();
         let ends = Ends { web: None, network: &self.0.network, endpoint, log_bytes_per_s: BYTES_PER_S };
         let attached = attach(jail, spec, ends, course);
-        let (process, started) = attached.map_err(|error| Refusal(format!("the host failed: {error}")))?;
+        let (process, started) =
+            attached.map_err(|error| Refusal::BrokeOff(format!("the host failed: {error}")))?;
         let jail = Arc::clone(process.jail());
         let stopped = tokio::select! {
             stopped = stops(&jail, spec.init_timeout) => stopped,
             ready = process.ready(started) => Err(match ready {
-                Ok(()) => Refusal("its runtime client does not stop".to_owned()),
+                Ok(()) => Refusal::Unfit("its runtime client does not stop".to_owned()),
                 Err(error) => failed(error),
             }),
         };
         let image = match stopped {
             // From here on its end is no news: who takes the image ends it.
-            Ok(()) => self.0.launcher.take_image(&jail).await,
+            Ok(()) => self.0.launcher.take_image(&jail, self.wanted()).await,
             Err(refusal) => Err(refusal),
         };
         crate::Instance::stop(&process).await;
@@ -296,16 +318,16 @@ impl Imaging {
             beginning: Beginning::Restored(Arc::clone(&image)),
             ..job
         };
-        let failed = |error: StartError| Refusal(format!("its image cannot be restored: {error}"));
+        let failed = |error: StartError| Refusal::BrokeOff(format!("its image cannot be restored: {error}"));
         let jail = self.0.launcher.spawn(probe).await.map_err(failed)?;
         let exit = tokio::time::timeout(BOOT_TIMEOUT, jail.exited()).await;
         jail.kill().await;
         match exit {
             Ok(Exit::Code(0)) => {
-                Arc::try_unwrap(image).map_err(|_| Refusal("its image is still in use".to_owned()))
+                Arc::try_unwrap(image).map_err(|_| Refusal::BrokeOff("its image is still in use".to_owned()))
             }
-            Ok(exit) => Err(Refusal(format!("it does not go on from its image: {exit:?}"))),
-            Err(_) => Err(Refusal("it does not go on from its image".to_owned())),
+            Ok(exit) => Err(Refusal::Unfit(format!("it does not go on from its image: {exit:?}"))),
+            Err(_) => Err(Refusal::Unfit("it does not go on from its image".to_owned())),
         }
     }
 }
@@ -315,10 +337,10 @@ async fn stops(jail: &Jail, timeout: Duration) -> Result<(), Refusal> {
     let stopped = async {
         tokio::select! {
             () = jail.stopped() => Ok(()),
-            exit = jail.exited() => Err(Refusal(format!("it ended: {exit:?}"))),
+            exit = jail.exited() => Err(Refusal::BrokeOff(format!("it ended: {exit:?}"))),
         }
     };
-    let timed_out = |_| Refusal("its initialisation timed out".to_owned());
+    let timed_out = |_| Refusal::BrokeOff("its initialisation timed out".to_owned());
     tokio::time::timeout(timeout, stopped).await.unwrap_or_else(|elapsed| Err(timed_out(elapsed)))
 }
 
@@ -339,7 +361,7 @@ impl Unfinished<'_> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if let Some(key) = &self.1 {
-            self.0.fail(key);
+            self.0.broke_off(key);
         }
     }
 }

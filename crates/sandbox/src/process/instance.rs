@@ -158,7 +158,7 @@ impl Process {
         let resumed = self.activity.begin(|| self.jail.resume());
         let _under_way = match resumed {
             Ok(under_way) => under_way,
-            Err(error) => return Err(self.not_resumed(&error).await),
+            Err(error) => return not_taken(call.payload, self.not_resumed(&error).await),
         };
         match (&self.engine, call.payload) {
             (Engine::Events(api), Payload::Event(event)) => {
@@ -173,7 +173,7 @@ impl Process {
                     }
                     Err(error) => {
                         self.output.drain();
-                        Err(self.fault(error).await)
+                        self.unanswered(error).await
                     }
                 }
             }
@@ -187,21 +187,33 @@ impl Process {
     }
 
     /// What cannot go on is ended; mostly it has ended by itself.
-    async fn not_resumed(&self, error: &std::io::Error) -> Fault {
+    async fn not_resumed(&self, error: &std::io::Error) -> Exit {
         tracing::debug!(%error, "an instance could not be resumed");
         self.jail.kill().await;
-        Fault::NotDelivered(self.wait_for_exit().await)
+        self.wait_for_exit().await
     }
 
-    async fn fault(&self, error: port::Error) -> Fault {
+    /// What a request comes to that the web server did not answer.
+    async fn unanswered(&self, error: port::Error) -> Result<CallOutput, Fault> {
         let exit = async { tokio::time::timeout(EXIT_NEWS, self.wait_for_exit()).await.ok() };
-        let fault = match &error {
-            // Without a connection nothing was sent.
-            port::Error::Connect(_) => exit.await.map(Fault::NotDelivered),
-            port::Error::Closed(_) => exit.await.map(Fault::Exited),
-            _ => None,
-        };
-        fault.unwrap_or_else(|| Fault::BadAnswer(error.to_string()))
+        let said = error.to_string();
+        match error {
+            port::Error::Connect(request, _) => match exit.await {
+                // Without a connection nothing was sent.
+                Some(exit) => Ok(CallOutput::NotTaken(request, exit)),
+                None => Err(Fault::BadAnswer(said)),
+            },
+            port::Error::Closed(_) => Err(exit.await.map_or(Fault::BadAnswer(said), Fault::Exited)),
+            _ => Err(Fault::BadAnswer(said)),
+        }
+    }
+}
+
+/// A call that the instance never saw.
+fn not_taken(payload: Payload, exit: Exit) -> Result<CallOutput, Fault> {
+    match payload {
+        Payload::Event(_) => Err(Fault::NotDelivered(exit)),
+        Payload::Http(request) => Ok(CallOutput::NotTaken(request, exit)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which Python and Node interpreters the host has.
+//! Which Python, Node, PHP and Ruby interpreters the host has.
 //!
 //! Every candidate on `PATH` and in the usual folders is asked for its version, its real executable and its
 //! prefix: what `PATH` finds may be a shim that only works with a home directory around it. Asked once, all
@@ -17,11 +17,13 @@ use tokio::sync::OnceCell;
 use crate::Runtime;
 
 /// How long a candidate may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The oldest versions that the runtime clients are written for.
 const OLDEST_PYTHON: u8 = 8;
 const OLDEST_NODE: u8 = 16;
+const OLDEST_PHP: (u8, u8) = (8, 0);
+const OLDEST_RUBY: (u8, u8) = (3, 0);
 
 /// Prints version, executable and prefix, a line each; then compiles the runtime client, if told where it
 /// is, since a read-only folder without compiled modules costs every cold start the compiling.
@@ -41,6 +43,12 @@ if len(sys.argv) > 1 and sys.version_info >= (3, 8):
 "#;
 
 const ASK_NODE: &str = "console.log(process.version.slice(1) + '\\n' + process.execPath)";
+
+/// Prints nothing for a PHP that is no command-line program.
+const ASK_PHP: &str = r#"if (PHP_SAPI === "cli") { echo PHP_VERSION, "\n", realpath(PHP_BINARY), "\n"; }"#;
+
+const ASK_RUBY: &str =
+    "require 'rbconfig'; puts RUBY_VERSION, File.realpath(RbConfig.ruby), RbConfig::CONFIG['prefix']";
 
 /// An interpreter that can run functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,19 +142,48 @@ fn shim_key(real: PathBuf, path: &Path) -> PathBuf {
 }
 
 fn is_candidate(path: &Path) -> bool {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-    let minor = name.strip_prefix("python3.").filter(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
-    matches!(name, "python3" | "node" | "nodejs") || minor.is_some()
+    path.file_name().and_then(|name| name.to_str()).and_then(Language::of_name).is_some()
+}
+
+/// What a candidate's name promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Python,
+    Node,
+    Php,
+    Ruby,
+}
+
+impl Language {
+    /// `python3`, `python3.11`, `node`, `php8.2`, `ruby`: not `python3-config`.
+    fn of_name(name: &str) -> Option<Self> {
+        let version = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let named = |start: &str| name.strip_prefix(start).is_some_and(version);
+        match name {
+            "node" | "nodejs" => Some(Self::Node),
+            _ if named("python3") => Some(Self::Python),
+            _ if named("php") => Some(Self::Php),
+            _ if named("ruby") => Some(Self::Ruby),
+            _ => None,
+        }
+    }
+
+    /// Has the candidate say its version, its executable and, but for Node and PHP, its prefix.
+    fn question(self, path: &Path, client: Option<&Path>) -> Command {
+        let mut command = Command::new(path);
+        match self {
+            Self::Python => command.args(["-I", "-c", ASK_PYTHON]).args(client),
+            Self::Node => command.args(["-e", ASK_NODE]).env_remove("NODE_OPTIONS"),
+            Self::Php => command.args(["-n", "-r", ASK_PHP]),
+            Self::Ruby => command.args(["--disable-gems", "-e", ASK_RUBY]).env_remove("RUBYOPT"),
+        };
+        command
+    }
 }
 
 async fn ask(path: PathBuf, client: Option<&Path>) -> Option<Interpreter> {
-    let python = path.file_name()?.to_str()?.starts_with("python");
-    let mut command = Command::new(&path);
-    if python {
-        command.args(["-I", "-c", ASK_PYTHON]).args(client);
-    } else {
-        command.args(["-e", ASK_NODE]).env_remove("NODE_OPTIONS");
-    }
+    let language = Language::of_name(path.file_name()?.to_str()?)?;
+    let mut command = language.question(&path, client);
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let answer = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
     if !answer.status.success() {
@@ -156,10 +193,11 @@ async fn ask(path: PathBuf, client: Option<&Path>) -> Option<Interpreter> {
     let text = String::from_utf8(answer.stdout).ok()?;
     let mut lines = text.lines();
     let (version, executable) = (lines.next()?, PathBuf::from(lines.next()?));
-    if python {
-        python_from(version, executable, lines.next()?.into())
-    } else {
-        node_from(version, executable)
+    match language {
+        Language::Python => python_from(version, executable, lines.next()?.into()),
+        Language::Node => node_from(version, executable),
+        Language::Php => php_from(version, executable),
+        Language::Ruby => ruby_from(version, executable, lines.next()?.into()),
     }
 }
 
@@ -186,6 +224,35 @@ fn node_from(version: &str, executable: PathBuf) -> Option<Interpreter> {
         executable,
         prefix,
     })
+}
+
+fn php_from(version: &str, executable: PathBuf) -> Option<Interpreter> {
+    let (major, minor) = first_two(version)?;
+    let prefix = executable.parent()?.parent()?.to_owned();
+    ((major, minor) >= OLDEST_PHP && may_be_shown(&prefix)).then(|| Interpreter {
+        runtime: Runtime::Php { major, minor },
+        version: version.to_owned(),
+        library_dir: None,
+        executable,
+        prefix,
+    })
+}
+
+fn ruby_from(version: &str, executable: PathBuf, prefix: PathBuf) -> Option<Interpreter> {
+    let (major, minor) = first_two(version)?;
+    let supported = (major, minor) >= OLDEST_RUBY && may_be_shown(&prefix) && executable.starts_with(&prefix);
+    supported.then(|| Interpreter {
+        runtime: Runtime::Ruby { major, minor },
+        version: version.to_owned(),
+        library_dir: own_library(&prefix, "libruby"),
+        executable,
+        prefix,
+    })
+}
+
+fn first_two(version: &str) -> Option<(u8, u8)> {
+    let mut parts = version.split('.').map(|part| part.parse().ok());
+    parts.next()?.zip(parts.next()?)
 }
 
 /// The `lib` of a prefix that the loader does not search, when it holds the interpreter's library.
@@ -219,12 +286,14 @@ fn choose(mut found: Vec<Interpreter>) -> Vec<Interpreter> {
     found
 }
 
-/// Python before Node, low versions first.
-fn kind_of(runtime: &Runtime) -> (u8, u8) {
+/// Language by language, low versions first.
+fn kind_of(runtime: &Runtime) -> (u8, u8, u8) {
     match runtime {
-        Runtime::Python { minor } => (0, *minor),
-        Runtime::Node { major } => (1, *major),
-        Runtime::Provided { .. } | Runtime::Wasm => (2, 0),
+        Runtime::Python { minor } => (0, 3, *minor),
+        Runtime::Node { major } => (1, *major, 0),
+        Runtime::Php { major, minor } => (2, *major, *minor),
+        Runtime::Ruby { major, minor } => (3, *major, *minor),
+        Runtime::Provided { .. } | Runtime::Wasm | Runtime::Image => (4, 0, 0),
     }
 }
 
@@ -264,6 +333,24 @@ mod tests {
         }
         assert!(may_be_shown(Path::new("/usr")));
         assert!(may_be_shown(Path::new("/home/someone/.versions/3.11.7")));
+    }
+
+    #[test]
+    fn names_promise_a_language() {
+        for (name, language) in [
+            ("python3", Some(Language::Python)),
+            ("python3.12", Some(Language::Python)),
+            ("python3-config", None),
+            ("node", Some(Language::Node)),
+            ("php", Some(Language::Php)),
+            ("php8.2", Some(Language::Php)),
+            ("php-cgi8.2", None),
+            ("phpize", None),
+            ("ruby3.1", Some(Language::Ruby)),
+            ("rubygems", None),
+        ] {
+            assert_eq!(Language::of_name(name), language, "{name}");
+        }
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ mod clients;
 mod egress;
 mod entry;
 mod environment;
+mod image_entry;
 mod imaging;
 mod instance;
 pub mod interpreters;
@@ -26,3 +27,4 @@ mod testing;
 
 pub use attach::FromInside;
 pub use backend::{ProcessBackend, Settings};
+pub use jail::{image_files, image_users};

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::jail::Image;
 use crate::Resident;
 
-/// How often an image may turn out not to be restorable (a file that it maps was replaced, say) before no other is
-/// made of the same.
+/// How often one image after another may turn out not to be restorable, or may not come to be, before no other is made
+/// of the same. One that lasted for [`AGE`] (a file that it maps was replaced, say) begins the count anew.
 const FAILURES: u8 = 3;
 /// Of how many something is remembered; beyond, what has no image is forgotten, and tried again.
 const REMEMBERED: usize = 10_000;
@@ -67,7 +67,7 @@ enum State {
     },
     /// There is none, and there will be none.
     Refused,
-    /// There was one that could not be restored.
+    /// There was one that could not be restored, or could not be made then.
     Failed,
 }
 
@@ -75,6 +75,11 @@ impl Templates {
     /// None yet.
     pub(crate) fn new(total_bytes: u64) -> Self {
         Self { entries: Mutex::default(), total_bytes, age: AGE }
+    }
+
+    /// Bytes that one may hold: as many as all together.
+    pub(crate) fn most_bytes(&self) -> u64 {
+        self.total_bytes
     }
 
     /// The image, if there is one.
@@ -132,11 +137,23 @@ impl Templates {
         }
     }
 
-    /// It cannot be restored, or its making did not come to an end.
-    pub(crate) fn fail(&self, key: &Key) {
-        if let Some(entry) = self.entries.lock().all.get_mut(key) {
-            entry.state = State::Failed;
-            entry.failures += 1;
+    /// Its making did not come to an end. Whether it will be tried again.
+    pub(crate) fn broke_off(&self, key: &Key) -> bool {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.all.get_mut(key) else { return false };
+        entry.state = State::Failed;
+        entry.failures = entry.failures.saturating_add(1);
+        entry.failures < FAILURES
+    }
+
+    /// This image cannot be restored. Many may find that at once, and some when there is another already.
+    pub(crate) fn fail(&self, key: &Key, failed: &Arc<Image>) {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.all.get_mut(key) else { return };
+        let State::Ready { image, made, .. } = &entry.state else { return };
+        if Arc::ptr_eq(image, failed) {
+            let before = if made.elapsed() > self.age { 0 } else { entry.failures };
+            (entry.state, entry.failures) = (State::Failed, before.saturating_add(1));
         }
     }
 
@@ -244,11 +261,34 @@ mod tests {
         assert!(templates.begin(&key("a")));
         templates.refuse(&key("a"));
         assert!(!templates.begin(&key("a")));
-        for _ in 0..FAILURES {
+        for attempt in 1..=FAILURES {
             assert!(templates.begin(&key("b")));
-            templates.fail(&key("b"));
+            assert_eq!(templates.broke_off(&key("b")), attempt < FAILURES);
         }
         assert!(!templates.begin(&key("b")));
+    }
+
+    #[test]
+    fn an_image_fails_once_however_many_find_it() {
+        let mut templates = with(&[key("a")], 1);
+        let old = templates.get(&key("a")).unwrap();
+        for _ in 0..300 {
+            templates.fail(&key("a"), &old);
+        }
+        assert!(templates.get(&key("a")).is_none());
+        assert!(templates.begin(&key("a")), "one image failed");
+        templates.fail(&key("a"), &old);
+        assert!(!templates.begin(&key("a")), "it is being made");
+        assert!(templates.made(&key("a"), String::new(), Image::of_bytes(1)));
+        templates.fail(&key("a"), &old);
+        let new = templates.get(&key("a")).expect("the new one has nothing to do with it");
+        templates.fail(&key("a"), &new);
+        templates.begin(&key("a"));
+        assert!(templates.made(&key("a"), String::new(), Image::of_bytes(1)));
+        let last = templates.get(&key("a")).unwrap();
+        templates.age = Duration::ZERO;
+        templates.fail(&key("a"), &last);
+        assert!(templates.begin(&key("a")), "those before it are forgotten");
     }
 
     #[test]

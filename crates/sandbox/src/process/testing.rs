@@ -16,7 +16,7 @@ use super::interpreters::{Interpreter, Interpreters};
 use super::longpoll::{Begun, LongPoll, Started};
 use super::output::Output;
 use super::output::tests::{Kept, pipe};
-use crate::{Event, Fault, Output as CallOutput, Runtime, StartError};
+use crate::{Event, Fault, Output as CallOutput, StartError};
 
 /// Nothing that a test waits for takes this long, unless it never comes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,13 +34,13 @@ pub(crate) struct Program {
     _tasks: Tasks,
 }
 
-/// Any Python or Node of this host.
-pub(crate) async fn interpreter(python: bool) -> Arc<Interpreter> {
+/// The newest interpreter of this host whose runtime begins so: `python`, `nodejs`, `php`, `ruby`.
+pub(crate) async fn interpreter(runtime: &str) -> Arc<Interpreter> {
     static FOUND: OnceCell<Interpreters> = OnceCell::const_new();
     let interpreters = FOUND.get_or_init(|| async { Interpreters::new(None) }).await;
     let all = interpreters.list().await;
-    let wanted = |i: &&Arc<Interpreter>| matches!(i.runtime, Runtime::Python { .. }) == python;
-    all.iter().rfind(wanted).expect("the tests need a Python and a Node on PATH").clone()
+    let wanted = |i: &&Arc<Interpreter>| i.runtime.to_string().starts_with(runtime);
+    all.iter().rfind(wanted).expect("the tests need Python, Node, PHP and Ruby on PATH").clone()
 }
 
 impl Program {
@@ -51,7 +51,7 @@ impl Program {
 
     /// And with these variables.
     pub(crate) async fn python_with(handler: &str, files: &[(&str, &str)], env: &[(&str, &str)]) -> Self {
-        let python = interpreter(true).await.executable.clone();
+        let python = interpreter("python").await.executable.clone();
         Self::start(handler, files, env, |clients| {
             let mut command = Command::new(python);
             command.args(["-X", "utf8"]).arg(clients.join("python/bootstrap.py"));
@@ -67,10 +67,42 @@ impl Program {
 
     /// And with these variables.
     pub(crate) async fn node_with(handler: &str, files: &[(&str, &str)], env: &[(&str, &str)]) -> Self {
-        let node = interpreter(false).await.executable.clone();
+        let node = interpreter("nodejs").await.executable.clone();
         Self::start(handler, files, env, |clients| {
             let mut command = Command::new(node);
             command.arg(clients.join("node/bootstrap.cjs"));
+            command
+        })
+        .await
+    }
+
+    /// Virga's PHP client with these files.
+    pub(crate) async fn php(handler: &str, files: &[(&str, &str)]) -> Self {
+        Self::described("php", handler, files, &[]).await
+    }
+
+    /// Virga's Ruby client with these files.
+    pub(crate) async fn ruby(handler: &str, files: &[(&str, &str)]) -> Self {
+        Self::described("ruby", handler, files, &[]).await
+    }
+
+    /// The client of a runtime, started as its description says.
+    pub(crate) async fn described(
+        runtime: &str,
+        handler: &str,
+        files: &[(&str, &str)],
+        env: &[(&str, &str)],
+    ) -> Self {
+        let interpreter = interpreter(runtime).await;
+        let start = clients::described(&interpreter.runtime).unwrap().start;
+        Self::start(handler, files, env, |folder| {
+            let mut command = Command::new(&interpreter.executable);
+            for argument in start {
+                match argument.strip_prefix(clients::INSIDE) {
+                    Some(file) => command.arg(format!("{}{file}", folder.display())),
+                    None => command.arg(argument),
+                };
+            }
             command
         })
         .await
@@ -143,7 +175,7 @@ impl Program {
         match self.call(event).await {
             Ok(CallOutput::Event(json)) => String::from_utf8(json.to_vec()).unwrap(),
             Ok(CallOutput::FunctionError(error)) => panic!("{error:?}\n{}", self.log.text()),
-            Ok(CallOutput::Http(_)) => panic!("a response to an event"),
+            Ok(CallOutput::Http(_) | CallOutput::NotTaken(..)) => panic!("a response to an event"),
             Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
         }
     }
@@ -155,7 +187,7 @@ impl Program {
                 (error.error_type, serde_json::from_slice(&error.json).unwrap())
             }
             Ok(CallOutput::Event(json)) => panic!("it succeeded: {json:?}"),
-            Ok(CallOutput::Http(_)) => panic!("a response to an event"),
+            Ok(CallOutput::Http(_) | CallOutput::NotTaken(..)) => panic!("a response to an event"),
             Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
         }
     }

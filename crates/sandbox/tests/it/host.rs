@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use base::InstanceId;
@@ -23,6 +24,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_second_thread_is_refused),
     case!(a_killed_server_leaves_nothing),
     case!(a_killed_launcher_takes_its_jails_along),
+    case!(a_launcher_killed_during_a_start_is_why_it_fails),
     case!(a_new_server_removes_what_is_left),
     case!(what_waits_dies_with_its_server),
     case!(shutdown_leaves_nothing),
@@ -107,10 +109,27 @@ async fn a_killed_server_leaves_nothing(world: World) {
 
 async fn a_killed_launcher_takes_its_jails_along(world: World) {
     let server = Server::start(&world, "serve");
-    kill(server.launcher(), Signal::KILL);
-    until(PATIENCE, || processes_with(&server.token).is_empty()).await;
+    let launcher = server.launcher();
+    // `up` comes before the program is what it will be.
+    until(PATIENCE, || processes_with(&server.token).len() == 1).await;
+    kill(launcher, Signal::KILL);
+    until(PATIENCE, || gone(launcher) && processes_with(&server.token).is_empty()).await;
     // The server says so when it next starts one.
     kill(server.child.id(), Signal::USR1);
+    assert_eq!(server.line(), "asked");
+    let text = server.line();
+    assert!(text.contains("launcher has ended"), "{text}");
+    server.end();
+}
+
+async fn a_launcher_killed_during_a_start_is_why_it_fails(world: World) {
+    let server = Server::start(&world, "serve");
+    let launcher = server.launcher();
+    // Stopped, it takes no request before it dies.
+    kill(launcher, Signal::STOP);
+    kill(server.child.id(), Signal::USR1);
+    assert_eq!(server.line(), "asked");
+    kill(launcher, Signal::KILL);
     let text = server.line();
     assert!(text.contains("launcher has ended"), "{text}");
     server.end();
@@ -326,10 +345,16 @@ async fn serve(launcher: Launcher, data: &Path, token: &str) {
     println!("up {instance}");
     loop {
         tokio::select! {
-            _ = again.recv() => match launcher.spawn(job.clone()).await {
-                Ok(_) => println!("started again"),
-                Err(error) => println!("{error}"),
-            },
+            _ = again.recv() => {
+                let mut starting = launcher.spawn(job.clone());
+                let first = std::future::poll_fn(|cx| Poll::Ready(starting.as_mut().poll(cx))).await;
+                println!("asked");
+                let started = match first {
+                    Poll::Ready(started) => started,
+                    Poll::Pending => starting.await,
+                };
+                println!("{}", started.map_or_else(|error| error.to_string(), |_| "started again".to_owned()));
+            }
             _ = end.recv() => {
                 launcher.shutdown();
                 println!("shut down");

@@ -89,7 +89,9 @@ impl World {
         let dir = self.data().join(InstanceId::random().as_str());
         std::fs::create_dir_all(&dir).unwrap();
         for (name, mode, content) in files {
-            write(&dir.join(name), *mode, content.as_bytes());
+            let path = dir.join(name);
+            path.parent().map(std::fs::create_dir_all).transpose().unwrap();
+            write(&path, *mode, content.as_bytes());
         }
         dir
     }
@@ -181,6 +183,7 @@ pub(crate) fn job(data: &Path, script: &str) -> Job {
         env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".to_owned())],
         class: ProgramClass::Interpreter,
         code,
+        root: None,
         mounts: Vec::new(),
         limits: Limits {
             memory_bytes: 256 << 20,

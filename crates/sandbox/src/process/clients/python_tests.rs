@@ -64,6 +64,33 @@ def handler(event, context):
 }
 
 #[tokio::test]
+async fn the_trace_is_in_the_environment_and_costs_no_memory() {
+    let program = ready(
+        r#"
+import os
+kept = []
+real = os.putenv
+def putenv(name, value):
+    kept.append(value)
+    real(name, value)
+os.putenv = putenv
+def handler(event, context):
+    seen = [os.environ["_X_AMZN_TRACE_ID"] == context.trace_id, len(kept)]
+    if event:
+        import subprocess
+        child = subprocess.check_output(["/bin/sh", "-c", "echo $_X_AMZN_TRACE_ID"])
+        seen += [child.decode().strip() == context.trace_id]
+    return seen
+"#,
+    )
+    .await;
+    assert_eq!(program.result("0").await, "[true, 0]");
+    assert_eq!(program.result("0").await, "[true, 0]", "the C library keeps what it is given for ever");
+    assert_eq!(program.result("1").await, "[true, 0, true]", "a child is told, once there may be one");
+    assert_eq!(program.result("1").await, "[true, 2, true]");
+}
+
+#[tokio::test]
 async fn an_exception_is_reported_and_the_next_call_works() {
     let program = ready(
         "def handler(event, context):\n    if event:\n        raise ValueError('no ' + event)\n    return 'fine'\n",

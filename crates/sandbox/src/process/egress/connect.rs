@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::{Outlet, relay};
+use crate::egress::Place;
 use crate::process::jail::{Attempt, MEETING_PORT, Notifier, Reply, Socket};
 
 /// How long a destination may take to answer.
@@ -24,7 +25,7 @@ struct Wanted {
     destination: SocketAddr,
     socket: Socket,
     /// Given back when the connection has ended: the instance's, and the server's.
-    places: [OwnedSemaphorePermit; 2],
+    places: (OwnedSemaphorePermit, Place),
 }
 
 /// Deals with a call; what takes time goes to `connections`.
@@ -46,7 +47,7 @@ pub(super) fn begin(
     let Some(shared) = outlet.gate.place() else {
         return notifier.reply(&attempt, Reply::Fail(libc::ENOBUFS));
     };
-    let wanted = Wanted { destination, socket, places: [own, shared] };
+    let wanted = Wanted { destination, socket, places: (own, shared) };
     let (outlet, notifier) = (Arc::clone(outlet), Arc::clone(notifier));
     connections.spawn(async move {
         if outlet.gate.check(destination).await.is_err() {

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::Signal;
 use tokio::io::Interest;
@@ -25,6 +27,8 @@ use crate::Exit;
 
 /// Connections that may be asked for at once.
 const PENDING_LIMIT: usize = 512;
+/// How long pid 1 may take to take a message before its jail is given up.
+const ROOM: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// Where the peak of memory is read.
 pub(super) enum Peak {
@@ -132,8 +136,15 @@ impl Connection {
             return file.write_all_at(if suspended { b"1" } else { b"0" }, 0);
         }
         let message = serde_json::to_vec(&ToJail::Suspend(suspended))?;
-        // There is room: pid 1 takes what it is sent at once, and no more than a few hundred can wait.
-        wire::send_bytes(self.inner.channel.get_ref(), &message, &[], SendFlags::DONTWAIT)
+        let channel = self.inner.channel.get_ref();
+        loop {
+            match wire::send_bytes(channel, &message, &[], SendFlags::DONTWAIT) {
+                // As few as eleven messages may wait (`net.unix.max_dgram_qlen`). Pid 1 takes what it is sent at once,
+                // so there is room again in no time; what need not be suspended is left as it is.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !suspended => wait_for_room(channel)?,
+                sent => return sent,
+            }
+        }
     }
 
     /// Resolves when the program has stopped itself.
@@ -165,6 +176,16 @@ impl Connection {
         };
         let now = now.unwrap_or(0);
         self.inner.peak_seen.fetch_max(now, Ordering::Relaxed).max(now)
+    }
+}
+
+/// Blocks until a message can be sent.
+fn wait_for_room(channel: &OwnedFd) -> io::Result<()> {
+    let mut descriptors = [PollFd::new(channel, PollFlags::OUT)];
+    match rustix::event::poll(&mut descriptors, Some(&ROOM)) {
+        Ok(0) => Err(ErrorKind::TimedOut.into()),
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

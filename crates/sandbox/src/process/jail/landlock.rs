@@ -9,7 +9,7 @@
 //! it even where both have one user. Whatever the kernel's version knows is used; an installation that fails on
 //! a kernel that has Landlock is a failed start. Sources: landlock(7), the kernel's landlock.rst.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -58,6 +58,15 @@ const PLACES: [(&str, u64); 9] = [
     ("/tmp", OWN),
 ];
 
+/// The same of a jail whose root is an image: all of it may be read and executed.
+const PLACES_OF_IMAGES: [(&CStr, u64); 5] = [
+    (c"/", RUN),
+    (c"/proc", READ_FILE | READ_DIR),
+    (c"/dev", READ_FILE | READ_DIR | WRITE_FILE | TRUNCATE | IOCTL_DEV),
+    (c"/dev/shm", OWN & !EXECUTE),
+    (c"/tmp", OWN),
+];
+
 /// Where distributions that have not merged them into `/usr` keep programs and libraries.
 const UNMERGED: [&str; 6] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
@@ -89,12 +98,8 @@ impl Landlock {
         if self.version == 0 {
             return Ok(None);
         }
-        let (handled, size) = handled(self.version);
-        let ruleset = sys::landlock_ruleset(&handled, size)?;
-        for (place, access) in &self.places {
-            let place = rustix::fs::open(place.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            sys::landlock_allow(ruleset.as_fd(), place.as_fd(), access & handled.files)?;
-        }
+        let places = self.places.iter().map(|(place, access)| (place.as_c_str(), *access));
+        let ruleset = self.ruleset(places)?;
         for mount in mounts.filter(|mount| !self.covers(mount)) {
             let place = rustix::fs::openat(CWD, mount, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
             let kind = FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode);
@@ -102,6 +107,24 @@ impl Landlock {
             sys::landlock_allow(ruleset.as_fd(), place.as_fd(), access)?;
         }
         Ok(Some(ruleset))
+    }
+
+    /// The rules for a program whose root is an image. `None` where the kernel has no Landlock.
+    pub(super) fn rules_of_image(&self) -> io::Result<Option<OwnedFd>> {
+        if self.version == 0 {
+            return Ok(None);
+        }
+        self.ruleset(PLACES_OF_IMAGES.into_iter()).map(Some)
+    }
+
+    fn ruleset<'a>(&self, places: impl Iterator<Item = (&'a CStr, u64)>) -> io::Result<OwnedFd> {
+        let (handled, size) = handled(self.version);
+        let ruleset = sys::landlock_ruleset(&handled, size)?;
+        for (place, access) in places {
+            let place = rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            sys::landlock_allow(ruleset.as_fd(), place.as_fd(), access & handled.files)?;
+        }
+        Ok(ruleset)
     }
 
     /// Whether a place is below one that has a rule of its own.

@@ -32,10 +32,12 @@ use base::InstanceId;
 use connection::Connection;
 use futures_util::future::BoxFuture;
 pub use host::{Check, HostReport, Status};
-pub use image::{Image, Refusal};
+pub use image::{Image, Refusal, Wanted};
 pub(crate) use notifier::{Attempt, Notifier, Reply, Socket};
-pub use seccomp::ProgramClass;
+pub use seccomp::{ProgramClass, keep_to_wasm};
 pub(crate) use wire::MEETING_PORT;
+
+pub use launcher::{image_files, image_users};
 
 use crate::{Error, Exit, Limits, StartError};
 
@@ -71,6 +73,16 @@ pub struct Mount {
     pub inside: PathBuf,
 }
 
+/// That a program's root is an image's tree rather than the host's `/usr` with the code in `/var/task`. The tree needs
+/// folders `/proc`, `/dev` and `/tmp`, which are the jail's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// The working directory, absolute.
+    pub folder: String,
+    /// User and group as the program sees itself, where that is not the usual number. Not root.
+    pub user: Option<(u32, u32)>,
+}
+
 /// A program to start.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -82,8 +94,10 @@ pub struct Job {
     pub env: Vec<(String, String)>,
     /// What kind of program it is.
     pub class: ProgramClass,
-    /// The folder shown at `/var/task`, read-only; also the working directory.
+    /// The folder shown at `/var/task`, read-only; also the working directory. With a `root`, shown at `/`.
     pub code: PathBuf,
+    /// Whether the code is the whole of what the program sees.
+    pub root: Option<Root>,
     /// Further read-only folders, mounted in this order after the code.
     pub mounts: Vec<Mount>,
     /// Hard bounds.
@@ -106,6 +120,8 @@ pub enum Beginning {
     /// It is executed and will stop itself, so that its image can be taken. Descriptor 3 is `/dev/null`: what is
     /// restored finds its environment there.
     Template,
+    /// It is executed and finds this as descriptor 3.
+    Handed(Arc<OwnedFd>),
     /// It goes on where a template had stopped. Its arguments are the template's; its environment it reads from
     /// descriptor 3, as a booted runtime does.
     Restored(Arc<Image>),
@@ -207,10 +223,13 @@ impl Launcher {
         })
     }
 
-    /// Takes the image of a [`Beginning::Template`] that has stopped ([`Jail::stopped`]). The template is of no
-    /// further use and is to be killed.
-    pub fn take_image<'a>(&'a self, template: &'a Jail) -> BoxFuture<'a, Result<Image, Refusal>> {
-        Box::pin(start::take_image(&self.shared, &template.name))
+    /// Takes the image of a [`Beginning::Template`] that has stopped ([`Jail::stopped`]). The template is of no further use and is to be killed.
+    pub fn take_image<'a>(
+        &'a self,
+        template: &'a Jail,
+        wanted: Wanted,
+    ) -> BoxFuture<'a, Result<Image, Refusal>> {
+        Box::pin(start::take_image(&self.shared, &template.name, wanted))
     }
 
     /// Kills every jail and ends the launcher process. Returns when both are gone; takes milliseconds.

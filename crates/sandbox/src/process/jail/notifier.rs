@@ -23,7 +23,7 @@ pub(crate) struct Notifier(AsyncFd<OwnedFd>);
 /// A call that waits for its answer.
 pub(crate) struct Attempt {
     notice: Notice,
-    /// Where the program wants to; `None` for what is no internet address.
+    /// Where the program wants to; `None` for what is no internet address or cannot be read.
     pub(crate) destination: Option<SocketAddr>,
 }
 
@@ -45,30 +45,20 @@ impl Notifier {
 
     /// The next call. `None`: nobody is left who could make one.
     pub(crate) async fn next(&self) -> Option<Attempt> {
-        loop {
-            let notice = self.0.async_io(Interest::READABLE, take).await.ok()??;
-            let Some(destination) = read_address(&notice) else {
-                // It was killed meanwhile, or passed an address that cannot be read: the kernel says so better.
-                self.reply_to(&notice, Reply::GoOn);
-                continue;
-            };
-            return Some(Attempt { notice, destination: destination.0 });
-        }
+        let notice = self.0.async_io(Interest::READABLE, take).await.ok()??;
+        // One with an address that cannot be read counts as any other: it takes as long, and can be made as often.
+        Some(Attempt { notice, destination: read_address(&notice) })
     }
 
     /// Answers a call. One that was given up meanwhile has nobody to hear it.
     pub(crate) fn reply(&self, attempt: &Attempt, reply: Reply) {
-        self.reply_to(&attempt.notice, reply);
-    }
-
-    fn reply_to(&self, notice: &Notice, reply: Reply) {
         let (error, go_on) = match reply {
             Reply::GoOn => (0, true),
             Reply::Done => (0, false),
             Reply::Fail(error) => (error, false),
         };
         // Killed, or interrupted by a signal: it has no use for an answer.
-        let _ = sys::answer_notice(self.0.get_ref().as_fd(), notice.id, error, go_on);
+        let _ = sys::answer_notice(self.0.get_ref().as_fd(), attempt.notice.id, error, go_on);
     }
 
     /// Our own copy of the socket, if it is one that can be taken outside: TCP, of the address's family, and new.
@@ -126,24 +116,23 @@ impl Socket {
 
 /// Takes a call that waits. `Ok(None)`: there will be none any more.
 fn take(descriptor: &OwnedFd) -> io::Result<Option<Notice>> {
-    // Taking one blocks where none waits.
-    let mut ready = [PollFd::new(descriptor, PollFlags::IN)];
-    poll(&mut ready, Some(&Timespec::default()))?;
-    let found = ready[0].revents();
-    if found.contains(PollFlags::IN) {
-        return match sys::take_notice(descriptor.as_fd()) {
-            Ok(notice) => Ok(Some(notice)),
-            // Killed while we looked, or a signal of ours: there may be another.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {
-                take(descriptor)
-            }
-            Err(error) => Err(error),
-        };
+    loop {
+        // Taking one blocks where none waits.
+        let mut ready = [PollFd::new(descriptor, PollFlags::IN)];
+        poll(&mut ready, Some(&Timespec::default()))?;
+        let found = ready[0].revents();
+        if !found.contains(PollFlags::IN) {
+            let over = found.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
+            return if over { Ok(None) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        match sys::take_notice(descriptor.as_fd()) {
+            Ok(notice) => return Ok(Some(notice)),
+            // Killed while we looked, or a signal of ours: there may be another, and the program can see to it that
+            // there is another such one.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {}
+            Err(error) => return Err(error),
+        }
     }
-    if found.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
-        return Ok(None);
-    }
-    Err(io::ErrorKind::WouldBlock.into())
 }
 
 /// The thread's process.
@@ -153,12 +142,12 @@ fn leader(thread: i32) -> rustix::io::Result<Pid> {
     group.and_then(|group| Pid::from_raw(group.trim().parse().ok()?)).ok_or(rustix::io::Errno::SRCH)
 }
 
-/// What the call's second argument points to. `None`: it cannot be read.
-fn read_address(notice: &Notice) -> Option<(Option<SocketAddr>,)> {
+/// What the call's second argument points to.
+fn read_address(notice: &Notice) -> Option<SocketAddr> {
     let mut bytes = [0_u8; 28];
     let length = notice.length.min(bytes.len());
     let read = sys::read_memory(notice.pid, notice.address, &mut bytes[..length]).ok()?;
-    Some((parse(&bytes[..read]),))
+    parse(&bytes[..read])
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`.

@@ -81,6 +81,7 @@ fn job() -> Job {
         env: Vec::new(),
         class: ProgramClass::Interpreter,
         code: PathBuf::from("/usr/share"),
+        root: None,
         mounts: Vec::new(),
         limits: Limits {
             memory_bytes: 64 << 20,

@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::connection::{Connection, Peak, received, send_when_ready};
-use super::image::{Image, Refusal, Taken};
+use super::image::{Image, Refusal, Taken, Wanted};
 use super::notifier::{Notifier, Reply};
 use super::sys;
 use super::wire::{
@@ -56,6 +56,8 @@ pub(super) struct Plan {
     pub(super) peak: OwnedFd,
     /// To restore an image: that, and what the program will read its environment from.
     restored: Option<(Arc<Image>, OwnedFd)>,
+    /// What the program finds as descriptor 3.
+    handed: Option<Arc<OwnedFd>>,
 }
 
 impl Plan {
@@ -65,12 +67,16 @@ impl Plan {
         let furnishing = encode(&ToLauncher::Furnish(furnishing(jail, job)), wire::REQUEST_LIMIT)?;
         let restored = match &job.beginning {
             Beginning::Restored(image) => Some((image.clone(), orders(&job.env)?)),
-            Beginning::Executed | Beginning::Template => None,
+            Beginning::Executed | Beginning::Template | Beginning::Handed(_) => None,
+        };
+        let handed = match &job.beginning {
+            Beginning::Handed(descriptor) => Some(descriptor.clone()),
+            _ => None,
         };
         let job = encode(&ToJail::Job(program(job)), wire::JOB_LIMIT)?;
         let peak = rustix::fs::memfd_create("peak", rustix::fs::MemfdFlags::CLOEXEC)
             .map_err(|error| Error::host("making a jail's memory file")(error.into()))?;
-        Ok(Self { furnishing, job, peak, restored })
+        Ok(Self { furnishing, job, peak, restored, handed })
     }
 }
 
@@ -162,7 +168,8 @@ impl Coming {
         ask(&self.shared, &plan.furnishing, &[]).await.map_err(launcher_gone)?;
         let usual = [Some(&plan.peak), output_end.as_ref()].into_iter().flatten().map(AsFd::as_fd);
         let restored = plan.restored.iter().flat_map(|(image, orders)| [image.file(), orders.as_fd()]);
-        self.send(&plan.job, &usual.chain(restored).collect::<Vec<_>>()).await?;
+        let handed = plan.handed.iter().map(|descriptor| descriptor.as_fd());
+        self.send(&plan.job, &usual.chain(restored).chain(handed).collect::<Vec<_>>()).await?;
         drop(output_end);
         let mut sockets = in_time(self.come_as_far_as(Step::Started)).await?;
         if sockets.len() != job.listen.len() + if job.way_out { 2 } else { 0 } {
@@ -192,7 +199,7 @@ impl Coming {
     /// asked for, then those of the way out.
     async fn come_as_far_as(&mut self, step: Step) -> Result<Vec<OwnedFd>, StartError> {
         let mut sockets = Vec::new();
-        let mut ending = None;
+        let (mut ending, mut refusal) = (None, None);
         loop {
             let message = received(&self.channel, RecvFlags::DONTWAIT)
                 .await
@@ -218,8 +225,15 @@ impl Coming {
                     }
                 }
                 Received::Message(FromJail::Started, _) => return Ok(sockets),
-                Received::Message(FromJail::Failed(failure), _) => return Err(refused(&failure)),
+                Received::Message(FromJail::Failed(failure), _) => {
+                    refusal = Some(refused(&failure));
+                    // Whoever tries again does so under the same name, so all of it must be gone first.
+                    self.guard = KillGuard(None);
+                }
                 Received::Message(FromJail::Exited(how), _) => ending = Some(how),
+                Received::Message(FromJail::Ended { .. }, _) | Received::Closed if refusal.is_some() => {
+                    return Err(refusal.unwrap_or_else(no_room));
+                }
                 Received::Message(FromJail::Ended { out_of_memory, .. }, _) => {
                     return Err(StartError::Exited(exit(ending, out_of_memory, false)));
                 }
@@ -227,9 +241,18 @@ impl Coming {
                     FromJail::Stopped | FromJail::Connected { .. } | FromJail::Refused { .. },
                     _,
                 ) => {}
-                Received::Closed => return Err(StartError::Exited(exit(ending, false, false))),
+                Received::Closed => return Err(self.broke_off(ending)),
             }
         }
+    }
+
+    /// Why the channel has ended without the launcher's last word, which it speaks as long as it lives.
+    fn broke_off(&self, ending: Option<Ending>) -> StartError {
+        if self.shared.process.has_ended() {
+            return launcher_gone(ErrorKind::BrokenPipe.into());
+        }
+        // Not placed: the launcher could not even take our request's descriptor.
+        if self.guard.0.is_none() { no_room() } else { StartError::Exited(exit(ending, false, false)) }
     }
 
     /// Whether it still waits.
@@ -415,6 +438,15 @@ fn check(job: &Job) -> Result<(), Error> {
         Some(program) if Path::new(program).is_absolute() => {}
         _ => return invalid("the program's path is not absolute"),
     }
+    if job.root.as_ref().is_some_and(|root| !root.folder.starts_with('/')) {
+        return invalid("the working directory's path is not absolute");
+    }
+    if job.root.as_ref().and_then(|root| root.user).is_some_and(|(user, _)| user == 0) {
+        return invalid("nothing runs as root");
+    }
+    if job.root.is_some() && !job.mounts.is_empty() {
+        return invalid("nothing is mounted into an image");
+    }
     if job.listen.len() > LISTEN_LIMIT {
         return invalid("too many listeners");
     }
@@ -437,7 +469,8 @@ fn check_mounts(mounts: &[Mount]) -> Result<(), Error> {
 }
 
 fn furnishing(jail: &str, job: &Job) -> Furnishing {
-    let code = (job.code.clone(), PathBuf::from("/var/task"));
+    let place = if job.root.is_some() { "/" } else { "/var/task" };
+    let code = (job.code.clone(), PathBuf::from(place));
     let mounts = job.mounts.iter().map(|mount| (mount.host.clone(), mount.inside.clone()));
     let bounds = wire::Bounds {
         memory_bytes: job.limits.memory_bytes,
@@ -454,18 +487,21 @@ fn furnishing(jail: &str, job: &Job) -> Furnishing {
 fn program(job: &Job) -> Program {
     let image = match &job.beginning {
         Beginning::Restored(image) => Some(image.manifest().clone()),
-        Beginning::Executed | Beginning::Template => None,
+        Beginning::Executed | Beginning::Template | Beginning::Handed(_) => None,
     };
     Program {
         argv: job.argv.clone(),
         // A restored program has it from elsewhere.
         env: if image.is_some() { Vec::new() } else { job.env.clone() },
         class: job.class,
+        root: job.root.as_ref().map(|root| root.folder.clone()),
+        user: job.root.as_ref().and_then(|root| root.user),
         tmp_bytes: job.limits.tmp_bytes,
         pids: job.limits.pids,
         way_out: job.way_out,
         listen: job.listen.clone(),
         template: matches!(job.beginning, Beginning::Template),
+        handed: matches!(job.beginning, Beginning::Handed(_)),
         image,
     }
 }
@@ -486,10 +522,10 @@ fn orders(env: &[(String, String)]) -> Result<OwnedFd, Error> {
 }
 
 /// Has the launcher take an image.
-pub(super) async fn take_image(shared: &Arc<Shared>, jail: &str) -> Result<Image, Refusal> {
-    let failed = |error: io::Error| Refusal(format!("the host failed: {error}"));
-    let (ours, theirs) = channel().map_err(|error| Refusal(error.to_string()))?;
-    let request = ToLauncher::TakeImage { jail: jail.to_owned() };
+pub(super) async fn take_image(shared: &Arc<Shared>, jail: &str, wanted: Wanted) -> Result<Image, Refusal> {
+    let failed = |error: io::Error| Refusal::BrokeOff(format!("the host failed: {error}"));
+    let (ours, theirs) = channel().map_err(|error| Refusal::BrokeOff(error.to_string()))?;
+    let request = ToLauncher::TakeImage { jail: jail.to_owned(), wanted };
     let request = serde_json::to_vec(&request).map_err(|error| failed(error.into()))?;
     ask(shared, &request, &[theirs.as_fd()]).await.map_err(failed)?;
     drop(theirs);
@@ -500,8 +536,8 @@ pub(super) async fn take_image(shared: &Arc<Shared>, jail: &str) -> Result<Image
             Some(file) => Ok(Image::new(file, manifest)),
             None => Err(failed(io::Error::from_raw_os_error(libc::EMFILE))),
         },
-        Received::Message(Taken::Refused(reason), _) => Err(Refusal(reason)),
-        Received::Closed => Err(Refusal("the host failed: taking its image broke off".to_owned())),
+        Received::Message(Taken::Refused(refusal), _) => Err(refusal),
+        Received::Closed => Err(Refusal::BrokeOff("taking its image broke off".to_owned())),
     }
 }
 

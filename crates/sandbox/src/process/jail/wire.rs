@@ -49,6 +49,8 @@ pub(super) enum ToLauncher {
     TakeImage {
         /// Which jail.
         jail: String,
+        /// What of it.
+        wanted: super::image::Wanted,
     },
 }
 
@@ -106,7 +108,8 @@ pub(super) enum ToJail {
     /// Start a runtime that waits for its orders, before there is a job. Comes with the output pipe.
     Boot(Boot),
     /// Once. Comes with the memory file that pid 1 notes the peak in and, where nothing was booted, the output
-    /// pipe; to restore an image, with that and the file of the environment as well.
+    /// pipe; to restore an image, with that and the file of the environment as well; or with what the program is
+    /// handed.
     Job(Program),
     /// Connect to a port of 127.0.0.1.
     Connect {
@@ -148,6 +151,10 @@ pub(super) struct Program {
     pub(super) class: ProgramClass,
     /// The whole environment: a booted runtime's orders.
     pub(super) env: Vec<(String, String)>,
+    /// Where the first mount is the program's root: its working directory.
+    pub(super) root: Option<String>,
+    /// User and group that it is shown as.
+    pub(super) user: Option<(u32, u32)>,
     /// Bytes of `/tmp`.
     pub(super) tmp_bytes: u64,
     /// Processes and threads.
@@ -158,6 +165,8 @@ pub(super) struct Program {
     pub(super) listen: Vec<u16>,
     /// Whether it will stop itself.
     pub(super) template: bool,
+    /// Whether a descriptor comes with it that it finds as 3.
+    pub(super) handed: bool,
     /// What the image to restore needs.
     pub(super) image: Option<Manifest>,
 }

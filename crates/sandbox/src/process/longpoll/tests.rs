@@ -111,7 +111,7 @@ fn event(outcome: Result<CallOutput, Fault>) -> String {
     match outcome {
         Ok(CallOutput::Event(json)) => String::from_utf8(json.to_vec()).unwrap(),
         Ok(CallOutput::FunctionError(error)) => panic!("{error:?}"),
-        Ok(CallOutput::Http(_)) => panic!("HTTP"),
+        Ok(CallOutput::Http(_) | CallOutput::NotTaken(..)) => panic!("HTTP"),
         Err(fault) => panic!("{fault:?}"),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Requests and responses stream both ways; what comes is passed on when it comes. A request whose response
 //! switches protocols (101) leaves with hyper's `OnUpgrade` in the response's extensions. Nothing is sent
-//! twice: an idle connection is looked at before it is used, and one that the server has closed is passed over.
+//! twice: an idle connection is looked at before it is used, one that the server has closed is passed over, and only
+//! a request of which nothing was sent, since there is no connection, is given back for another instance.
 //!
 //! This path is what a web function costs, so it has no task, no queue and mostly no boxed body of its own.
 
@@ -39,9 +40,9 @@ pub(crate) struct WebServer {
 /// Why a request has no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The server cannot be reached.
-    #[error("the web server cannot be reached: {0}")]
-    Connect(#[source] io::Error),
+    /// The server cannot be reached: nothing was sent, and the request is as it was.
+    #[error("the web server cannot be reached: {1}")]
+    Connect(Box<Request<Body>>, #[source] io::Error),
     /// It answered, but not in HTTP.
     #[error("the web server's answer is not HTTP: {0}")]
     NotHttp(&'static str),
@@ -91,13 +92,19 @@ impl WebServer {
             return Err(Error::Tunnel);
         }
         if headers::outgoing(&mut request) {
-            let stream = self.route.connect().await.map_err(Error::Connect)?;
+            let stream = match self.route.connect().await {
+                Ok(stream) => stream,
+                Err(error) => return Err(Error::Connect(request, error)),
+            };
             // Boxed: it is rare, and larger than all the rest of this.
             return Box::pin(upgrade::send(stream, *request)).await;
         }
         let connection = match self.idle() {
             Some(connection) => connection,
-            None => Connection::new(Box::pin(self.route.connect()).await.map_err(Error::Connect)?),
+            None => match Box::pin(self.route.connect()).await {
+                Ok(stream) => Connection::new(stream),
+                Err(error) => return Err(Error::Connect(request, error)),
+            },
         };
         let (mut head, response) = connection.exchange(request).await?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {

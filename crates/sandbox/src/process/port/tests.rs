@@ -400,3 +400,16 @@ async fn a_body_of_known_length_goes_with_its_head() {
     let connect = Request::builder().method(Method::CONNECT).uri("/").body(Body::empty()).unwrap();
     assert!(matches!(raw.web.send(Box::new(connect)).await, Err(Error::Tunnel)));
 }
+
+#[tokio::test]
+async fn a_request_without_a_connection_comes_back_whole() {
+    let Raw { listener, web } = raw().await;
+    drop(listener);
+    let mut request = Request::post("/a?b").header("x-a", "1").body(Body::from("body")).unwrap();
+    request.headers_mut().insert("connection", "x-hop".parse().unwrap());
+    let error = web.send(Box::new(request)).await.map(drop).unwrap_err();
+    let Error::Connect(request, _) = error else { panic!("{error}") };
+    assert_eq!((request.method(), request.uri().to_string().as_str()), (&Method::POST, "/a?b"));
+    assert_eq!(request.headers()["x-a"], "1");
+    assert_eq!(text(request.into_body()).await, "body");
+}

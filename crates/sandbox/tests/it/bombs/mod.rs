@@ -140,6 +140,6 @@ fn check(world: &World, name: &str, expect: Outcome, result: Option<Result<Outpu
         (_, Some(Err(fault))) => panic!("{name}: {fault:?}\n{}", bomb.log.tail()),
         (_, Some(Ok(Output::Event(answer)))) => panic!("{name}: {answer:?}"),
         (_, Some(Ok(Output::FunctionError(error)))) => panic!("{name}: {error:?}\n{}", bomb.log.tail()),
-        (_, Some(Ok(Output::Http(_)))) => panic!("{name}: a response to an event"),
+        (_, Some(Ok(Output::Http(_) | Output::NotTaken(..)))) => panic!("{name}: a response to an event"),
     }
 }

@@ -308,13 +308,13 @@ async fn a_booted_runtime_becomes_what_would_have_been_started(world: World) {
 
 async fn what_changes_the_start_of_the_interpreter_is_started_the_plain_way(world: World) {
     let engines = with_booted_node(&world).await;
-    let source = "exports.handler = async () => [typeof gc, new Date(0).getHours()]";
+    let source = "exports.handler = async () => [Error.stackTraceLimit, new Date(0).getHours()]";
     for (variables, expect) in [
         (
-            &[("NODE_OPTIONS", "--expose-gc"), ("TZ", ":UTC"), ("LANG", "en_US.UTF-8")][..],
-            json!(["function", 0]),
+            &[("NODE_OPTIONS", "--stack-trace-limit=7"), ("TZ", ":UTC"), ("LANG", "en_US.UTF-8")][..],
+            json!([7, 0]),
         ),
-        (&[("TZ", "Asia/Tokyo"), ("LANG", "en_US.UTF-8")], json!(["undefined", 9])),
+        (&[("TZ", "Asia/Tokyo"), ("LANG", "en_US.UTF-8")], json!([10, 9])),
     ] {
         let running = engines.start(with(engines.node(source).await, variables)).await;
         assert_eq!(running.instance.phases().origin, Origin::Cold, "{variables:?}");

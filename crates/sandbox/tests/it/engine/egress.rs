@@ -204,8 +204,10 @@ async fn failures_are_the_hosts(world: World) {
     let program = format!(
         "s = socket.socket(); s.setblocking(False)
 first = errno.errorcode[s.connect_ex(('{PUBLIC}', 81))]
-p = select.poll(); p.register(s, select.POLLOUT); p.poll(10000)
-r = [first, errno.errorcode[s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)]]"
+p = select.poll(); p.register(s, select.POLLOUT)
+# The kernel shows a socket closed (POLLHUP) an instant before it shows why.
+while not (failed := s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)): p.poll(10000)
+r = [first, errno.errorcode[failed]]"
     );
     assert_eq!(run(&running, &program).await, serde_json::json!(["EINPROGRESS", "ECONNRESET"]));
     // What breaks outside breaks inside: it is no end of a whole answer.
@@ -544,12 +546,19 @@ async fn refusals_do_not_flood_the_log(world: World) {
 async fn a_flood_of_calls_waits(world: World) {
     let bench = Bench::new(&world, usual).await;
     let running = bench.start("public").await;
-    // Two hundred in a tenth of a second.
-    let program = "begin = time.monotonic()
-for _ in range(2000): attempt('127.0.0.1', 2)
-r = time.monotonic() - begin";
-    let seconds = run(&running, program).await;
-    assert!(seconds.as_f64().unwrap() >= 0.89, "{seconds}");
+    // Two hundred in a tenth of a second, whatever they are for; the second kind has an address that nobody can read.
+    for call in ["attempt('127.0.0.1', 2)", "assert connect(s.fileno(), None, 16) == -1"] {
+        let program = format!(
+            "import ctypes
+connect = ctypes.CDLL(None).connect
+s = socket.socket()
+begin = time.monotonic()
+for _ in range(2000): {call}
+r = time.monotonic() - begin"
+        );
+        let seconds = run(&running, &program).await;
+        assert!(seconds.as_f64().unwrap() >= 0.89, "{call}: {seconds}");
+    }
     assert_eq!(attempt(&running, PUBLIC, 7).await, "connected");
 }
 

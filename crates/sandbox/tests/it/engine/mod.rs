@@ -4,6 +4,7 @@ mod ahead;
 mod egress;
 mod events;
 mod freeze;
+mod languages;
 mod platform;
 mod template;
 mod web;
@@ -34,8 +35,16 @@ pub(crate) const LOG_BYTES_PER_S: u64 = 4 << 20;
 /// Nothing here takes this long, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) const CASES: [&[Case]; 7] =
-    [events::CASES, freeze::CASES, web::CASES, platform::CASES, ahead::CASES, template::CASES, egress::CASES];
+pub(crate) const CASES: [&[Case]; 8] = [
+    events::CASES,
+    freeze::CASES,
+    web::CASES,
+    platform::CASES,
+    ahead::CASES,
+    template::CASES,
+    egress::CASES,
+    languages::CASES,
+];
 
 /// A back end on the world's launcher, with the receiving end of its functions' endpoint.
 pub(crate) struct Engines {
@@ -132,12 +141,12 @@ impl Engines {
         Self { world: world.clone(), backend, endpoint }
     }
 
-    /// A newest runtime of the host: `python` or `nodejs`.
+    /// A newest runtime of the host: `python`, `nodejs`, `php` or `ruby`.
     pub(crate) async fn runtime(&self, kind: &str) -> Runtime {
         let all = self.backend.interpreters().list().await;
         let runtimes = all.iter().map(|interpreter| interpreter.runtime.clone());
         let mut wanted = runtimes.filter(|runtime| runtime.to_string().starts_with(kind));
-        wanted.next_back().expect("the tests need a Python and a Node on PATH")
+        wanted.next_back().expect("the tests need Python, Node, PHP and Ruby on PATH")
     }
 
     pub(crate) async fn python(&self, source: &str) -> Function {
@@ -146,6 +155,16 @@ impl Engines {
 
     pub(crate) async fn node(&self, source: &str) -> Function {
         self.function(self.runtime("nodejs").await, "index.handler", &[("index.js", 0o644, source)])
+    }
+
+    /// A PHP handler; its source comes after the opening tag.
+    pub(crate) async fn php(&self, source: &str) -> Function {
+        let source = format!("<?php\n{source}");
+        self.function(self.runtime("php").await, "index.php", &[("index.php", 0o644, &source)])
+    }
+
+    pub(crate) async fn ruby(&self, source: &str) -> Function {
+        self.function(self.runtime("ruby").await, "app.handler", &[("app.rb", 0o644, source)])
     }
 
     /// A web server for Node, in `server.js`.
@@ -210,7 +229,14 @@ impl Engines {
 }
 
 fn artifact(dir: PathBuf, runtime: Runtime, handler: &str) -> Artifact {
-    Artifact { dir, digest: "0".repeat(64), runtime, contract: Contract::Lambda, handler: handler.to_owned() }
+    Artifact {
+        dir,
+        digest: "0".repeat(64),
+        runtime,
+        contract: Contract::Lambda,
+        handler: handler.to_owned(),
+        image: None,
+    }
 }
 
 impl Running {
@@ -240,7 +266,7 @@ impl Running {
         match self.event(json).await {
             Ok(Output::Event(answer)) => serde_json::from_slice(&answer).unwrap(),
             Ok(Output::FunctionError(error)) => panic!("{error:?}\n{}", self.log.text()),
-            Ok(Output::Http(_)) => panic!("a response to an event"),
+            Ok(Output::Http(_) | Output::NotTaken(..)) => panic!("a response to an event"),
             Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
         }
     }
@@ -255,6 +281,7 @@ impl Running {
     ) -> Result<http::Response<sandbox::Body>, Fault> {
         match self.invoke(Payload::Http(Box::new(request))).await? {
             Output::Http(response) => Ok(response),
+            Output::NotTaken(_, exit) => Err(Fault::NotDelivered(exit)),
             Output::Event(_) | Output::FunctionError(_) => panic!("an event's answer to a request"),
         }
     }

@@ -26,14 +26,23 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// Enough for all of a test.
-const BYTES: u64 = 1 << 30;
+pub(super) const BYTES: u64 = 1 << 30;
 
 /// Worth a template.
 const SLOW: &str = "import time; time.sleep(0.05)\n";
 
+impl Function {
+    /// May have a template, under a revision of its own.
+    pub(super) fn imaged(mut self) -> Self {
+        self.spec.template = true;
+        self.spec.revision = InstanceId::random().as_str().to_owned();
+        self
+    }
+}
+
 impl Engines {
     /// Another instance of the function's revision, with its own log and environment.
-    fn again(&self, function: &Function, env: &[(&str, &str)]) -> Function {
+    pub(super) fn again(&self, function: &Function, env: &[(&str, &str)]) -> Function {
         let log = Arc::new(Kept::default());
         let spec = &function.spec;
         let mut all = spec.env.clone();
@@ -55,10 +64,7 @@ impl Engines {
 
     /// A Python function that may have a template, under a revision of its own.
     async fn imaged(&self, source: &str) -> Function {
-        let mut function = self.python(source).await;
-        function.spec.template = true;
-        function.spec.revision = InstanceId::random().as_str().to_owned();
-        function
+        self.python(source).await.imaged()
     }
 
     fn has_template(&self) -> bool {
@@ -66,7 +72,7 @@ impl Engines {
     }
 
     /// Starts a function once and waits for its template; the log of that first instance.
-    async fn template(&self, function: &Function) -> Arc<Kept> {
+    pub(super) async fn template(&self, function: &Function) -> Arc<Kept> {
         let first = self.start(self.again(function, &[])).await;
         let log = first.log.clone();
         until(PATIENCE, || self.has_template() || log.text().contains("VIRGA No template")).await;
@@ -76,7 +82,7 @@ impl Engines {
     }
 
     /// An instance that began as the template.
-    async fn instance(&self, function: &Function, env: &[(&str, &str)]) -> Running {
+    pub(super) async fn instance(&self, function: &Function, env: &[(&str, &str)]) -> Running {
         let running = self.start(self.again(function, env)).await;
         assert_eq!(running.instance.phases().origin, Origin::Template, "{}", running.log.text());
         running

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandbox::Exit;
-use sandbox::process::jail::{Beginning, Image, Refusal};
+use sandbox::process::jail::{Beginning, Image, Jail, Refusal, Wanted};
 
 use crate::case;
 use crate::world::{Case, Outcome, World, read_all};
@@ -14,6 +14,11 @@ pub(crate) const CASES: &[Case] = &[
     case!(memory_given_back_comes_back_empty),
     case!(what_the_kernel_knows_of_a_process_is_restored),
     case!(memory_is_what_it_was_to_the_byte),
+    case!(a_template_killed_while_its_image_is_taken_is_not_unfit),
+    case!(what_is_too_large_is_not_copied),
+    case!(memory_spread_wide_is_not_looked_through, needs_root),
+    case!(a_file_written_over_is_another_file),
+    case!(what_a_rehearsal_writes_to_is_there_from_the_beginning),
 ];
 
 /// Stops, and goes on as the child of a fork.
@@ -27,8 +32,28 @@ def stop():
     return os.read(3, 100000).decode()
 ";
 
+/// Enough for all of a test.
+const PLAIN: Wanted = Wanted { most_bytes: 1 << 30, rehearse: false };
+
 /// Takes the image of a Python program that calls `stop()`.
 async fn image_of(world: &World, program: &str, code: &Path) -> Result<Arc<Image>, Refusal> {
+    image_within(PLAIN, world, program, code).await
+}
+
+async fn image_within(
+    wanted: Wanted,
+    world: &World,
+    program: &str,
+    code: &Path,
+) -> Result<Arc<Image>, Refusal> {
+    let jail = stopped(world, program, code).await;
+    let image = world.launcher.take_image(&jail, wanted).await.map(Arc::new);
+    jail.kill().await;
+    image
+}
+
+/// A Python program that has called `stop()`.
+async fn stopped(world: &World, program: &str, code: &Path) -> Jail {
     let mut job = world.python(&format!("{STOP}{program}"));
     job.beginning = Beginning::Template;
     job.code = code.to_owned();
@@ -37,9 +62,7 @@ async fn image_of(world: &World, program: &str, code: &Path) -> Result<Arc<Image
         () = jail.stopped() => {}
         exit = jail.exited() => panic!("it ended: {exit:?} {}", read_all(&mut jail).await),
     }
-    let image = world.launcher.take_image(&jail).await.map(Arc::new);
-    jail.kill().await;
-    image
+    jail
 }
 
 /// Restores it and waits for its end.
@@ -158,4 +181,104 @@ print(len(digests) > 5, digests == again)
     let code = world.code(&[]);
     let image = image_of(&world, program, &code).await.unwrap();
     assert_eq!(restore(&world, &image, &code).await.output, "True True\n");
+}
+
+/// As a server's end kills it. Whatever the helper was looking at then, the template is not to blame.
+async fn a_template_killed_while_its_image_is_taken_is_not_unfit(world: World) {
+    let code = world.code(&[]);
+    let mut broken_off = 0;
+    for round in 0..30 {
+        let jail = stopped(&world, "import ctypes, ssl, decimal\nstop()", &code).await;
+        let killed = async {
+            tokio::time::sleep(std::time::Duration::from_millis(round * 2)).await;
+            jail.kill().await;
+        };
+        let (image, ()) = tokio::join!(world.launcher.take_image(&jail, PLAIN), killed);
+        let Err(refusal) = image else { continue };
+        let ended = matches!(&refusal, Refusal::BrokeOff(text) if text == "it has ended");
+        assert!(ended, "after {} ms: {refusal:?}", round * 2);
+        broken_off += 1;
+    }
+    assert!(broken_off > 0, "every image was taken before its template was killed");
+}
+
+async fn what_is_too_large_is_not_copied(world: World) {
+    let program = "held = os.urandom(32 << 20) if (os := __import__('os')) else None\nstop()";
+    let code = world.code(&[]);
+    let refusal =
+        image_within(Wanted { most_bytes: 16 << 20, ..PLAIN }, &world, program, &code).await.unwrap_err();
+    assert!(
+        matches!(&refusal, Refusal::Unfit(text) if text.ends_with("than the 16 MiB that images may hold")),
+        "{refusal}"
+    );
+    image_within(Wanted { most_bytes: 128 << 20, ..PLAIN }, &world, program, &code).await.unwrap();
+}
+
+/// A page here and there in terabytes would keep the helper busy for minutes, and every other template waiting.
+async fn memory_spread_wide_is_not_looked_through(world: World) {
+    let program = "
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+def reserve(size):
+    place = libc.mmap(None, size, 3, 0x4022, -1, 0)
+    assert place and place != 2 ** 64 - 1
+    return place
+reserve(64 << 40)
+";
+    let code = world.code(&[]);
+    image_of(&world, &format!("{program}\nstop()"), &code).await.expect("what is not in use costs nothing");
+    let used = format!("{program}\nctypes.memset(reserve(2 << 40), 7, 1)\nstop()");
+    let refusal = image_of(&world, &used, &code).await.unwrap_err();
+    assert_eq!(refusal, Refusal::Unfit("its memory is spread too wide".to_owned()));
+}
+
+/// Written in place, of the same length and with the times that it had: as some ways to install a file do.
+async fn a_file_written_over_is_another_file(world: World) {
+    let code = world.code(&[("data", 0o644, "before")]);
+    let program = "file = open('/var/task/data')\nstop()\nprint(file.read())";
+    let image = image_of(&world, program, &code).await.unwrap();
+    assert_eq!(restore(&world, &image, &code).await.output, "before\n");
+    let path = code.join("data");
+    let times = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, "after!").unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
+    let mut job = world.python("");
+    job.code = code.clone();
+    job.beginning = Beginning::Restored(image.clone());
+    let error = world.spawn(job).await.err().expect("it was restored");
+    assert!(error.to_string().contains("a file has changed since"), "{error}");
+}
+
+async fn what_a_rehearsal_writes_to_is_there_from_the_beginning(world: World) {
+    let program = |rehearsal: &str| {
+        format!(
+            "
+import ctypes, mmap, os, signal, struct
+held = mmap.mmap(-1, 64 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+held.write(b'x' * len(held))
+place = ctypes.addressof(ctypes.c_char.from_buffer(held))
+if not stop():
+    for page in range(32): held[page * 4096] = 121
+    {rehearsal}
+with open('/proc/self/pagemap', 'rb', 0) as pagemap:
+    pagemap.seek(place // 4096 * 8)
+    entries = struct.unpack('64Q', pagemap.read(64 * 8))
+own = [entry >> 63 == 1 and not entry >> 61 & 1 for entry in entries]
+print(own.count(True), all(own[:32]), held[:] == b'x' * len(held))
+"
+        )
+    };
+    let wanted = Wanted { rehearse: true, ..PLAIN };
+    let code = world.code(&[]);
+    // The last waits for an end that does not come; it is no reason to have no image.
+    for (rehearsal, wanted, expect) in [
+        ("os.kill(os.getpid(), signal.SIGSTOP)", wanted, "32 True True\n"),
+        ("os.kill(os.getpid(), signal.SIGSTOP)", PLAIN, "0 False True\n"),
+        ("signal.pause()", wanted, "0 False True\n"),
+    ] {
+        let image = image_within(wanted, &world, &program(rehearsal), &code).await.unwrap();
+        assert_eq!(restore(&world, &image, &code).await.output, expect, "{rehearsal}");
+    }
 }

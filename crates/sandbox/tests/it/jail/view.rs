@@ -1,9 +1,9 @@
 //! What a program sees and may do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sandbox::Exit;
-use sandbox::process::jail::Mount;
+use sandbox::process::jail::{Job, Mount, Root};
 
 use crate::case;
 use crate::world::{Case, World, write};
@@ -19,6 +19,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(finds_what_programs_need),
     case!(mounts_appear_read_only),
     case!(has_loopback_only),
+    case!(an_image_is_the_whole_of_what_is_seen),
+    case!(an_image_leads_nowhere_else),
+    case!(an_images_user_is_shown),
 ];
 
 async fn starts_as_a_program_expects(world: World) {
@@ -188,4 +191,97 @@ async fn has_loopback_only(world: World) {
              bash -c 'echo > /dev/tcp/127.0.0.1/9' 2>&1 | grep -om1 'Connection refused'")
         .await;
     assert_eq!(outcome.output, "lo\n0\nNetwork is unreachable\nConnection refused\n");
+}
+
+/// A job in an image with a few programs of the host and what they load.
+fn in_image(world: &World, script: &str) -> Job {
+    let root = world.code(&[("secret", 0o644, "the image's own\n")]);
+    for folder in ["proc", "dev", "tmp", "srv", "bin"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    for program in ["sh", "ls", "cat", "id", "touch", "mkdir", "readlink"] {
+        let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(program));
+        let host = found.into_iter().find(|path| path.exists()).unwrap();
+        copy(&host, &root.join("bin").join(program));
+        let listed = std::process::Command::new("ldd").arg(&host).output().unwrap().stdout;
+        for library in
+            String::from_utf8(listed).unwrap().split_whitespace().filter(|word| word.starts_with('/'))
+        {
+            copy(Path::new(library), &root.join(&library[1..]));
+        }
+    }
+    let mut job = world.script(script);
+    job.code = root;
+    job.root = Some(Root { folder: "/srv".to_owned(), user: None });
+    job.env = vec![("PATH".to_owned(), "/bin".to_owned())];
+    job
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    std::fs::copy(from, to).unwrap();
+}
+
+async fn an_image_is_the_whole_of_what_is_seen(world: World) {
+    let script = "pwd; cat /secret; ls /; id -u; ls /usr/share /etc /var 2>/dev/null; \
+                  touch /new /srv/new 2>/dev/null || echo read-only; touch /tmp/new && ls /tmp; \
+                  cat /dev/null && ls /dev/shm && touch /dev/shm/x && ls /proc/self/exe";
+    let outcome = world.run(in_image(&world, script)).await;
+    let lines: Vec<&str> =
+        outcome.output.lines().filter(|line| !line.starts_with("lib") && *line != "usr").collect();
+    let expect = [
+        "/srv",
+        "the image's own",
+        "bin",
+        "dev",
+        "proc",
+        "secret",
+        "srv",
+        "tmp",
+        "993",
+        "read-only",
+        "new",
+        "/proc/self/exe",
+    ];
+    assert_eq!(lines, expect, "{}", outcome.output);
+}
+
+async fn an_image_leads_nowhere_else(world: World) {
+    let script = "cd /; cd ../../../..; ls; cat /proc/1/root/etc/passwd /proc/self/root/../etc/passwd; ls /proc/1/cwd/; \
+                  mkdir /proc/sys/x; readlink /proc/self/root; cat /proc/self/mountinfo";
+    let outcome = world.run(in_image(&world, script)).await;
+    let seen = &outcome.output;
+    assert!(!seen.contains("sandbox:x") && !seen.contains("nsswitch"), "{seen}");
+    // Only what the image has: its root, and what is mounted in it.
+    for line in seen.lines().filter(|line| line.contains(" - ")) {
+        let place = line.split(' ').nth(4).unwrap();
+        let own =
+            ["/", "/tmp"].contains(&place) || ["/proc", "/dev"].iter().any(|own| place.starts_with(own));
+        assert!(own, "{line}");
+        assert!(place != "/" || line.contains(" ro,nosuid,nodev"), "{line}");
+    }
+    let script = "while read name value; do echo \"$name$value\"; done < /proc/self/status";
+    let outcome = world.run(in_image(&world, script)).await;
+    for expect in ["CapEff:0000000000000000", "CapBnd:0000000000000000", "NoNewPrivs:1", "Seccomp:2"] {
+        assert!(outcome.output.contains(expect), "{expect}: {}", outcome.output);
+    }
+}
+
+async fn an_images_user_is_shown(world: World) {
+    let script = "id -u; id -g; touch /tmp/x && ls -n /tmp/x | { read a b user group rest; echo $user $group; }; \
+                  touch /bin/x; mkdir /proc/sys/x; while read name value; do echo \"$name$value\"; done < /proc/self/status";
+    let mut job = in_image(&world, script);
+    job.root = Some(Root { folder: "/".to_owned(), user: Some((1234, 5678)) });
+    let outcome = world.run(job).await;
+    let seen = &outcome.output;
+    assert!(seen.starts_with("1234\n5678\n1234 5678\n"), "{seen}");
+    assert!(seen.contains("/bin/x': Read-only file system"), "{seen}");
+    for expect in
+        ["CapPrm:0000000000000000", "CapEff:0000000000000000", "CapBnd:0000000000000000", "Seccomp:2"]
+    {
+        assert!(seen.contains(expect), "{expect}: {seen}");
+    }
+    let mut job = in_image(&world, "true");
+    job.root = Some(Root { folder: "/".to_owned(), user: Some((0, 0)) });
+    assert!(world.spawn(job).await.is_err(), "nothing runs as root");
 }

@@ -421,6 +421,21 @@ function readJson(text) {
   }
 }
 
+/** What every invocation of this process is told. Read by the first: reading the environment takes a lock and a copy. */
+let fixed;
+
+function aboutInstance() {
+  const { env } = process;
+  fixed = {
+    functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
+    functionName: env.AWS_LAMBDA_FUNCTION_NAME,
+    memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+    logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
+    logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
+  };
+  return fixed;
+}
+
 /** An invocation and the one outcome that it may have. */
 class Invocation {
   constructor(slot, headers) {
@@ -435,7 +450,7 @@ class Invocation {
   }
 
   context() {
-    const { env } = process;
+    const { functionVersion, functionName, memoryLimitInMB, logGroupName, logStreamName } = fixed || aboutInstance();
     const { headers } = this;
     const deadline = Number(headers['lambda-runtime-deadline-ms']);
     const invocation = this;
@@ -450,11 +465,11 @@ class Invocation {
       set callbackWaitsForEmptyEventLoop(wait) {
         invocation.waitForEmptyLoop = wait;
       },
-      functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
-      functionName: env.AWS_LAMBDA_FUNCTION_NAME,
-      memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
-      logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
-      logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
+      functionVersion,
+      functionName,
+      memoryLimitInMB,
+      logGroupName,
+      logStreamName,
       clientContext: readJson(headers['lambda-runtime-client-context']),
       identity: readJson(headers['lambda-runtime-cognito-identity']),
       invokedFunctionArn: headers['lambda-runtime-invoked-function-arn'],

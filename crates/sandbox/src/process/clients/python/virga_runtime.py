@@ -167,17 +167,30 @@ class ClientContext:
         return "ClientContext([custom=%s,env=%s,client=%s])" % (self.custom, self.env, self.client)
 
 
+# What every invocation of this process is told; read by the first, since a copied process has its own.
+fixed = None
+
+
+def about_instance():
+    global fixed
+    if fixed is None:
+        get = os.environ.get
+        fixed = {
+            "log_group_name": get("AWS_LAMBDA_LOG_GROUP_NAME"),
+            "log_stream_name": get("AWS_LAMBDA_LOG_STREAM_NAME"),
+            "function_name": get("AWS_LAMBDA_FUNCTION_NAME"),
+            "memory_limit_in_mb": get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+            "function_version": get("AWS_LAMBDA_FUNCTION_VERSION"),
+        }
+    return fixed
+
+
 class LambdaContext:
     """What a handler is told about its invocation."""
 
     def __init__(self, headers, deadline_ms):
-        environ = os.environ
+        self.__dict__.update(fixed or about_instance())
         self.aws_request_id = headers.get("lambda-runtime-aws-request-id")
-        self.log_group_name = environ.get("AWS_LAMBDA_LOG_GROUP_NAME")
-        self.log_stream_name = environ.get("AWS_LAMBDA_LOG_STREAM_NAME")
-        self.function_name = environ.get("AWS_LAMBDA_FUNCTION_NAME")
-        self.memory_limit_in_mb = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
-        self.function_version = environ.get("AWS_LAMBDA_FUNCTION_VERSION")
         self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn")
         self.tenant_id = headers.get("lambda-runtime-aws-tenant-id")
         self.trace_id = headers.get("lambda-runtime-trace-id")
@@ -399,11 +412,41 @@ def is_event(status, path):
     return status == 200
 
 
-class LoggingHook:
-    """Sets `logging` up when, and only when, the function imports it: it is slow to import."""
+TRACE = "_X_AMZN_TRACE_ID"
+Environ = type(os.environ)
+
+
+def set_trace(value):
+    """Whose trace the invocation is part of, in `os.environ`.
+
+    The C library never frees what `putenv` was given: a process would grow with every invocation. So what only
+    child processes look at is told only where the function may start some."""
+    environ = os.environ
+    if type(environ) is not Environ or "subprocess" in sys.modules:
+        if value:
+            environ[TRACE] = value
+        else:
+            environ.pop(TRACE, None)
+    elif value:
+        environ._data[b"_X_AMZN_TRACE_ID"] = value.encode("utf-8", "surrogateescape")
+    else:
+        environ._data.pop(b"_X_AMZN_TRACE_ID", None)
+
+
+def set_up_subprocess(_):
+    """Children of this invocation, too, are told its trace."""
+    if TRACE in os.environ:
+        os.environ[TRACE] = os.environ[TRACE]
+
+
+class ImportHook:
+    """Sets a module up when, and only when, the function imports it."""
+
+    def __init__(self, wanted, set_up):
+        self.wanted, self.set_up = wanted, set_up
 
     def find_spec(self, name, path=None, target=None):
-        if name != "logging":
+        if name != self.wanted:
             return None
         sys.meta_path.remove(self)
         for finder in sys.meta_path:
@@ -416,7 +459,7 @@ class LoggingHook:
 
         def exec_module(module):
             execute(module)
-            set_up_logging(module)
+            self.set_up(module)
 
         spec.loader.exec_module = exec_module
         return spec
@@ -454,10 +497,12 @@ def set_up_process():
     sys.argv[:] = [""]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
-    if "logging" in sys.modules:
-        set_up_logging(sys.modules["logging"])
-    else:
-        sys.meta_path.insert(0, LoggingHook())
+    # Both are slow to import.
+    for name, set_up in (("logging", set_up_logging), ("subprocess", set_up_subprocess)):
+        if name in sys.modules:
+            set_up(sys.modules[name])
+        else:
+            sys.meta_path.insert(0, ImportHook(name, set_up))
 
 
 def serve(connection, handler, began):
@@ -470,11 +515,7 @@ def serve(connection, handler, began):
             path, reply = NEXT, connection.get(NEXT)
             continue
         request_id = headers["lambda-runtime-aws-request-id"]
-        trace_id = headers.get("lambda-runtime-trace-id")
-        if trace_id:
-            os.environ["_X_AMZN_TRACE_ID"] = trace_id
-        else:
-            os.environ.pop("_X_AMZN_TRACE_ID", None)
+        set_trace(headers.get("lambda-runtime-trace-id"))
         path, body, headers = run_one(handler, request_id, headers, body)
         reply = connection.post(path, body, headers)
 
@@ -518,9 +559,11 @@ def began_at(nanoseconds):
     return "Virga-Init-Began: %d\r\n" % nanoseconds
 
 
-def main():
+def main(prepared=False):
+    """Runs the function; `prepared`: the process is set up already."""
     template = os.environ.pop("VIRGA_TEMPLATE", None)
-    set_up_process()
+    if not prepared:
+        set_up_process()
     began = began_at(time.monotonic_ns())
     try:
         handler = find_handler(os.environ.get("_HANDLER", ""))

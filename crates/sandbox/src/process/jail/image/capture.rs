@@ -10,22 +10,46 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::Pid;
 
-use super::contents::Memory;
-use super::plan::{self, Area, OpenFile, SignalAction, State};
+use super::contents::{Memory, Range};
+use super::plan::{self, Area, OpenFile, Opened, SignalAction, State};
 use super::procfs::{self, Kind, Mapping};
 use super::restorer::{self, Context, PAGE};
 use super::tracee::{self, Registers, Tracee};
-use super::{FileIdentity, Manifest, ORDERS, Refusal, TEMPLATE_PID};
+use super::{FileIdentity, Manifest, ORDERS, Refusal, TEMPLATE_PID, Wanted};
 
 /// Seconds that taking an image may last.
 const PATIENCE_S: u32 = 60;
+/// Milliseconds that a rehearsal may take.
+const REHEARSAL_MS: u32 = 2000;
+/// Stretches of memory that are written to in a rehearsal and given to instances at once: the largest ones.
+const WRITTEN_LIMIT: usize = 160;
+/// Bytes of them.
+const WRITTEN_BYTES: u64 = 2 << 20;
+/// Milliseconds that a killed process may take to be gone.
+const ENDING_MS: i64 = 1000;
 /// Files that an image may need: mapped or open.
 const FILE_LIMIT: usize = 400;
 /// Bytes of a mapped library that are searched.
 const SEARCH_LIMIT: u64 = 256 << 20;
+/// Bytes of address space of mappings with a page in use: that much is looked through page by page.
+const SPREAD_LIMIT: u64 = 1 << 40;
 /// Libraries that give memory back to the kernel and do not count on getting it back empty.
-const HARMLESS: [&str; 8] =
-    ["libc.so.6", "libc-2.", "ld-linux", "libpython", "python3", "mmap.", "libcrypto", "_multiarray_umath"];
+const HARMLESS: [&str; 13] = [
+    "libc.so.6",
+    "libc-2.",
+    "ld-linux",
+    "libpython",
+    "python3",
+    "mmap.",
+    "libcrypto",
+    "_multiarray_umath",
+    // Advice on large pages, on memory of stacks that is written before it is read, on core dumps.
+    "php",
+    "opcache.so",
+    "libpcre2-",
+    "libsodium.so",
+    "libruby-",
+];
 
 type Taking<T> = Result<T, Refusal>;
 
@@ -36,18 +60,40 @@ trait Doing<T> {
 
 impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, what: &str) -> Taking<T> {
-        self.map_err(|error| Refusal(format!("the host failed at {what}: {}", error.into())))
+        self.map_err(|error| Refusal::BrokeOff(format!("the host failed at {what}: {}", error.into())))
     }
 }
 
 fn refuse<T>(text: impl Into<String>) -> Taking<T> {
-    Err(Refusal(text.into()))
+    Err(Refusal::Unfit(text.into()))
 }
 
 /// Takes the image of the stopped program of a jail.
-pub(super) fn take(init: Pid) -> Taking<(OwnedFd, Manifest)> {
+pub(super) fn take(init: Pid, wanted: Wanted) -> Taking<(OwnedFd, Manifest)> {
     tracee::end_after(PATIENCE_S);
     let program = program_of(init)?;
+    let taken = take_of(program, init, wanted);
+    // What is found of a process that is being killed says nothing about it, and the host least of all.
+    let patience_ms = match &taken {
+        Ok(_) => return taken,
+        Err(Refusal::Unfit(_)) => 0,
+        Err(Refusal::BrokeOff(_)) => ENDING_MS,
+    };
+    if ends_within(program, patience_ms).doing("looking whether it lives")? { Err(ended()) } else { taken }
+}
+
+fn ends_within(process: Pid, milliseconds: i64) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::process::{PidfdFlags, pidfd_open};
+    let process = match pidfd_open(process, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(true),
+        opened => opened?,
+    };
+    let timeout = Timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };
+    Ok(poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout))? > 0)
+}
+
+fn take_of(program: Pid, init: Pid, wanted: Wanted) -> Taking<(OwnedFd, Manifest)> {
     let subject = Subject::new(program);
     if subject.count("task")? != 1 {
         return refuse(format!("it runs {} threads", subject.count("task")?));
@@ -57,7 +103,7 @@ pub(super) fn take(init: Pid) -> Taking<(OwnedFd, Manifest)> {
     let subject = Subject::new(copy.pid());
     subject.check_temporary()?;
     subject.check_filters(init)?;
-    write(&subject, &copy)
+    write(&subject, &copy, wanted)
 }
 
 /// The child of pid 1 that has the template's number.
@@ -70,10 +116,14 @@ fn program_of(init: Pid) -> Taking<Pid> {
         let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
         let inside = procfs::status(&status, "NSpid").and_then(|pids| pids.split('\t').next_back());
         if procfs::status(&status, "PPid") == Some(&parent) && inside == Some(&TEMPLATE_PID.to_string()) {
-            return Pid::from_raw(pid).ok_or_else(|| Refusal("it has ended".to_owned()));
+            return Pid::from_raw(pid).ok_or_else(ended);
         }
     }
-    refuse("it has ended")
+    Err(ended())
+}
+
+fn ended() -> Refusal {
+    Refusal::BrokeOff("it has ended".to_owned())
 }
 
 /// A process, as `/proc` shows it.
@@ -148,9 +198,12 @@ impl Subject {
     }
 
     fn identify(&self, path: &str) -> Taking<FileIdentity> {
-        let found = fs::metadata(self.inside(Path::new(path)))
-            .or_else(|_| refuse(format!("{path} is not there any more")))?;
-        Ok(FileIdentity::of(path.into(), &found))
+        match fs::metadata(self.inside(Path::new(path))) {
+            Ok(found) => Ok(FileIdentity::of(path.into(), &found)),
+            // An ended process has no root.
+            Err(_) if fs::metadata(self.inside(Path::new("/"))).is_err() => Err(ended()),
+            Err(_) => refuse(format!("{path} is not there any more")),
+        }
     }
 }
 
@@ -185,7 +238,7 @@ impl Files {
     }
 }
 
-fn write(subject: &Subject, copy: &Tracee) -> Taking<(OwnedFd, Manifest)> {
+fn write(subject: &Subject, copy: &Tracee, wanted: Wanted) -> Taking<(OwnedFd, Manifest)> {
     let mut files = Files::default();
     let memory = Memory {
         memory: File::open(subject.folder.join("mem")).doing("opening its memory")?,
@@ -195,7 +248,7 @@ fn write(subject: &Subject, copy: &Tracee) -> Taking<(OwnedFd, Manifest)> {
         return refuse("it was not stopped where it was expected");
     }
     let mappings = procfs::mappings(&subject.text("smaps")?)
-        .ok_or_else(|| Refusal("the kernel describes its memory in another way".to_owned()))?;
+        .ok_or_else(|| Refusal::Unfit("the kernel describes its memory in another way".to_owned()))?;
     let open = open_files(subject, &mut files)?;
     let mut areas = areas(subject, &mappings, &memory, &mut files)?;
     let state = state(subject, copy, &memory.memory, open)?;
@@ -208,22 +261,55 @@ fn write(subject: &Subject, copy: &Tracee) -> Taking<(OwnedFd, Manifest)> {
     if restorer::BASE + head_bytes > restorer::SCRATCH || restorer::SCRATCH + own > restorer::END {
         return refuse("its memory is in too many pieces");
     }
-    let plan = plan::plan(&areas, &state, report);
     let context = context(&copy.registers().doing("reading its registers")?, &state);
     let image = memory_file().doing("making a memory file")?;
-    let head = restorer::head(&plan.entries, &plan.data, &context, report);
-    image.write_all_at(&head, 0).doing("writing the image")?;
+    image.set_len(head_bytes + content).doing("writing the image")?;
+    let mut bytes = head_bytes;
     for run in areas.iter().flat_map(|area| &area.runs) {
-        memory.copy(run, &image).doing("copying its memory")?;
+        let room = wanted.most_bytes.saturating_sub(bytes);
+        bytes += memory.copy(run, &image, room).doing("copying its memory")?;
+        if bytes > wanted.most_bytes {
+            let most = wanted.most_bytes >> 20;
+            return refuse(format!("it holds more memory than the {most} MiB that images may hold"));
+        }
     }
-    let manifest = Manifest { bytes: head.len() as u64 + content, report, files: files.all };
+    let written = if wanted.rehearse { rehearsal(copy, &areas, &memory) } else { Vec::new() };
+    let plan = plan::plan(&areas, &state, &written, report);
+    let head = restorer::head(&plan.entries, &plan.data, &context, report, head_bytes);
+    image.write_all_at(&head, 0).doing("writing the image")?;
+    let manifest = Manifest { bytes, report, files: files.all };
     Ok((seal(image).doing("sealing the image")?, manifest))
+}
+
+/// Lets the copy, whose memory was taken, go on as an instance would: what it writes to, the longest stretches first.
+/// It is no part of what the image is, so nothing that comes in between is a reason to have none.
+fn rehearsal(copy: &Tracee, areas: &[Area], memory: &Memory) -> Vec<Range> {
+    if !copy.run_until_it_stops(REHEARSAL_MS).unwrap_or(false) {
+        return Vec::new();
+    }
+    let own = areas.iter().filter(|area| {
+        // What is copied is its own in any case; what grows is mapped anew and may have moved.
+        let mapping = &area.mapping;
+        mapping.protection & 2 != 0 && !mapping.shared && !area.copy && mapping.in_use
+    });
+    let mut written: Vec<Range> =
+        own.filter_map(|area| memory.written(&area.mapping).ok()).flatten().collect();
+    written.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    written.truncate(WRITTEN_LIMIT);
+    let mut room = WRITTEN_BYTES;
+    written.retain(|(_, bytes)| {
+        room = room.saturating_sub(*bytes);
+        room > 0
+    });
+    written.sort_unstable();
+    written
 }
 
 /// Gives every run its place behind the image's head; how many bytes that and they are.
 fn lay_out(areas: &mut [Area], state: &State, report: i32) -> (u64, u64) {
     // The size of the head depends on how many calls there are, not on the offsets in them.
-    let sized = plan::plan(areas, state, report);
+    let most = [(0, 0); WRITTEN_LIMIT];
+    let sized = plan::plan(areas, state, &most, report);
     let first = restorer::head_bytes(sized.entries.len(), sized.data.len());
     let mut offset = first;
     for run in areas.iter_mut().flat_map(|area| &mut area.runs) {
@@ -257,6 +343,10 @@ fn seal(image: File) -> io::Result<OwnedFd> {
 /// Its mappings, with what is to be kept of each.
 fn areas(subject: &Subject, mappings: &[Mapping], memory: &Memory, files: &mut Files) -> Taking<Vec<Area>> {
     let mut areas = Vec::with_capacity(mappings.len());
+    let looked_through = mappings.iter().filter(|mapping| mapping.in_use).map(Mapping::bytes);
+    if looked_through.fold(0, u64::saturating_add) > SPREAD_LIMIT {
+        return refuse("its memory is spread too wide");
+    }
     let copied = returns_memory(subject, mappings)?;
     for mapping in mappings {
         let kind = mapping.kind();
@@ -275,7 +365,7 @@ fn areas(subject: &Subject, mappings: &[Mapping], memory: &Memory, files: &mut F
         let file = if kind == Kind::File { Some(files.mapped(subject, mapping)?) } else { None };
         let runs = match kind {
             Kind::Vdso => Vec::new(),
-            _ if mapping.shared => Vec::new(),
+            _ if mapping.shared || !mapping.in_use => Vec::new(),
             _ => memory.runs(mapping).doing("reading its page map")?,
         };
         // Memory that somebody expects to get back empty must not have the image beneath it.
@@ -318,6 +408,7 @@ fn contains(text: &[u8], wanted: &[u8]) -> bool {
 /// Its open files beside the standard streams, and the place of the orders.
 fn open_files(subject: &Subject, files: &mut Files) -> Taking<Vec<OpenFile>> {
     let mut open = Vec::new();
+    let mut counters = Vec::new();
     let mut output = None;
     for entry in fs::read_dir(subject.folder.join("fd")).doing("listing its open files")?.flatten() {
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -332,19 +423,34 @@ fn open_files(subject: &Subject, files: &mut Files) -> Taking<Vec<OpenFile>> {
             }
             0..=ORDERS => return refuse(format!("it has put {target} in the place of a standard stream")),
             _ => {
-                let (position, flags) = procfs::open_file(&subject.text(&format!("fdinfo/{number}"))?)
-                    .ok_or_else(|| Refusal("the kernel describes open files in another way".to_owned()))?;
-                let file = opened(subject, &entry.path(), &target, flags, files)?;
-                open.push(OpenFile {
-                    number,
-                    file,
-                    position,
-                    close_on_exec: flags & libc::O_CLOEXEC as u64 != 0,
-                });
+                let fdinfo = subject.text(&format!("fdinfo/{number}"))?;
+                let (position, flags) = procfs::open_file(&fdinfo).ok_or_else(|| {
+                    Refusal::Unfit("the kernel describes open files in another way".to_owned())
+                })?;
+                let what = if target == "anon_inode:[eventfd]" {
+                    counter(&fdinfo, flags, &mut counters)?
+                } else {
+                    let number = opened(subject, &entry.path(), &target, flags, files)?;
+                    Opened::File { number, position }
+                };
+                open.push(OpenFile { number, what, close_on_exec: flags & libc::O_CLOEXEC as u64 != 0 });
             }
         }
     }
+    // The restorer makes them in this order.
+    open.sort_unstable_by_key(|open| open.number);
     Ok(open)
+}
+
+/// An event counter, such as Ruby has for its signals, can be made again: no other process is there that could share
+/// it. Two descriptors of one would become two.
+fn counter(fdinfo: &str, flags: u64, known: &mut Vec<String>) -> Taking<Opened> {
+    let id = procfs::status(fdinfo, "eventfd-id").unwrap_or_default().to_owned();
+    let Some(value) = procfs::counter(fdinfo).filter(|_| !id.is_empty() && !known.contains(&id)) else {
+        return refuse("it has an event counter of a kind that cannot be made again");
+    };
+    known.push(id);
+    Ok(Opened::Counter { value, flags: flags & libc::O_NONBLOCK as u64 })
 }
 
 /// A regular file that is only read can be opened again.
@@ -372,7 +478,7 @@ fn opened(subject: &Subject, link: &Path, target: &str, flags: u64, files: &mut 
 fn state(subject: &Subject, copy: &Tracee, memory: &File, open: Vec<OpenFile>) -> Taking<State> {
     let status = subject.text("status")?;
     let stat = subject.text("stat")?;
-    let unknown = || Refusal("the kernel describes processes in another way".to_owned());
+    let unknown = || Refusal::Unfit("the kernel describes processes in another way".to_owned());
     let folder = fs::read_link(subject.folder.join("cwd")).doing("reading its working directory")?;
     let caught = procfs::mask(&status, "SigCgt").ok_or_else(unknown)?;
     let ignored = procfs::mask(&status, "SigIgn").ok_or_else(unknown)?;

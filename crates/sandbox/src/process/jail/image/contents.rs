@@ -13,6 +13,7 @@ const GAP: u64 = 15;
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const OF_A_FILE: u64 = 1 << 61;
+const MAPPED_ONCE: u64 = 1 << 56;
 /// Bytes copied at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -26,6 +27,9 @@ pub(super) struct Run {
     /// In the image.
     pub(super) offset: u64,
 }
+
+/// An address and how many bytes from there.
+pub(super) type Range = (u64, u64);
 
 /// A process's memory, to be read.
 pub(super) struct Memory {
@@ -59,23 +63,43 @@ impl Memory {
         Ok(joined(&owned).map(|(page, count)| run(mapping, page, count)).collect())
     }
 
+    /// The pages of a private mapping that a copied process has for itself: it wrote to them since it was copied.
+    pub(super) fn written(&self, mapping: &Mapping) -> io::Result<Vec<Range>> {
+        let mut entries = vec![0_u8; usize::try_from(mapping.bytes() / PAGE).unwrap_or(0) * 8];
+        self.pagemap.read_exact_at(&mut entries, mapping.start / PAGE * 8)?;
+        let entries =
+            entries.chunks_exact(8).map(|entry| u64::from_ne_bytes(entry.try_into().unwrap_or_default()));
+        let own = |entry: u64| entry & PRESENT != 0 && entry & OF_A_FILE == 0 && entry & MAPPED_ONCE != 0;
+        let pages: Vec<u64> =
+            (0..).zip(entries).filter(|(_, entry)| own(*entry)).map(|(page, _)| page).collect();
+        let ranges = ranges(&pages, 0);
+        Ok(ranges.map(|(page, count)| (mapping.start + page * PAGE, count * PAGE)).collect())
+    }
+
     fn is_zero(&self, address: u64) -> io::Result<bool> {
         let mut page = [0_u8; PAGE as usize];
         self.memory.read_exact_at(&mut page, address)?;
         Ok(page.iter().all(|byte| *byte == 0))
     }
 
-    /// Copies a run to its place in the image.
-    pub(super) fn copy(&self, run: &Run, image: &File) -> io::Result<()> {
+    /// Copies a run to its place in the image; how many bytes it takes there. Empty pages, of which interpreters have
+    /// many between full ones, are left out: a hole of the file reads as one. Gives up soon after `room` bytes, so that
+    /// what is too large does not take the host's memory first.
+    pub(super) fn copy(&self, run: &Run, image: &File, room: u64) -> io::Result<u64> {
         let mut buffer = vec![0_u8; CHUNK.min(usize::try_from(run.length).unwrap_or(CHUNK))];
-        let mut done = 0;
-        while done < run.length {
+        let (mut done, mut written) = (0, 0);
+        while done < run.length && written <= room {
             let length = buffer.len().min(usize::try_from(run.length - done).unwrap_or(CHUNK));
             self.memory.read_exact_at(&mut buffer[..length], run.start + done)?;
-            image.write_all_at(&buffer[..length], run.offset + done)?;
+            for (page, bytes) in buffer[..length].chunks(PAGE as usize).enumerate() {
+                if bytes.iter().any(|byte| *byte != 0) {
+                    image.write_all_at(bytes, run.offset + done + page as u64 * PAGE)?;
+                    written += bytes.len() as u64;
+                }
+            }
             done += length as u64;
         }
-        Ok(())
+        Ok(written)
     }
 }
 
@@ -85,7 +109,11 @@ fn run(mapping: &Mapping, page: u64, count: u64) -> Run {
 
 /// Ascending page numbers as runs of first page and count, joined over small gaps.
 fn joined(pages: &[u64]) -> impl Iterator<Item = (u64, u64)> {
-    let chunks = pages.chunk_by(|one, next| next - one <= GAP + 1);
+    ranges(pages, GAP)
+}
+
+fn ranges(pages: &[u64], gap: u64) -> impl Iterator<Item = (u64, u64)> {
+    let chunks = pages.chunk_by(move |one, next| next - one <= gap + 1);
     chunks.filter_map(|chunk| Some((*chunk.first()?, chunk.last()? - chunk.first()? + 1)))
 }
 

@@ -11,10 +11,10 @@
 //! template is the first process after pid 1, and no process of a jail that restores an image ever has that number
 //! ([`TEMPLATE_PID`]). Memory that is to be wiped on fork is empty.
 //!
-//! Invariants: an image holds no descriptor but regular files that are only read, opened anew; files that it maps
-//! must be those that it was made with, to the nanosecond of their change, or it is not restored; nothing of the
-//! image's code runs before all of it is in place, and what goes wrong until then is told apart from how the
-//! program ends.
+//! Invariants: an image holds no descriptor but regular files that are only read, opened anew, and event counters,
+//! made anew; files that it maps must be those that it was made with, to the nanosecond of their change, or it is not
+//! restored; nothing of the image's code runs before all of it is in place, and what goes wrong until then is told
+//! apart from how the program ends.
 //!
 //! Absent: several threads, sockets, pipes, shared memory, children, images that outlive the kernel's boot, other
 //! machines than x86-64.
@@ -81,9 +81,15 @@ impl Image {
 }
 
 /// Why a template has no image; the text is for the function's owner and completes "because".
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refusal(pub String);
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Refusal {
+    /// What it is cannot be kept, now or later.
+    #[error("{0}")]
+    Unfit(String),
+    /// Something came in between: another time there may be one.
+    #[error("{0}")]
+    BrokeOff(String),
+}
 
 /// What must be there for an image to be restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +102,8 @@ pub(super) struct Manifest {
     pub(super) files: Vec<FileIdentity>,
 }
 
-/// A file and its state.
+/// A file and its state. Neither a new file in its place nor a change of the old one goes unseen, whoever sets its
+/// times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileIdentity {
     /// In the jail.
@@ -104,14 +111,14 @@ pub(super) struct FileIdentity {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) bytes: u64,
-    /// Of its content, in nanoseconds since 1970.
+    /// Of its content, its times or its mode, in nanoseconds since 1970: what nobody can set.
     pub(super) changed: i128,
 }
 
 impl FileIdentity {
     fn of(path: PathBuf, found: &std::fs::Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
-        let changed = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+        let changed = i128::from(found.ctime()) * 1_000_000_000 + i128::from(found.ctime_nsec());
         Self { path, device: found.dev(), inode: found.ino(), bytes: found.len(), changed }
     }
 }
@@ -122,18 +129,28 @@ pub(super) enum Taken {
     /// There it is.
     Image(Manifest),
     /// There is none.
-    Refused(String),
+    Refused(Refusal),
+}
+
+/// What is wanted of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Of memory that it may hold.
+    pub most_bytes: u64,
+    /// Whether the template, once it goes on and finds no orders, does what every instance does at first and stops
+    /// itself again. What it writes to meanwhile, its instances have from the beginning.
+    pub rehearse: bool,
 }
 
 /// The life of a helper: takes the image of the stopped program of the jail with this pid 1.
-pub(super) fn help(reply: &OwnedFd, init: Pid) -> ! {
+pub(super) fn help(reply: &OwnedFd, init: Pid, wanted: Wanted) -> ! {
     use super::{sys, wire};
     #[cfg(target_arch = "x86_64")]
-    let taken = capture::take(init);
+    let taken = capture::take(init, wanted);
     #[cfg(not(target_arch = "x86_64"))]
     let taken: Result<(OwnedFd, Manifest), Refusal> = {
-        let _ = init;
-        Err(Refusal("images are not made on this machine's architecture".to_owned()))
+        let _ = (init, wanted);
+        Err(Refusal::Unfit("images are not made on this machine's architecture".to_owned()))
     };
     let told = match &taken {
         Ok((file, manifest)) => {
@@ -141,7 +158,7 @@ pub(super) fn help(reply: &OwnedFd, init: Pid) -> ! {
             wire::send(reply, &taken, &[file.as_fd()], rustix::net::SendFlags::empty())
         }
         Err(refusal) => {
-            let refused = Taken::Refused(refusal.0.clone());
+            let refused = Taken::Refused(refusal.clone());
             wire::send(reply, &refused, &[], rustix::net::SendFlags::empty())
         }
     };

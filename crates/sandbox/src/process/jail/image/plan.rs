@@ -1,7 +1,7 @@
 //! From what a process was to the system calls that make another one it. Pure.
 
 use super::ORDERS;
-use super::contents::Run;
+use super::contents::{Range, Run};
 use super::procfs::{Kind, Mapping, Places};
 use super::restorer::{ADD_VDSO, END, EXPECT, Entry, MAY_FAIL, PAGE, SCRATCH, STORE, data_address};
 use super::tracee::RestartableSequence;
@@ -15,6 +15,8 @@ const PR_SET_NAME: u64 = 15;
 /// MREMAP_MAYMOVE | MREMAP_FIXED.
 const MOVE_TO: u64 = 3;
 const WIPE_ON_FORK: u64 = 18;
+/// MADV_POPULATE_WRITE, since Linux 5.14.
+const POPULATE_WRITE: u64 = 23;
 const ARCH_SET_FS: u64 = 0x1002;
 
 /// The kernel's `struct sigaction`.
@@ -36,10 +38,17 @@ pub(super) struct Area {
 #[derive(Debug, Clone)]
 pub(super) struct OpenFile {
     pub(super) number: i32,
-    /// The number of the file.
-    pub(super) file: usize,
-    pub(super) position: u64,
+    pub(super) what: Opened,
     pub(super) close_on_exec: bool,
+}
+
+/// What is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// The file of that number.
+    File { number: usize, position: u64 },
+    /// An `eventfd` that nobody shares, and the flags that it is made with.
+    Counter { value: u32, flags: u64 },
 }
 
 /// A process without its memory.
@@ -72,11 +81,16 @@ pub(super) struct Plan {
 }
 
 /// Plans in the order in which the restorer goes about it. How many calls and how much data there are depends on
-/// everything but the offsets of the runs.
-pub(super) fn plan(areas: &[Area], state: &State, report: i32) -> Plan {
+/// everything but the offsets of the runs. `written` is what every instance will write to at once: that memory is its
+/// own from the beginning, in a call each instead of a fault a page.
+pub(super) fn plan(areas: &[Area], state: &State, written: &[Range], report: i32) -> Plan {
     let mut planner = Planner { entries: Vec::new(), data: Vec::new(), references: Vec::new(), report };
     planner.clear(areas);
     areas.iter().for_each(|area| planner.map(area));
+    for (start, bytes) in written {
+        // Without it they come one by one.
+        planner.call(libc::SYS_madvise, &[*start, *bytes, POPULATE_WRITE]).flags = MAY_FAIL;
+    }
     planner.files(state);
     planner.process(state);
     planner.thread(state);
@@ -195,11 +209,28 @@ impl Planner {
     }
 
     fn files(&mut self, state: &State) {
+        let mut taken: Vec<u64> = (0..=ORDERS as u64).collect();
         for open in &state.open {
-            let (file, number) = (self.file(open.file), open.number as u64);
+            let number = open.number as u64;
             let flags = if open.close_on_exec { libc::O_CLOEXEC as u64 } else { 0 };
-            self.call(libc::SYS_dup3, &[file, number, flags]);
-            self.call(libc::SYS_lseek, &[number, open.position, libc::SEEK_SET as u64]);
+            match open.what {
+                Opened::File { number: file, position } => {
+                    let file = self.file(file);
+                    self.call(libc::SYS_dup3, &[file, number, flags]);
+                    self.call(libc::SYS_lseek, &[number, position, libc::SEEK_SET as u64]);
+                }
+                Opened::Counter { value, flags: of_its_own } => {
+                    // The kernel gives the lowest number that is free.
+                    let given = (0..).find(|free| !taken.contains(free)).unwrap_or(number);
+                    let entry = self.call(libc::SYS_eventfd2, &[u64::from(value), of_its_own | flags]);
+                    (entry.flags, entry.word) = (EXPECT, given);
+                    if given != number {
+                        self.call(libc::SYS_dup3, &[given, number, flags]);
+                        self.call(libc::SYS_close, &[given]);
+                    }
+                }
+            }
+            taken.push(number);
         }
         if state.folder != "/var/task" {
             let folder = terminated(&state.folder);

@@ -12,6 +12,8 @@ pub(super) struct Mapping {
     pub(super) inode: u64,
     /// A path, a name in brackets, or nothing.
     pub(super) name: String,
+    /// Whether any page of it is in memory or swapped out.
+    pub(super) in_use: bool,
     /// Two letters each, from `VmFlags`.
     pub(super) flags: Vec<String>,
 }
@@ -59,8 +61,11 @@ pub(super) fn mappings(text: &str) -> Option<Vec<Mapping>> {
     for line in text.lines() {
         let first = line.split(' ').next().unwrap_or_default();
         if first.ends_with(':') {
+            let last = mappings.last_mut()?;
             if let Some(flags) = line.strip_prefix("VmFlags:") {
-                mappings.last_mut()?.flags = flags.split_ascii_whitespace().map(str::to_owned).collect();
+                last.flags = flags.split_ascii_whitespace().map(str::to_owned).collect();
+            } else if let Some(size) = line.strip_prefix("Rss:").or_else(|| line.strip_prefix("Swap:")) {
+                last.in_use |= size.split_ascii_whitespace().next() != Some("0");
             }
         } else {
             mappings.push(mapping(line)?);
@@ -91,6 +96,7 @@ fn mapping(line: &str) -> Option<Mapping> {
         offset: hexadecimal(offset)?,
         inode: inode.parse().ok()?,
         name: rest.trim_start_matches(' ').to_owned(),
+        in_use: false,
         flags: Vec::new(),
     })
 }
@@ -137,6 +143,14 @@ pub(super) fn open_file(fdinfo: &str) -> Option<(u64, u64)> {
     Some((position, u64::from_str_radix(status(fdinfo, "flags")?, 8).ok()?))
 }
 
+/// The value of an `eventfd`, from `fdinfo`; `None` also for a semaphore.
+pub(super) fn counter(fdinfo: &str) -> Option<u32> {
+    if status(fdinfo, "eventfd-semaphore").is_some_and(|semaphore| semaphore != "0") {
+        return None;
+    }
+    u32::from_str_radix(status(fdinfo, "eventfd-count")?, 16).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,9 +158,13 @@ mod tests {
     const SMAPS: &str = "\
 55d0c0a00000-55d0c0a21000 rw-p 00000000 00:00 0                          [heap]
 Size:                132 kB
+Rss:                   0 kB
+Swap:                  4 kB
 VmFlags: rd wr mr mw me ac
 7f0000000000-7f0000001000 r-xp 00002000 fe:00 4711                       /usr/lib/a b.so
 Size:                  4 kB
+Rss:                   0 kB
+SwapPss:               4 kB
 ProtectionKey:         0
 VmFlags: rd ex mr mw me
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]
@@ -165,6 +183,7 @@ VmFlags: rd wr mr mw me gd ac
         assert!(all[2].has("gd") && !all[0].has("gd"));
         assert!(all[4].shared && !all[0].shared);
         assert_eq!(all[0].bytes(), 0x21000);
+        assert!(all[0].in_use && !all[1].in_use);
         assert_eq!(mappings("nonsense"), None);
     }
 
@@ -177,6 +196,9 @@ VmFlags: rd wr mr mw me gd ac
         let numbers: Vec<String> = (4..=52).map(|number| number.to_string()).collect();
         let places = places(&format!("7 (a) b) S {}", numbers.join(" "))).unwrap();
         assert_eq!((places.code, places.brk, places.environment), ((26, 27), 47, (50, 51)));
+        let eventfd = "pos:\t0\nflags:\t02004002\neventfd-count:               1f\neventfd-id: 4\n";
+        assert_eq!(counter(eventfd), Some(0x1f));
+        assert_eq!(counter(&format!("{eventfd}eventfd-semaphore: 1\n")), None);
         assert_eq!(open_file("pos:\t12\nflags:\t0100000\nmnt_id:\t1\n"), Some((12, 0o100_000)));
     }
 }

@@ -185,9 +185,9 @@ pub(super) fn data_address(entries: usize) -> u64 {
     TABLE + ((entries + 2) * size_of::<Entry>()) as u64
 }
 
-/// The image's beginning: program, table, and the data that the table's calls read.
-pub(super) fn head(entries: &[Entry], data: &[u8], context: &Context, report: i32) -> Vec<u8> {
-    let length = head_bytes(entries.len(), data.len());
+/// The image's beginning: program, table, and the data that the table's calls read; `length` is what
+/// [`head_bytes`] says, or more.
+pub(super) fn head(entries: &[Entry], data: &[u8], context: &Context, report: i32, length: u64) -> Vec<u8> {
     let mut head = elf(length);
     head.resize(CODE, 0);
     head.extend_from_slice(assembly::code());
@@ -264,7 +264,7 @@ mod tests {
             blocked: 0xff00,
             signal_stack: (0, 2, 0),
         };
-        let head = head(&[entry], b"data", &context, 77);
+        let head = head(&[entry], b"data", &context, 77, head_bytes(1, 4));
         let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap());
         assert_eq!(head.len(), 8192);
         assert_eq!(head.len() as u64, head_bytes(1, 4));

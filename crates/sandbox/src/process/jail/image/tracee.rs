@@ -68,6 +68,25 @@ impl Tracee {
         self.pid
     }
 
+    /// Lets it run until it stops itself. `false`: it did something else, or takes longer than that many milliseconds.
+    #[allow(unsafe_code)]
+    pub(super) fn run_until_it_stops(&self, milliseconds: u32) -> io::Result<bool> {
+        self.go_on(0)?;
+        for _ in 0..milliseconds {
+            let mut status = 0;
+            let flags = libc::__WALL | libc::WNOHANG;
+            // SAFETY: `status` is a place for the status, and outlives the call.
+            match unsafe { libc::waitpid(self.pid.as_raw_nonzero().get(), &raw mut status, flags) } {
+                0 => std::thread::sleep(std::time::Duration::from_millis(1)),
+                waited if waited < 0 => return Err(io::Error::last_os_error()),
+                _ if !libc::WIFSTOPPED(status) || status >> 16 != 0 => return Ok(false),
+                _ if libc::WSTOPSIG(status) == libc::SIGSTOP => return Ok(true),
+                _ => self.go_on(libc::WSTOPSIG(status))?,
+            }
+        }
+        Ok(false)
+    }
+
     /// Its registers.
     #[allow(unsafe_code)]
     pub(super) fn registers(&self) -> io::Result<Registers> {

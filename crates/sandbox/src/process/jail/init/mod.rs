@@ -25,17 +25,20 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::thread::UnshareFlags;
 
 use super::landlock::Landlock;
-use super::launcher::{HOSTNAME, USER};
+use super::launcher::{HOSTNAME, USER, map_user};
 use super::masks::Masks;
-use super::seccomp::Filters;
+use super::seccomp::{Filters, ProgramClass};
 use super::sys::{self, SingleThreaded};
 use super::wire::{self, Cause, Doing, Failure, FromJail, Received, ToInit};
 use network::WayOut;
 
 /// Open files of the program, soft and hard: Lambda's number.
 const OPEN_FILES: u64 = 1024;
+/// Of a program that serves many instances: each call takes one.
+const OPEN_FILES_OF_MANY: u64 = 16 * 1024;
 /// Bytes that the program may lock in memory.
 const LOCKED_MEMORY: u64 = 64 * 1024;
 /// Bytes of a stack: what distributions give, which is also what threads begin with.
@@ -49,6 +52,8 @@ const MESSAGE_QUEUES: u64 = 819_200;
 /// Bytes that the program's private data may be over its memory where that is only watched: address space
 /// that is reserved and never touched (thread stacks, garbage collectors' heaps) counts in RLIMIT_DATA.
 const DATA_HEADROOM: u64 = 1 << 30;
+/// The same for a worker, which reserves places for a thousand instances.
+const DATA_HEADROOM_OF_MANY: u64 = 64 << 30;
 
 /// What stands around every program besides namespaces and limits: the launcher makes it once.
 #[derive(Debug)]
@@ -158,6 +163,19 @@ fn become_user() -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing("tying life to the launcher")
 }
 
+/// Shows the program's user and group by other numbers: those of an image. That takes a user namespace within the jail's,
+/// in which pid 1 is from here on too. Before capabilities are dropped, since it comes with all of its own.
+fn show_as(user: (u32, u32)) -> Result<(), Failure> {
+    sys::unshare(UnshareFlags::NEWUSER).doing("making a user namespace for the image's user")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).doing("opening pid 1's own files")?;
+    let mapped = map_user(None, user, (USER, USER)).doing("mapping the image's user");
+    let closed = DumpableBehavior::NotDumpable;
+    rustix::process::set_dumpable_behavior(closed).doing("closing pid 1 to inspection")?;
+    mapped?;
+    // New credentials have cleared it.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing("tying life to the launcher")
+}
+
 /// What the supervisor goes on with.
 struct Running {
     pid: rustix::process::Pid,
@@ -195,10 +213,24 @@ impl OomVictim {
     }
 }
 
+/// Bytes that private data may be over the memory that is watched.
+fn data_headroom(class: ProgramClass) -> u64 {
+    match class {
+        ProgramClass::Interpreter | ProgramClass::Native => DATA_HEADROOM,
+        ProgramClass::Wasm => DATA_HEADROOM_OF_MANY,
+    }
+}
+
 /// Gives up everything that user code must not have.
-fn lock(filter: &[libc::sock_filter]) -> Result<(), Failure> {
+fn lock(filter: &[libc::sock_filter], class: ProgramClass) -> Result<(), Failure> {
     limit(Resource::Core, 0)?;
-    limit(Resource::Nofile, OPEN_FILES)?;
+    limit(
+        Resource::Nofile,
+        match class {
+            ProgramClass::Interpreter | ProgramClass::Native => OPEN_FILES,
+            ProgramClass::Wasm => OPEN_FILES_OF_MANY,
+        },
+    )?;
     limit(Resource::Memlock, LOCKED_MEMORY)?;
     raisable_limit(Resource::Stack, STACK, STACK_AT_MOST)?;
     limit(Resource::Sigpending, WAITING_SIGNALS)?;

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-use rustix::mount::MoveMountFlags;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use crate::process::jail::launcher::USER;
 use crate::process::jail::sys;
@@ -15,6 +15,9 @@ use crate::process::jail::wire::{Doing, Failure};
 const SHARED_MEMORY: u64 = 64 << 20;
 /// Bytes of `/tmp` while nothing is known of the function.
 const TMP_AT_FIRST: u64 = 1 << 20;
+
+/// What of a jail's own an image is given.
+const OWN: [&str; 3] = ["/proc", "/dev", "/tmp"];
 
 /// How everything of a jail's own is mounted.
 const BASE: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV;
@@ -37,6 +40,23 @@ pub(super) fn resize_tmp(bytes: u64) -> Result<(), Failure> {
 /// Mounts what the launcher has opened.
 pub(super) fn attach_all(mounts: &[(OwnedFd, PathBuf)]) -> Result<(), Failure> {
     mounts.iter().try_for_each(|(mount, inside)| attach(mount, inside))
+}
+
+/// Makes an image's tree the root. What the jail has of its own goes along; the rest is covered, and nothing leads there:
+/// there is no way up from a root, and no capability to change it will be left.
+pub(super) fn change_root(tree: &OwnedFd) -> Result<(), Failure> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let mut own = Vec::new();
+    for place in OWN {
+        let copy = rustix::mount::open_tree(CWD, place, flags).doing(format!("copying {place}"))?;
+        own.push((copy, PathBuf::from(place)));
+    }
+    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(tree, c"", CWD, c"/", empty).doing("mounting the image")?;
+    rustix::process::fchdir(tree).doing("entering the image")?;
+    rustix::process::chroot(c".").doing("making the image the root")?;
+    attach_all(&own)
 }
 
 /// As mount options. The inodes cost kernel memory too and are bounded at one a page.

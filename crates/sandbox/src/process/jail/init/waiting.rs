@@ -16,7 +16,7 @@ use rustix::process::{Pid, Resource, WaitOptions};
 
 use super::network::WayOut;
 use super::program::{self, Start, Told, WORKING_DIRECTORY};
-use super::{DATA_HEADROOM, Init, Running, host, limit, lock, mounts, network, oom_victim};
+use super::{Init, Running, data_headroom, host, limit, lock, mounts, network, oom_victim, show_as};
 use crate::process::jail::image::restore::{Ends, skip_template_pid};
 use crate::process::jail::seccomp::ProgramClass;
 use crate::process::jail::sys;
@@ -36,6 +36,31 @@ struct Furnished {
     late_group: Vec<OwnedFd>,
     mounts: Vec<(OwnedFd, PathBuf)>,
     watch_memory: Option<u64>,
+}
+
+/// What comes with a job for the program's beginning.
+enum Given {
+    Nothing,
+    /// What it finds as descriptor 3.
+    Place(OwnedFd),
+    Image(Ends),
+}
+
+impl Given {
+    fn of(program: &Program, mut descriptors: impl Iterator<Item = OwnedFd>) -> Result<Self, Failure> {
+        if program.template {
+            return Ok(Self::Place(File::open("/dev/null").doing("opening /dev/null")?.into()));
+        }
+        if !program.handed && program.image.is_none() {
+            return Ok(Self::Nothing);
+        }
+        let mut next = || descriptors.next().ok_or_else(|| host("the job came without its descriptors"));
+        let first = next()?;
+        if program.handed {
+            return Ok(Self::Place(first));
+        }
+        Ok(Self::Image(Ends { image: first, orders: next()? }))
+    }
 }
 
 impl Init<'_> {
@@ -125,7 +150,7 @@ impl Init<'_> {
             output: &output,
             orders: Some(&theirs),
             folder: "/",
-            lock: Some(&|| lock(filter)),
+            lock: Some(&|| lock(filter, ProgramClass::Interpreter)),
             image: None,
             rules: rules.as_ref(),
             told: boot.way_out.then_some(self.told()),
@@ -148,15 +173,24 @@ impl Init<'_> {
         let Furnished { late_group, mounts, watch_memory } = self.furnished()?;
         join_late(late_group, booted.as_ref())?;
         mounts::resize_tmp(program.tmp_bytes)?;
-        mounts::attach_all(&mounts)?;
-        let rules = if booted.is_none() { self.rules(&mounts)? } else { None };
+        let rules = match (&program.root, &mounts[..]) {
+            (Some(_), [(tree, _)]) => {
+                mounts::change_root(tree)?;
+                self.walls.landlock.rules_of_image().doing("making Landlock's rules")?
+            }
+            (Some(_), _) => return Err(host("an image came with other mounts")),
+            (None, _) => {
+                mounts::attach_all(&mounts)?;
+                if booted.is_none() { self.rules(&mounts)? } else { None }
+            }
+        };
         // Or what is shown could not be let go of while the program runs.
         drop(mounts);
         let meeting = self.hand_out(&program, way_out)?;
         // Pid 1 is of the same user and counts.
         let bounds = [
             (Resource::Nproc, Some(u64::from(program.pids) + 1)),
-            (Resource::Data, watch_memory.map(|bytes| bytes.saturating_add(DATA_HEADROOM))),
+            (Resource::Data, watch_memory.map(|bytes| bytes.saturating_add(data_headroom(program.class)))),
         ];
         for (resource, value) in bounds {
             let Some(value) = value else { continue };
@@ -170,9 +204,8 @@ impl Init<'_> {
         let running = match booted {
             None => {
                 let output = descriptors.next().ok_or_else(|| host("the job came without its output"))?;
-                let ends = descriptors.next().zip(descriptors.next());
-                let ends = ends.map(|(image, orders)| Ends { image, orders });
-                self.start_program(&program, &output, rules.as_ref(), peak, ends, meeting)?
+                let given = Given::of(&program, descriptors)?;
+                self.start_program(&program, &output, rules.as_ref(), peak, given, meeting)?
             }
             Some(booted) => self.give_orders(&program, booted, peak, meeting)?,
         };
@@ -208,24 +241,27 @@ impl Init<'_> {
         output: &OwnedFd,
         rules: Option<&OwnedFd>,
         peak: Option<OwnedFd>,
-        ends: Option<Ends>,
+        given: Given,
         meeting: Vec<OwnedFd>,
     ) -> Result<Running, Failure> {
         let victim = oom_victim()?;
         if program.image.is_some() {
             skip_template_pid().doing("skipping the template's pid")?;
         }
-        let place =
-            program.template.then(|| File::open("/dev/null")).transpose().doing("opening /dev/null")?;
-        let place = place.map(OwnedFd::from);
-        lock(self.walls.filters.for_jail(program.class, self.memory_is_watched))?;
+        let (place, ends) = match given {
+            Given::Nothing => (None, None),
+            Given::Place(descriptor) => (Some(descriptor), None),
+            Given::Image(ends) => (None, Some(ends)),
+        };
+        program.user.map(show_as).transpose()?;
+        lock(self.walls.filters.for_jail(program.class, self.memory_is_watched), program.class)?;
         let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
         let start = Start {
             argv: &program.argv,
             env: &program.env,
             output,
             orders: place.as_ref(),
-            folder: WORKING_DIRECTORY,
+            folder: program.root.as_deref().unwrap_or(WORKING_DIRECTORY),
             lock: None,
             image: program.image.as_ref().zip(ends.as_ref()),
             rules,
@@ -248,7 +284,7 @@ impl Init<'_> {
         let Booted { pid, signals, orders } = booted;
         let env = program.env.iter().map(|(name, value)| (name.clone(), value.clone().into()));
         let text = serde_json::Value::Object(env.collect()).to_string();
-        lock(self.walls.filters.for_jail(program.class, self.memory_is_watched))?;
+        lock(self.walls.filters.for_jail(program.class, self.memory_is_watched), program.class)?;
         self.say(&FromJail::Started)?;
         // A runtime that has ended is seen by whoever supervises it.
         let _ = File::from(orders).write_all(text.as_bytes());

@@ -36,7 +36,9 @@ use super::sys::{self, Fork, SingleThreaded};
 use super::wire::{self, Doing, Failure, Ready, Received};
 use crate::Error;
 pub(super) use rootfs::{HOSTNAME, USER};
+pub use rootfs::{image_files, image_users};
 use users::Users;
+pub(super) use users::map as map_user;
 use views::Views;
 
 /// How long the launcher may take to set itself up; what it cleans up may take seconds to die.
@@ -107,6 +109,16 @@ impl Process {
         let guard = self.socket.read();
         let socket = guard.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         wire::send_bytes(socket, request, descriptors, SendFlags::DONTWAIT)
+    }
+
+    /// Whether it is gone, or was told to go.
+    pub(super) fn has_ended(&self) -> bool {
+        let guard = self.socket.read();
+        let Some(socket) = guard.as_ref() else { return true };
+        // Nothing comes on it any more but its end.
+        let mut descriptors = [PollFd::new(socket, PollFlags::empty())];
+        let found = poll(&mut descriptors, Some(&Timespec::default()));
+        found.is_err() || descriptors[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
 
     /// Closes the socket, which ends it, and waits until it is gone, and every jail with it.
@@ -242,7 +254,7 @@ fn enter_namespaces(root: bool) -> Result<(), Failure> {
             "making a user namespace (see kernel.unprivileged_userns_clone, user.max_user_namespaces and \
              kernel.apparmor_restrict_unprivileged_userns)",
         )?;
-        users::map(None, 0, user, group).doing("mapping the user")?;
+        users::map(None, (0, 0), (user, group)).doing("mapping the user")?;
     }
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing("making mounts private")

@@ -50,8 +50,9 @@ const FOLDERS: [&str; 16] = [
 const TOP: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// Of the host's `/etc`, where it exists. Certificates are in `ssl`, `ca-certificates` or `pki` depending on
-/// the distribution; Java reads its security settings from there too.
-const ETC: [&str; 20] = [
+/// the distribution; Java reads its security settings from there too, PHP which
+/// extensions it has.
+const ETC: [&str; 21] = [
     "alternatives",
     "ca-certificates",
     "ca-certificates.conf",
@@ -68,6 +69,7 @@ const ETC: [&str; 20] = [
     "mime.types",
     "os-release",
     "perl",
+    "php",
     "pki",
     "protocols",
     "services",
@@ -149,22 +151,34 @@ fn make_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
-fn generate() -> io::Result<()> {
-    let user = USER;
-    let files = [
-        (
-            "etc/passwd",
-            format!("root:x:0:0:root:/root:/sbin/nologin\nsandbox:x:{user}:{user}::/tmp:/sbin/nologin\n"),
-        ),
-        ("etc/group", format!("root:x:0:\nsandbox:x:{user}:\n")),
+/// What every root has in its `/etc`, an image's too: the network that a jail has is not the one of whoever made the image.
+pub fn image_files() -> [(&'static str, String); 3] {
+    [
         ("etc/hosts", format!("127.0.0.1 localhost {HOSTNAME}\n::1 ip6-localhost ip6-loopback\n")),
         ("etc/hostname", format!("{HOSTNAME}\n")),
-        ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
-        ("run/masked/file", String::new()),
         // Virga answers there, where there is a way out; elsewhere the kernel refuses at once.
         ("etc/resolv.conf", "nameserver 127.0.0.1\n".to_owned()),
+    ]
+}
+
+/// A jail's user and group, as lines of the files that list such.
+pub fn image_users() -> [(&'static str, String); 2] {
+    let user = USER;
+    [
+        ("etc/passwd", format!("sandbox:x:{user}:{user}::/tmp:/sbin/nologin")),
+        ("etc/group", format!("sandbox:x:{user}:")),
+    ]
+}
+
+fn generate() -> io::Result<()> {
+    let [(passwd, user), (groups, group)] = image_users();
+    let files = [
+        (passwd, format!("root:x:0:0:root:/root:/sbin/nologin\n{user}\n")),
+        (groups, format!("root:x:0:\n{group}\n")),
+        ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
+        ("run/masked/file", String::new()),
     ];
-    for (path, text) in files {
+    for (path, text) in files.into_iter().chain(image_files()) {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         file.write_all(text.as_bytes())?;
         // Not left to the server's umask.

@@ -117,7 +117,7 @@ impl Workshop {
 
     /// Has a helper take the image of a jail's stopped program, so that no other jail waits for it. The answer goes
     /// to `reply`; none if the helper cannot be made.
-    pub(super) fn take_image(&self, init: Pid, reply: OwnedFd) {
+    pub(super) fn take_image(&self, init: Pid, reply: OwnedFd, wanted: image::Wanted) {
         match sys::fork(self.proof) {
             Ok(Fork::Child) => {
                 // A copy of the copy: whoever adopts it will reap it, not us.
@@ -125,7 +125,7 @@ impl Workshop {
                     sys::exit(0);
                 }
                 let run = std::panic::AssertUnwindSafe(|| match sys::close_all_but(reply) {
-                    Ok(reply) => image::help(&reply, init),
+                    Ok(reply) => image::help(&reply, init, wanted),
                     Err(_) => sys::exit(1),
                 });
                 let _ = std::panic::catch_unwind(run);
@@ -171,7 +171,7 @@ impl Workshop {
     fn introduce(&mut self, pid: Pid, orders: &OwnedFd, channel: &OwnedFd) -> Result<(), Failure> {
         let user = self.users.take();
         let group = if self.users.are_separate() { user } else { rustix::process::getegid().as_raw() };
-        users::map(Some(pid), USER, user, group).doing("mapping the jail's user")?;
+        users::map(Some(pid), (USER, USER), (user, group)).doing("mapping the jail's user")?;
         wire::send(orders, &ToInit::Mapped, &[channel.as_fd()], SendFlags::DONTWAIT)
             .doing("instructing pid 1")
     }
@@ -193,7 +193,10 @@ fn mounts(wanted: &[(PathBuf, PathBuf)]) -> Result<Vec<(OwnedFd, PathBuf)>, Fail
 fn open(host: &Path, inside: &Path) -> Result<OwnedFd, Failure> {
     let doing = || format!("showing {} at {}", host.display(), inside.display());
     let is_dir = std::fs::metadata(host).doing(doing())?.is_dir();
-    rootfs::make_target(inside, is_dir).doing(doing())?;
+    // An image becomes the root; it needs no place in the one that all share.
+    if inside != Path::new("/") {
+        rootfs::make_target(inside, is_dir).doing(doing())?;
+    }
     rootfs::read_only_tree(host).doing(doing())
 }
 

@@ -68,14 +68,18 @@ impl Users {
     }
 }
 
-/// Maps `inside` of a process's new user namespace to `outside` of ours: user and group, nothing else.
-pub(super) fn map(pid: Option<Pid>, inside: u32, outside_user: u32, outside_group: u32) -> io::Result<()> {
+/// Maps a user and a group of a process's new user namespace to those `outside`, of ours: nothing else.
+pub(in crate::process::jail) fn map(
+    pid: Option<Pid>,
+    inside: (u32, u32),
+    outside: (u32, u32),
+) -> io::Result<()> {
     let folder = pid.map_or("self".to_owned(), |pid| pid.as_raw_nonzero().to_string());
     let write = |file: &str, text: String| std::fs::write(format!("/proc/{folder}/{file}"), text);
     // Asked for before an unprivileged group mapping (user_namespaces(7)); and a jail has no use for groups.
     write("setgroups", "deny".to_owned())?;
-    write("uid_map", format!("{inside} {outside_user} 1"))?;
-    write("gid_map", format!("{inside} {outside_group} 1"))
+    write("uid_map", format!("{} {} 1", inside.0, outside.0))?;
+    write("gid_map", format!("{} {} 1", inside.1, outside.1))
 }
 
 /// Whether a map of user_namespaces(7) covers a range in one line.

@@ -111,10 +111,10 @@ impl Watch {
                 self.furnish(&wanted);
                 Ok(true)
             }
-            Ok(Received::Message(ToLauncher::TakeImage { jail }, mut descriptors)) => {
+            Ok(Received::Message(ToLauncher::TakeImage { jail, wanted }, mut descriptors)) => {
                 let template = self.instances.values().find(|template| template.name == jail);
                 if let (Some(template), Some(reply)) = (template, descriptors.pop()) {
-                    self.workshop.take_image(template.pid, reply);
+                    self.workshop.take_image(template.pid, reply, wanted);
                 }
                 Ok(true)
             }

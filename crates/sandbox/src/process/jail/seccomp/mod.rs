@@ -31,10 +31,13 @@ use calls::{ALLOWED, ALLOWED_HERE, ALLOWED_TO_NATIVE, HIDDEN_MEMORY, KILLED, KIL
 /// What kind of program a jail runs, which decides how long the list of its system calls is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProgramClass {
-    /// An interpreter of the host's: what Python and Node, their modules and the usual tools call.
+    /// An interpreter of the host's: what Python, Node, PHP and Ruby, their modules and the usual tools call.
     Interpreter,
     /// A binary that the function brings: also what older and lower-level programs call.
     Native,
+    /// Virga's own program, which runs the WebAssembly instances of one tenant. Begins as an interpreter does, and
+    /// then keeps to much less ([`keep_to_wasm`]).
+    Wasm,
 }
 
 /// The filters of a jail, by what the program is and by whether the kernel counts its memory.
@@ -75,12 +78,41 @@ impl Filters {
     /// The one to install.
     pub(super) fn for_jail(&self, class: ProgramClass, memory_is_watched: bool) -> &[sock_filter] {
         let by_memory = match class {
-            ProgramClass::Interpreter => &self.interpreter,
+            ProgramClass::Interpreter | ProgramClass::Wasm => &self.interpreter,
             ProgramClass::Native => &self.native,
         };
         if memory_is_watched { &by_memory.watched } else { &by_memory.counted }
     }
 }
+
+/// Keeps the calling process, which must have one thread, to what running WebAssembly takes: no other program, no
+/// process, no socket to anywhere, nothing written. On top of the filter that it has already, and for good.
+pub fn keep_to_wasm() -> std::io::Result<()> {
+    if super::sys::SingleThreaded::prove()?.is_none() {
+        return Err(std::io::Error::other("a filter for all threads is set before there is a second"));
+    }
+    super::sys::filter_system_calls(&bpf::compile(&wasm_policy()))
+}
+
+fn wasm_policy() -> BTreeMap<u32, Verdict> {
+    use Condition::{AnyBit, IsNot, NotZero};
+    let mut policy = BTreeMap::new();
+    let mut put = |call: c_long, verdict| {
+        policy.insert(u32::try_from(call).unwrap_or(u32::MAX), verdict);
+    };
+    for &call in calls::WASM.iter().chain(calls::WASM_HERE) {
+        put(call, Verdict::Allow);
+    }
+    // Threads, as the C libraries make them; no process.
+    put(libc::SYS_clone, Verdict::RefuseWhen(vec![THREADS.map(|flags| IsNot(0, flags)).to_vec()]));
+    let writing = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u32;
+    put(libc::SYS_openat, Verdict::RefuseWhen(vec![vec![AnyBit(2, writing)]]));
+    put(libc::SYS_prlimit64, Verdict::RefuseWhen(vec![vec![NotZero(2)]]));
+    policy
+}
+
+/// Flags of `clone` with which threads are made: glibc's, and musl's.
+const THREADS: [u32; 2] = [0x003d_0f00, 0x007d_0f00];
 
 /// What every known call is answered with.
 fn policy(class: ProgramClass, hidden_memory: bool) -> BTreeMap<u32, Verdict> {
@@ -251,6 +283,44 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_makes_threads_and_reads_files_and_little_else() {
+        let filter = bpf::compile(&wasm_policy());
+        let answer = |call: c_long, arguments| bpf::run(&filter, bpf::MACHINE, call as u32, arguments);
+        for flags in THREADS {
+            assert_eq!(answer(libc::SYS_clone, [flags.into(), 0, 0, 0, 0, 0]), ALLOW);
+        }
+        for flags in [libc::SIGCHLD, libc::CLONE_VM | libc::CLONE_VFORK, 0x3d_0f00 | libc::CLONE_NEWUSER] {
+            assert_eq!(answer(libc::SYS_clone, [flags as u64, 0, 0, 0, 0, 0]), EPERM, "{flags:x}");
+        }
+        for (flags, expect) in [(libc::O_CLOEXEC, ALLOW), (libc::O_WRONLY, EPERM), (libc::O_CREAT, EPERM)] {
+            assert_eq!(answer(libc::SYS_openat, [0, 0, flags as u64, 0, 0, 0]), expect, "{flags:x}");
+        }
+        for call in [
+            libc::SYS_execve,
+            libc::SYS_execveat,
+            libc::SYS_clone3,
+            libc::SYS_socket,
+            libc::SYS_connect,
+            libc::SYS_bind,
+            libc::SYS_kill,
+            libc::SYS_openat2,
+            libc::SYS_ptrace,
+            libc::SYS_unlinkat,
+        ] {
+            assert_eq!(answer(call, [0; 6]), ENOSYS, "{call}");
+        }
+    }
+
+    #[test]
+    fn a_worker_may_nothing_that_others_may_not() {
+        let others = policy(ProgramClass::Interpreter, true);
+        for (call, verdict) in wasm_policy() {
+            let there = others.get(&call);
+            assert!(!matches!(there, None | Some(Verdict::Refuse | Verdict::Kill)), "{call} {verdict:?}");
+        }
+    }
+
+    #[test]
     fn another_machines_calls_are_the_end() {
         let filter = bpf::compile(&policy(ProgramClass::Interpreter, true));
         assert_eq!(bpf::run(&filter, bpf::MACHINE ^ 1, 0, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
@@ -273,6 +343,7 @@ mod tests {
             format!("native: {} calls", allowed(ProgramClass::Native)),
             format!("`EPERM`: {} calls", REFUSED.len()),
             format!("the end: {killed} calls"),
+            format!("WebAssembly workers: {} calls", wasm_policy().len()),
         ] {
             assert!(text.contains(&line), "docs/isolation.md should say {line:?}");
         }

@@ -1,0 +1,303 @@
+"""Calls an ASGI application (asgi.readthedocs.io, version 3.0): HTTP, WebSockets, lifespan."""
+
+import asyncio
+import base64
+import hashlib
+import struct
+import sys
+from urllib.parse import unquote_to_bytes
+
+import virga_runtime
+from virga_web import Disconnected
+
+VERSION = {"version": "3.0", "spec_version": "2.4"}
+# The longest message of a WebSocket, in bytes.
+MESSAGE = 16 * 1024 * 1024
+# How many messages of a WebSocket wait for the application before it is not read from any more.
+WAITING = 32
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+async def start(application):
+    host = Host(application)
+    await host.start()
+    return host
+
+
+class Host:
+    """The application, started."""
+
+    def __init__(self, application):
+        self.application = application
+        self.state = {}
+        self.lifespan = None
+
+    async def start(self):
+        """Runs `lifespan.startup`. An application that raises on it does without."""
+        self.lifespan = Lifespan(self.application, self.state)
+        await self.lifespan.start()
+
+    async def stop(self):
+        await self.lifespan.stop()
+
+    async def serve(self, request, answer):
+        if request.method == "GET" and (request.header(b"upgrade") or b"").lower() == b"websocket":
+            await WebSocket(request, answer).run(self.application, self.scope(request, "websocket"))
+            return
+        exchange = Exchange(request, answer)
+        await self.application(self.scope(request, "http"), exchange.receive, exchange.send)
+        if not answer.ended and not request.gone:
+            raise RuntimeError("the application returned without a whole answer")
+
+    def scope(self, request, kind):
+        secure = request.header(b"x-forwarded-proto") == b"https"
+        scheme = {"http": ("http", "https"), "websocket": ("ws", "wss")}[kind][secure]
+        host, _, port = (request.header(b"host") or b"localhost").decode("latin-1").rpartition(":")
+        caller = (request.header(b"x-forwarded-for") or b"127.0.0.1").decode("latin-1")
+        scope = {
+            "type": kind,
+            "asgi": VERSION,
+            "http_version": "1.1",
+            "scheme": scheme,
+            "path": unquote_to_bytes(request.path).decode("utf-8", "replace"),
+            "raw_path": request.path,
+            "query_string": request.query,
+            "root_path": "",
+            "headers": request.headers,
+            "client": (caller.rpartition(",")[2].strip(), 0),
+            "server": (host or port, int(port) if host and port.isdigit() else 443 if secure else 80),
+            "state": self.state.copy(),
+            "extensions": {},
+        }
+        if kind == "http":
+            scope["method"] = request.method
+        else:
+            asked = (request.header(b"sec-websocket-protocol") or b"").decode("latin-1")
+            scope["subprotocols"] = [name.strip() for name in asked.split(",") if name.strip()]
+        return scope
+
+
+class Lifespan:
+    """The application's own beginning and end."""
+
+    def __init__(self, application, state):
+        self.scope = {"type": "lifespan", "asgi": VERSION, "state": state}
+        self.application = application
+        self.asked = asyncio.Queue()
+        self.answers = asyncio.Queue()
+        self.task = None
+
+    async def start(self):
+        self.task = asyncio.ensure_future(self.run())
+        await self.asked.put({"type": "lifespan.startup"})
+        said = await self.answers.get()
+        if said["type"] == "lifespan.startup.failed":
+            virga_runtime.write_line("[ERROR] the application did not start: " + said.get("message", ""))
+            sys.exit(1)
+
+    async def run(self):
+        try:
+            await self.application(self.scope, self.asked.get, self.answers.put)
+        except Exception:
+            # The specification's way to say that there is no lifespan.
+            pass
+        await self.answers.put({"type": "lifespan.ended"})
+
+    async def stop(self):
+        if not self.task.done():
+            await self.asked.put({"type": "lifespan.shutdown"})
+            await self.task
+
+
+class Exchange:
+    """`receive` and `send` of one request."""
+
+    def __init__(self, request, answer):
+        self.request = request
+        self.answer = answer
+        self.read = False
+
+    async def receive(self):
+        if self.read:
+            # Nothing more comes but the end.
+            await self.request.until_over()
+            return {"type": "http.disconnect"}
+        try:
+            body, more = await self.request.read()
+        except Disconnected:
+            return {"type": "http.disconnect"}
+        self.read = not more
+        return {"type": "http.request", "body": body, "more_body": more}
+
+    async def send(self, message):
+        kind = message["type"]
+        if kind == "http.response.start":
+            if self.answer.started:
+                raise RuntimeError("http.response.start was sent already")
+            self.answer.start(message["status"], list(message.get("headers", ())))
+        elif kind == "http.response.body":
+            if not self.answer.started or self.answer.ended:
+                raise RuntimeError("http.response.body without an answer under way")
+            try:
+                await self.answer.write(bytes(message.get("body", b"")), message.get("more_body", False))
+            except Disconnected:
+                # As the specification has it: `send` raises an OSError.
+                raise OSError("the caller is gone") from None
+        else:
+            raise RuntimeError("unknown message %s" % kind)
+
+
+class WebSocket:
+    """RFC 6455, the server's side, without extensions."""
+
+    def __init__(self, request, answer):
+        self.request = request
+        self.answer = answer
+        self.transport = request.connection.transport
+        self.messages = asyncio.Queue()
+        self.buffer = bytearray()
+        self.message = bytearray()
+        self.kind = None
+        self.accepted = self.closed = False
+        self.over = asyncio.Event()
+
+    async def run(self, application, scope):
+        self.messages.put_nowait({"type": "websocket.connect"})
+        try:
+            await application(scope, self.receive, self.send)
+        finally:
+            if self.accepted:
+                self.close(1000 if self.closed else 1011)
+        if not self.accepted and not self.answer.ended:
+            await self.refuse()
+
+    async def receive(self):
+        message = await self.messages.get()
+        if self.messages.qsize() < WAITING:
+            self.request.connection.resume()
+        return message
+
+    async def send(self, message):
+        kind = message["type"]
+        if kind == "websocket.accept" and not self.accepted:
+            self.accept(message)
+        elif kind == "websocket.close" and not self.accepted:
+            await self.refuse()
+        elif kind == "websocket.close":
+            self.close(message.get("code", 1000), message.get("reason") or "")
+        elif kind == "websocket.send" and self.accepted:
+            if self.closed or self.transport.is_closing():
+                raise OSError("the caller is gone")
+            text = message.get("text")
+            data = message["bytes"] if text is None else text.encode("utf-8")
+            self.frame(BINARY if text is None else TEXT, data)
+            await self.request.connection.drained.wait()
+        else:
+            raise RuntimeError("%s is not expected now" % kind)
+
+    async def refuse(self):
+        self.answer.start(403, [])
+        await self.answer.write(b"", False)
+
+    def accept(self, message):
+        key = (self.request.header(b"sec-websocket-key") or b"") + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        proof = base64.b64encode(hashlib.sha1(key).digest())
+        lines = [b"HTTP/1.1 101 Switching Protocols", b"upgrade: websocket", b"connection: upgrade"]
+        lines.append(b"sec-websocket-accept: " + proof)
+        if message.get("subprotocol"):
+            lines.append(b"sec-websocket-protocol: " + message["subprotocol"].encode("latin-1"))
+        lines += [b"%s: %s" % pair for pair in message.get("headers") or ()]
+        self.accepted = self.answer.started = self.answer.ended = True
+        connection = self.request.connection
+        connection.upgraded = self.received
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        early = bytes(connection.buffer)
+        connection.buffer.clear()
+        if early:
+            self.received(early)
+
+    def received(self, data):
+        """Bytes from the wire; `None` when it is closed."""
+        if data is None:
+            self.end(1006)
+            return
+        self.buffer += data
+        while not self.closed and self.take_frame():
+            pass
+        if self.messages.qsize() >= WAITING:
+            self.request.connection.pause()
+
+    def take_frame(self):
+        """One frame off the buffer, if it is whole."""
+        buffer = self.buffer
+        if len(buffer) < 2:
+            return False
+        kind, short = buffer[0] & 15, buffer[1] & 127
+        start = 2 + {126: 2, 127: 8}.get(short, 0)
+        if len(buffer) < start + 4:
+            return False
+        length = short if short < 126 else int.from_bytes(buffer[2:start], "big")
+        if not buffer[1] & 128:
+            self.close(1002)
+            return False
+        if len(self.message) + length > MESSAGE:
+            self.close(1009)
+            return False
+        end = start + 4 + length
+        if len(buffer) < end:
+            return False
+        data = unmask(buffer[start + 4 : end], bytes(buffer[start : start + 4]))
+        final = buffer[0] & 128
+        del buffer[:end]
+        self.handle(kind, final, data)
+        return True
+
+    def handle(self, kind, final, data):
+        if kind == CLOSE:
+            code = struct.unpack("!H", data[:2])[0] if len(data) >= 2 else 1005
+            self.end(code, data[2:].decode("utf-8", "replace"))
+            self.close(1000 if code == 1005 else code)
+        elif kind == PING:
+            self.frame(PONG, data)
+        elif kind in (TEXT, BINARY, 0):
+            self.kind = kind or self.kind
+            self.message += data
+            if final:
+                self.deliver()
+
+    def deliver(self):
+        message, self.message = bytes(self.message), bytearray()
+        if self.kind == BINARY:
+            self.messages.put_nowait({"type": "websocket.receive", "bytes": message})
+            return
+        try:
+            self.messages.put_nowait({"type": "websocket.receive", "text": message.decode("utf-8")})
+        except UnicodeDecodeError:
+            self.close(1007)
+
+    def frame(self, kind, data):
+        short = len(data) if len(data) < 126 else 126 if len(data) < 65536 else 127
+        length = {126: "!H", 127: "!Q"}.get(short)
+        head = bytes([128 | kind, short]) + (struct.pack(length, len(data)) if length else b"")
+        self.transport.write(head + data)
+
+    def close(self, code, reason=""):
+        if not self.closed:
+            self.closed = True
+            if not self.transport.is_closing():
+                self.frame(CLOSE, struct.pack("!H", code) + reason.encode("utf-8")[:123])
+            self.end(code, reason)
+        self.transport.close()
+
+    def end(self, code, reason=""):
+        """Tells the application, once."""
+        if not self.over.is_set():
+            self.over.set()
+            self.messages.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+
+def unmask(data, mask):
+    """As one large number: a loop over bytes would be slow in Python."""
+    length = len(data)
+    whole = (mask * (length // 4 + 1))[:length]
+    return (int.from_bytes(data, "little") ^ int.from_bytes(whole, "little")).to_bytes(length, "little")
