@@ -123,6 +123,14 @@ impl Cache {
         }
     }
 
+    /// The compiled code itself, if it is there and whole: for a process that must not be shown the file.
+    pub(crate) fn read(&self, key: &Key) -> Option<Vec<u8>> {
+        let noted = fs::read_to_string(self.path(key, SUM)).ok()?;
+        let mut code = Vec::new();
+        open_own(&self.path(key, CODE)).ok()?.read_to_end(&mut code).ok()?;
+        (hex::encode(Sha256::digest(&code)) == noted).then_some(code)
+    }
+
     /// Writes compiled code and loads it from there, so that its pages are the file's.
     pub(crate) fn store(&self, engine: &Engine, key: &Key, code: &[u8]) -> Result<Component, Error> {
         let path = self.path(key, CODE);
@@ -182,7 +190,7 @@ fn sum_of_file(mut file: &File) -> io::Result<String> {
     unsafe_code,
     reason = "wasmtime cannot check native code, so loading it is for the caller to vouch for"
 )]
-fn map(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
+pub(crate) fn map(engine: &Engine, file: &impl AsRawFd) -> wasmtime::Result<Component> {
     // SAFETY: the bytes are what `Engine::precompile_component` gave to an engine of the same version and
     // settings: the name says so (wasmtime checks it again), the checksum says that they are unchanged, and
     // nobody but this server's user can write to the directory. Files are replaced by renaming, never

@@ -3,10 +3,17 @@
 //! The settings are chosen for many short calls: a fresh instance takes a place that was used before by the
 //! same code, whose pages are put back from the compiled image instead of being mapped anew.
 
+use std::sync::Arc;
+
 use sandbox::Error;
+use tokio::sync::Semaphore;
+use wasmtime::component::Linker;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
 };
+
+use crate::host::{Guest, linker};
+use crate::ticker::Ticker;
 
 /// Tables that a place brings along: a component made from C or Rust has three or four.
 const TABLES_PER_INSTANCE: u32 = 4;
@@ -24,6 +31,27 @@ const STACK: usize = 1 << 20;
 const WARM_PLACES: u32 = 1024;
 /// Instances of a component's inner modules, memories and tables, at most.
 pub(crate) const MAX_INNER: u32 = 64;
+
+/// What all instances of a process share.
+pub(crate) struct Host {
+    pub(crate) engine: Engine,
+    pub(crate) ticker: Ticker,
+    /// Free places of the pool: calls queue here, since a pool that is used up fails.
+    pub(crate) places: Arc<Semaphore>,
+}
+
+impl Host {
+    /// Reserves the pool's address space. Blocks for a few milliseconds. With the linker for its programs and the
+    /// pool's size.
+    pub(crate) fn start(max_instances: u32) -> Result<(Self, Linker<Guest>, u32), Error> {
+        let Pool { engine, places } = Pool::reserve(max_instances)?;
+        let linker = linker(&engine)
+            .map_err(|error| Error::Unavailable(format!("WASI cannot be linked: {error:#}")))?;
+        let ticker = Ticker::start(engine.clone()).map_err(Error::host("starting the epoch thread"))?;
+        let host = Self { engine, ticker, places: Arc::new(Semaphore::new(places as usize)) };
+        Ok((host, linker, places))
+    }
+}
 
 /// The engine and how many memories fit into its pool.
 pub(crate) struct Pool {

@@ -8,14 +8,19 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use crate::host::Guest;
 use crate::instance::{WasmInstance, judged};
 use crate::share::held;
-use crate::stdio::Answer;
+use crate::stdio::{Answer, Log};
 
 impl WasmInstance {
-    pub(crate) async fn event(&self, command: &CommandPre<Guest>, event: Event) -> Result<Output, Fault> {
+    pub(crate) async fn event(
+        &self,
+        command: &CommandPre<Guest>,
+        event: Event,
+        log: Log,
+    ) -> Result<Output, Fault> {
         let limit = self.shared.spec.limits.answer_bytes;
         let answer = Answer::new(limit);
         let _lease = self.lease().await?;
-        let mut store = self.store(Guest::command(self.shared.clone(), event.json, answer.clone()));
+        let mut store = self.store(Guest::command(self.shared.clone(), log, event.json, answer.clone()));
         let ended = {
             let guest = pin!(async {
                 let command = command.instantiate_async(&mut store).await?;

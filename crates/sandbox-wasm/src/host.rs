@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sandbox::Spec;
-use sandbox::egress::{Gate, Network};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{bail, format_err};
 use wasmtime_wasi::cli::WasiCliView;
@@ -27,8 +26,9 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::memory::Memory;
 use crate::network;
 use crate::outgoing::Hooks;
+use crate::outside::Outside;
 use crate::share::Share;
-use crate::stdio::{Answer, LogStream};
+use crate::stdio::{Answer, Log, LogStream};
 
 /// Bytes that a resource (a stream, headers, a body …) may cost the host: what wasmtime lets headers grow to. A
 /// guest may hold as many as its own memory has room for at that price, within bounds.
@@ -45,7 +45,7 @@ const TASK_DIR: &str = "/var/task";
 /// What an instance's calls have in common.
 pub(crate) struct Shared {
     pub(crate) spec: Arc<Spec>,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) outside: Outside,
     pub(crate) peak_memory: AtomicU64,
     /// What the calls may take of the processor, if that has a limit.
     pub(crate) share: Option<Arc<Share>>,
@@ -53,16 +53,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(spec: Arc<Spec>, network: Arc<Network>) -> Self {
-        let gate = Arc::new(Gate::new(spec.egress.clone(), network, spec.output.clone()));
+    pub(crate) fn new(spec: Arc<Spec>, outside: Outside) -> Self {
         let share = spec.limits.cpu_hundredths.map(|share| Arc::new(Share::new(share, Instant::now())));
-        Self { spec, gate, peak_memory: AtomicU64::new(0), share, files: OnceLock::new() }
+        Self { spec, outside, peak_memory: AtomicU64::new(0), share, files: OnceLock::new() }
     }
 }
 
 /// What is in a guest's store.
 pub(crate) struct Guest {
     shared: Arc<Shared>,
+    log: Log,
     pub(crate) memory: Memory,
     table: ResourceTable,
     http: WasiHttpCtx,
@@ -80,7 +80,7 @@ enum Stdin {
 
 impl Guest {
     /// For a call whose stdout goes to the log.
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, log: Log) -> Self {
         let mut table = ResourceTable::with_capacity(USUAL_RESOURCES);
         let resources = (shared.spec.limits.memory_bytes / RESOURCE).clamp(MIN_RESOURCES, MAX_RESOURCES);
         table.set_max_capacity(resources as usize);
@@ -88,18 +88,19 @@ impl Guest {
             memory: Memory::new(shared.spec.limits.memory_bytes),
             table,
             http: WasiHttpCtx::new(),
-            hooks: Hooks::new(shared.clone()),
+            hooks: Hooks::new(shared.clone(), log.clone()),
             stdin: Stdin::Unread(Bytes::new()),
             answer: None,
             wasi: None,
             files: None,
+            log,
             shared,
         }
     }
 
     /// For a call that reads `event` on stdin and answers on stdout.
-    pub(crate) fn command(shared: Arc<Shared>, event: Bytes, answer: Answer) -> Self {
-        let mut guest = Self::new(shared);
+    pub(crate) fn command(shared: Arc<Shared>, log: Log, event: Bytes, answer: Answer) -> Self {
+        let mut guest = Self::new(shared, log);
         guest.stdin = Stdin::Unread(event);
         guest.answer = Some(answer);
         guest
@@ -122,7 +123,7 @@ impl Guest {
     }
 
     fn log(&self) -> DynOutputStream {
-        Box::new(LogStream::new(self.shared.spec.clone()))
+        Box::new(LogStream::new(self.log.clone()))
     }
 }
 
@@ -134,9 +135,9 @@ impl Drop for Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self
-            .wasi
-            .get_or_insert_with(|| Box::new(network::context(&self.shared.spec.egress, &self.shared.gate)));
+        let ctx = self.wasi.get_or_insert_with(|| {
+            Box::new(network::context(&self.shared.spec.egress, &self.shared.outside))
+        });
         WasiCtxView { ctx, table: &mut self.table }
     }
 }

@@ -23,15 +23,16 @@ use crate::host::Guest;
 use crate::instance::{Lease, WasmInstance, judged};
 use crate::program::{Entry, Program};
 use crate::share::held;
+use crate::stdio::Log;
 use crate::stream::{Running, Slot, Streaming, whole};
 
 type Head = Result<Response<HyperOutgoingBody>, ErrorCode>;
 type Handles = (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>);
 
 impl WasmInstance {
-    pub(crate) async fn http(&self, request: Request<Body>) -> Result<Output, Fault> {
+    pub(crate) async fn http(&self, request: Request<Body>, log: Log) -> Result<Output, Fault> {
         let lease = self.lease().await?;
-        let mut store = self.store(Guest::new(self.shared.clone()));
+        let mut store = self.store(Guest::new(self.shared.clone(), log));
         let (sender, mut head) = oneshot::channel();
         let handles = hand_over(&mut store, request, sender)
             .map_err(|error| Fault::BadAnswer(format!("the request cannot be handed over: {error:#}")))?;

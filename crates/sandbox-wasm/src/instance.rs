@@ -11,11 +11,12 @@ use sandbox::{Call, Exit, Fault, Instance, Output, Payload};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 
-use crate::backend::Host;
+use crate::engine::Host;
 use crate::fault::{Ending, ending};
 use crate::host::{Guest, Shared};
 use crate::life::Life;
 use crate::program::{Entry, Program};
+use crate::stdio::Log;
 use crate::ticker::Ticking;
 
 /// Bytes that a guest may hand over with one call of the host, which copies them: far more than any stream
@@ -51,7 +52,7 @@ impl WasmInstance {
     }
 
     pub(crate) fn store(&self, guest: Guest) -> Store<Guest> {
-        let mut store = Store::new(&self.host.programs.engine, guest);
+        let mut store = Store::new(&self.host.engine, guest);
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(MAX_ARGUMENTS);
         store.set_epoch_deadline(1);
@@ -59,10 +60,25 @@ impl WasmInstance {
         store
     }
 
-    async fn call(&self, payload: Payload) -> Result<Output, Fault> {
+    /// One call, whose guest prints to `log`.
+    pub(crate) async fn run(&self, payload: Payload, log: Log) -> Result<Output, Fault> {
+        let _active = self.life.enter();
+        if self.life.is_over() {
+            return Err(Fault::Exited(Exit::Stopped));
+        }
+        let mut over = pin!(self.life.over());
+        let mut call = pin!(self.call(payload, log));
+        std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(outcome),
+            Poll::Pending => over.as_mut().poll(cx).map(|()| Err(Fault::Exited(Exit::Stopped))),
+        })
+        .await
+    }
+
+    async fn call(&self, payload: Payload, log: Log) -> Result<Output, Fault> {
         match (&self.program.entry, payload) {
-            (Entry::Http(_), Payload::Http(request)) => self.http(*request).await,
-            (Entry::Command(command), Payload::Event(event)) => self.event(command, event).await,
+            (Entry::Http(_), Payload::Http(request)) => self.http(*request, log).await,
+            (Entry::Command(command), Payload::Event(event)) => self.event(command, event, log).await,
             (Entry::Http(_), Payload::Event(_)) => {
                 Err(Fault::BadAnswer("the component speaks HTTP and was given an event".into()))
             }
@@ -83,20 +99,7 @@ pub(crate) fn judged(error: &wasmtime::Error, store: &Store<Guest>) -> Result<()
 
 impl Instance for WasmInstance {
     fn invoke(&self, call: Call) -> BoxFuture<'_, Result<Output, Fault>> {
-        async move {
-            let _active = self.life.enter();
-            if self.life.is_over() {
-                return Err(Fault::Exited(Exit::Stopped));
-            }
-            let mut over = pin!(self.life.over());
-            let mut call = pin!(self.call(call.payload));
-            std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
-                Poll::Ready(outcome) => Poll::Ready(outcome),
-                Poll::Pending => over.as_mut().poll(cx).map(|()| Err(Fault::Exited(Exit::Stopped))),
-            })
-            .await
-        }
-        .boxed()
+        self.run(call.payload, Log::Here(self.shared.spec.output.clone())).boxed()
     }
 
     fn exited(&self) -> BoxFuture<'_, Exit> {

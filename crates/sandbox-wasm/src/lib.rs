@@ -29,6 +29,7 @@ mod life;
 mod memory;
 mod network;
 mod outgoing;
+mod outside;
 mod package;
 mod program;
 mod settings;
@@ -36,7 +37,9 @@ mod share;
 mod stdio;
 mod stream;
 mod ticker;
+mod worker;
 
 pub use adapt::componentize;
 pub use backend::WasmBackend;
 pub use settings::Settings;
+pub use worker::{Separation, WorkerSettings, Workers, run_worker};

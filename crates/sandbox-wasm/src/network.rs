@@ -12,7 +12,6 @@ use std::vec;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sandbox::Egress;
-use sandbox::egress::Gate;
 use wasmtime::component::Resource;
 use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{self, ResolveAddressStream};
@@ -20,12 +19,15 @@ use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, 
 use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, subscribe};
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsView};
 
-use crate::host::Guest;
+use crate::host::{Guest, Shared};
+use crate::outside::{Outside, Unreachable};
 
 /// What a guest's sockets may do.
-pub(crate) fn context(egress: &Egress, gate: &Arc<Gate>) -> WasiCtx {
+pub(crate) fn context(egress: &Egress, outside: &Outside) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder.allow_udp(false).allow_ip_name_lookup(false);
+    // A worker has no network to connect in.
+    let Outside::Here(gate) = outside else { return builder.allow_tcp(false).build() };
     if *egress == Egress::None {
         return builder.allow_tcp(false).build();
     }
@@ -37,7 +39,7 @@ pub(crate) fn context(egress: &Egress, gate: &Arc<Gate>) -> WasiCtx {
     builder.build()
 }
 
-fn may(gate: &Gate, address: SocketAddr, purpose: SocketAddrUse) -> bool {
+fn may(gate: &sandbox::egress::Gate, address: SocketAddr, purpose: SocketAddrUse) -> bool {
     match purpose {
         SocketAddrUse::TcpConnect => gate.check_known(address).is_ok(),
         // What the kernel does before it connects.
@@ -76,12 +78,12 @@ impl Pollable for Addresses {
     }
 }
 
-async fn look_up(gate: Arc<Gate>, name: String) -> Result<Vec<IpAddr>, ErrorCode> {
-    match gate.look_up(&name).await {
-        Ok(found) if found.is_empty() => Err(ErrorCode::NameUnresolvable),
-        Ok(found) => Ok(found),
-        Err(_) => Err(ErrorCode::AccessDenied),
-    }
+async fn look_up(shared: Arc<Shared>, name: String) -> Result<Vec<IpAddr>, ErrorCode> {
+    shared.outside.look_up(&name).await.map_err(|unreachable| match unreachable {
+        Unreachable::Denied | Unreachable::Prohibited => ErrorCode::AccessDenied,
+        Unreachable::NoAddress => ErrorCode::NameUnresolvable,
+        Unreachable::NoPlace | Unreachable::Failed(_) => ErrorCode::TemporaryResolverFailure,
+    })
 }
 
 /// The bindings name a type of wasmtime's own that nobody else can make; in the table it is ours.
@@ -119,7 +121,7 @@ impl ip_name_lookup::Host for Guest {
         if self.shared().spec.egress == Egress::None {
             return Err(ErrorCode::PermanentResolverFailure.into());
         }
-        let coming = look_up(Arc::clone(&self.shared().gate), name).boxed();
+        let coming = look_up(Arc::clone(self.shared()), name).boxed();
         let addresses = self.table().push(Addresses::Coming(coming))?;
         Ok(Resource::new_own(addresses.rep()))
     }
@@ -154,7 +156,7 @@ impl ip_name_lookup::HostResolveAddressStream for Guest {
 #[cfg(test)]
 mod tests {
     use sandbox::LogSink;
-    use sandbox::egress::Network;
+    use sandbox::egress::{Gate, Network};
 
     use super::*;
 

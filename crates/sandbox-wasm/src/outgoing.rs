@@ -4,7 +4,6 @@
 //! that is refused has a line in the function's log that says why. Only plain `http` goes out; `https` is refused,
 //! because this crate has no TLS.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::uri::Scheme;
@@ -12,12 +11,11 @@ use http::{HeaderName, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use sandbox::Egress;
-use sandbox::egress::Gate;
-use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::host::Shared;
+use crate::outside::Unreachable;
+use crate::stdio::Log;
 
 type Worker = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Exchange = Result<(Response<WasiBody>, Worker), Error>;
@@ -27,11 +25,14 @@ const BODY_CHUNK: usize = 64 << 10;
 const BODY_CHUNKS: usize = 4;
 
 /// What differs from wasmtime's own way of speaking HTTP for a guest.
-pub(crate) struct Hooks(Arc<Shared>);
+pub(crate) struct Hooks {
+    shared: Arc<Shared>,
+    log: Log,
+}
 
 impl Hooks {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
+    pub(crate) fn new(shared: Arc<Shared>, log: Log) -> Self {
+        Self { shared, log }
     }
 }
 
@@ -63,7 +64,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Worker,
     ) -> Box<dyn Future<Output = Exchange> + Send> {
-        let refusal = match self.0.spec.egress {
+        let refusal = match self.shared.spec.egress {
             Egress::None => Some(("outbound network is off for this function", Error::HttpRequestDenied)),
             _ if request.uri().scheme() == Some(&Scheme::HTTPS) => {
                 Some(("https is not available to WebAssembly functions", Error::TlsProtocolError))
@@ -71,10 +72,10 @@ impl WasiHttpHooks for Hooks {
             _ => None,
         };
         let Some((why, error)) = refusal else {
-            return Box::new(exchange(Arc::clone(&self.0), request, options));
+            return Box::new(exchange(Arc::clone(&self.shared), request, options));
         };
         let line = format!("request to {} denied: {why}\n", request.uri());
-        self.0.spec.output.write(line.as_bytes());
+        self.log.write(line.as_bytes());
         Box::new(std::future::ready(Err(error)))
     }
 
@@ -87,23 +88,14 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-/// A connection to the first address of a host that can be connected to, and the place that it takes.
-async fn connect(gate: &Gate, host: &str, port: u16) -> Result<(TcpStream, OwnedSemaphorePermit), Error> {
-    let Some(place) = gate.place() else { return Err(Error::ConnectionLimitReached) };
-    let addresses = gate.look_up(host).await.map_err(|_| Error::HttpRequestDenied)?;
-    let mut last = Error::DnsError { rcode: None, info_code: None };
-    for address in addresses {
-        let destination = SocketAddr::new(address, port);
-        if gate.check(destination).await.is_err() {
-            last = Error::DestinationIpProhibited;
-            continue;
-        }
-        match TcpStream::connect(destination).await {
-            Ok(stream) => return Ok((stream, place)),
-            Err(error) => last = Error::Connect(error),
-        }
+fn failed(unreachable: Unreachable) -> Error {
+    match unreachable {
+        Unreachable::Denied => Error::HttpRequestDenied,
+        Unreachable::Prohibited => Error::DestinationIpProhibited,
+        Unreachable::NoAddress => Error::DnsError { rcode: None, info_code: None },
+        Unreachable::NoPlace => Error::ConnectionLimitReached,
+        Unreachable::Failed(errno) => Error::Connect(std::io::Error::from_raw_os_error(errno)),
     }
-    Err(last)
 }
 
 async fn exchange(
@@ -115,11 +107,12 @@ async fn exchange(
     let authority = request.uri().authority().ok_or(Error::HttpRequestUriInvalid)?;
     let (host, port) = (authority.host().to_owned(), authority.port_u16().unwrap_or(80));
     let options = options.unwrap_or_default();
-    let connecting = connect(&shared.gate, &host, port);
-    let (stream, place) = match options.connect_timeout {
+    let connecting = async { shared.outside.connect(&host, port).await.map_err(failed) };
+    let connected = match options.connect_timeout {
         Some(limit) => tokio::time::timeout(limit, connecting).await.map_err(|_| Error::ConnectionTimeout)?,
         None => connecting.await,
     }?;
+    let (stream, place) = connected.split();
     let io = TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());

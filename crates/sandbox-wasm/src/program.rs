@@ -39,6 +39,26 @@ pub(crate) enum Entry {
 }
 
 impl Program {
+    /// Links compiled code; `places` is the size of the pool that it will run in.
+    pub(crate) fn link(linker: &Linker<Guest>, component: &Component, places: u32) -> Result<Self, Error> {
+        let weight = weight(component, places)?;
+        let pre = linker
+            .instantiate_pre(component)
+            .map_err(|error| Error::Invalid(format!("the component cannot be linked: {error:#}")))?;
+        let entry = match ProxyPre::new(pre.clone()) {
+            Ok(proxy) => Entry::Http(proxy),
+            Err(not_http) => match CommandPre::new(pre) {
+                Ok(command) => Entry::Command(command),
+                Err(not_command) => {
+                    return Err(Error::Invalid(format!(
+                        "the component's exports are not as WASI 0.2 has them: {not_http:#}; {not_command:#}"
+                    )));
+                }
+            },
+        };
+        Ok(Self { entry, weight })
+    }
+
     pub(crate) fn speaks(&self) -> Speaks {
         match self.entry {
             Entry::Http(_) => Speaks::Http,
@@ -49,8 +69,8 @@ impl Program {
 
 /// All programs: in memory, on disk, or to be compiled.
 pub(crate) struct Programs {
-    pub(crate) engine: Engine,
-    pub(crate) places: u32,
+    engine: Engine,
+    places: u32,
     linker: Linker<Guest>,
     cache: Cache,
     settings: Settings,
@@ -109,11 +129,16 @@ fn name(artifact: &Artifact) -> (String, String) {
 }
 
 impl Programs {
-    pub(crate) fn new(pool: Pool, linker: Linker<Guest>, settings: Settings) -> Result<Self, Error> {
+    pub(crate) fn new(
+        engine: Engine,
+        linker: Linker<Guest>,
+        places: u32,
+        settings: Settings,
+    ) -> Result<Self, Error> {
         Ok(Self {
-            cache: Cache::open(&settings.cache_dir, &pool.engine)?,
-            engine: pool.engine,
-            places: pool.places,
+            cache: Cache::open(&settings.cache_dir, &engine)?,
+            engine,
+            places,
             linker,
             settings,
             loaded: Mutex::default(),
@@ -220,40 +245,38 @@ impl Programs {
     }
 
     fn link(&self, key: &Key, component: &Component) -> Result<Arc<Program>, Error> {
-        let weight = self.weight(component)?;
-        let pre = self
-            .linker
-            .instantiate_pre(component)
-            .map_err(|error| Error::Invalid(format!("the component cannot be linked: {error:#}")))?;
-        let entry = match ProxyPre::new(pre.clone()) {
-            Ok(proxy) => Entry::Http(proxy),
-            Err(not_http) => match CommandPre::new(pre) {
-                Ok(command) => Entry::Command(command),
-                Err(not_command) => {
-                    return Err(Error::Invalid(format!(
-                        "the component's exports are not as WASI 0.2 has them: {not_http:#}; {not_command:#}"
-                    )));
-                }
-            },
-        };
-        let program = Arc::new(Program { entry, weight });
+        let program = Arc::new(Program::link(&self.linker, component, self.places)?);
         self.loaded.lock().insert(key.clone(), &program, self.settings.loaded_programs);
         Ok(program)
     }
 
-    fn weight(&self, component: &Component) -> Result<u32, Error> {
-        let needs = component.resources_required().ok_or_else(|| {
-            Error::Invalid("the component imports modules or components, which is not supported".into())
-        })?;
-        let weight = Pool::weight(needs.num_memories, needs.num_tables);
-        if weight > self.places.min(crate::engine::MAX_INNER) {
-            return Err(Error::Invalid(format!(
-                "the component has {} memories and {} tables, more than one instance may have here",
-                needs.num_memories, needs.num_tables
-            )));
+    /// The artifact's compiled code, whole, to be handed to a worker: compiled first if need be.
+    pub(crate) async fn code(self: &Arc<Self>, artifact: &Artifact) -> Result<Vec<u8>, Error> {
+        let read = |this: Arc<Self>, artifact: Artifact| {
+            blocking(move || Ok(this.cache.read(&Key::of(&artifact, &module_path(&artifact)?))))
+        };
+        if let Some(code) = read(self.clone(), artifact.clone()).await? {
+            return Ok(code);
         }
-        Ok(weight)
+        self.prepare(artifact).await?;
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let code = read(self.clone(), artifact.clone()).await?;
+        code.ok_or_else(|| Error::host("reading compiled WebAssembly")(gone()))
     }
+}
+
+fn weight(component: &Component, places: u32) -> Result<u32, Error> {
+    let needs = component.resources_required().ok_or_else(|| {
+        Error::Invalid("the component imports modules or components, which is not supported".into())
+    })?;
+    let weight = Pool::weight(needs.num_memories, needs.num_tables);
+    if weight > places.min(crate::engine::MAX_INNER) {
+        return Err(Error::Invalid(format!(
+            "the component has {} memories and {} tables, more than one instance may have here",
+            needs.num_memories, needs.num_tables
+        )));
+    }
+    Ok(weight)
 }
 
 enum Found {

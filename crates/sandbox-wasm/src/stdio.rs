@@ -6,34 +6,63 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sandbox::{LogSink, Spec};
+use sandbox::LogSink;
 use wasmtime::format_err;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::worker::Relayed;
 
 /// Bytes that a guest may write in one go.
 const WRITE_AT_ONCE: usize = 64 << 10;
 /// Bytes of a line that wait for its end, so that calls at the same time do not cut each other's lines.
 const LINE: usize = 8 << 10;
 
-/// Writes to the instance's log, by lines.
+/// Where what a call prints goes.
+#[derive(Clone)]
+pub(crate) enum Log {
+    /// The instance's log.
+    Here(Arc<dyn LogSink>),
+    /// The call's line to the server, in a worker.
+    Relayed(Arc<Relayed>),
+}
+
+impl Log {
+    pub(crate) fn write(&self, bytes: &[u8]) {
+        match self {
+            Self::Here(sink) => sink.write(bytes),
+            Self::Relayed(relayed) => relayed.write(bytes),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        match self {
+            Self::Here(_) => true,
+            Self::Relayed(relayed) => relayed.has_room(),
+        }
+    }
+
+    async fn room(&self) {
+        if let Self::Relayed(relayed) = self {
+            relayed.room().await;
+        }
+    }
+}
+
+/// Writes to a call's log, by lines.
 pub(crate) struct LogStream {
-    spec: Arc<Spec>,
+    log: Log,
     line: Vec<u8>,
 }
 
 impl LogStream {
-    pub(crate) fn new(spec: Arc<Spec>) -> Self {
-        Self { spec, line: Vec::new() }
-    }
-
-    fn sink(&self) -> &dyn LogSink {
-        self.spec.output.as_ref()
+    pub(crate) fn new(log: Log) -> Self {
+        Self { log, line: Vec::new() }
     }
 
     fn pass_on(&mut self, bytes: &[u8]) {
         if self.line.is_empty() && bytes.ends_with(b"\n") {
-            return self.sink().write(bytes);
+            return self.log.write(bytes);
         }
         self.line.extend_from_slice(bytes);
         let whole = match self.line.iter().rposition(|byte| *byte == b'\n') {
@@ -41,7 +70,7 @@ impl LogStream {
             Some(end) => end + 1,
             None => return,
         };
-        self.sink().write(&self.line[..whole]);
+        self.log.write(&self.line[..whole]);
         self.line.drain(..whole);
     }
 }
@@ -49,7 +78,7 @@ impl LogStream {
 impl Drop for LogStream {
     fn drop(&mut self) {
         if !self.line.is_empty() {
-            self.sink().write(&self.line);
+            self.log.write(&self.line);
         }
     }
 }
@@ -65,13 +94,15 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_AT_ONCE)
+        Ok(if self.log.has_room() { WRITE_AT_ONCE } else { 0 })
     }
 }
 
 #[async_trait]
 impl Pollable for LogStream {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        self.log.room().await;
+    }
 }
 
 /// A command's stdout, which is its answer; over the limit the guest is stopped.

@@ -5,10 +5,18 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use sandbox::Fault;
 
-use crate::support::{Bench, PATIENCE};
+use crate::case;
+use crate::support::{Bench, Case, PATIENCE, apart, workers};
 use crate::wasi::preview1;
 
-#[tokio::test]
+pub(crate) const CASES: &[Case] = &[
+    case!(tables_count_as_memory),
+    case!(a_stack_has_an_end),
+    case!(a_flood_of_host_calls_gives_way_and_ends_with_its_call),
+    case!(a_busy_guest_keeps_to_its_share_of_the_processor),
+    case!(a_share_is_enough_for_what_fits_into_it),
+];
+
 async fn tables_count_as_memory() {
     // Grows by 1,000 elements until that fails, and then traps.
     let bomb = preview1(
@@ -25,14 +33,12 @@ async fn tables_count_as_memory() {
     assert!(peak > (1 << 20) - 8_000 && peak <= 1 << 20, "{peak}");
 }
 
-#[tokio::test]
 async fn a_stack_has_an_end() {
     let bench = Bench::with(&preview1("", "(call $main)")).unwrap();
     let outcome = bench.start().await.unwrap().event("{}").await;
     assert!(matches!(&outcome, Err(Fault::Trap(text)) if text.contains("stack")), "{outcome:?}");
 }
 
-#[tokio::test]
 async fn a_flood_of_host_calls_gives_way_and_ends_with_its_call() {
     let good = Bench::with(&preview1("", "")).unwrap();
     let neighbour = good.start().await.unwrap();
@@ -52,13 +58,15 @@ async fn a_flood_of_host_calls_gives_way_and_ends_with_its_call() {
     }
 }
 
-/// Processor time of this thread, which runs the whole test.
+/// Processor time of this thread, which runs the whole test; apart, of the workers.
 fn processor_time() -> Duration {
+    if apart() {
+        return workers().iter().map(|worker| worker.processor_time()).sum();
+    }
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
 }
 
-#[tokio::test]
 async fn a_busy_guest_keeps_to_its_share_of_the_processor() {
     let mut bench = Bench::with(&preview1("", "(loop $on (br $on))")).unwrap();
     bench.limits.cpu_hundredths = Some(1);
@@ -72,7 +80,6 @@ async fn a_busy_guest_keeps_to_its_share_of_the_processor() {
     assert!(spent <= allowed, "{spent:?} of {allowed:?}");
 }
 
-#[tokio::test]
 async fn a_share_is_enough_for_what_fits_into_it() {
     let mut bench = Bench::with(&preview1("yes", "(call $say (i32.const 1024) (i32.const 3))")).unwrap();
     bench.limits.cpu_hundredths = Some(1);

@@ -11,7 +11,28 @@ use sandbox::{Body, BoxError, Egress, Exit, Fault};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use crate::support::{Bench, HELLO, PATIENCE, PROBE, Started, piece, read, request};
+use crate::case;
+use crate::support::{Bench, Case, HELLO, PATIENCE, PROBE, Started, piece, read, request};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(the_sample_greets_echoes_and_takes_events),
+    case!(a_request_needs_no_host),
+    case!(every_call_has_a_fresh_guest),
+    case!(what_is_printed_is_logged_before_the_answer),
+    case!(bodies_stream_both_ways_in_order),
+    case!(a_large_body_arrives_whole),
+    case!(the_head_does_not_wait_for_the_guest),
+    case!(dropping_a_response_ends_its_guest),
+    case!(a_guest_that_fails_before_its_head_is_a_fault),
+    case!(a_guest_that_fails_after_its_head_breaks_the_body),
+    case!(memory_is_limited_and_counted),
+    case!(the_package_can_be_read_and_not_written),
+    case!(requests_go_out_only_where_that_is_allowed),
+    case!(calls_over_the_pools_size_wait_and_succeed, threads),
+    case!(a_busy_guest_blocks_nobody),
+    case!(stopping_ends_calls_and_streams),
+    case!(dropping_the_last_handle_ends_streams),
+];
 
 async fn probe() -> (Bench, Started) {
     let bench = Bench::with(PROBE).unwrap();
@@ -28,7 +49,6 @@ fn fed() -> (mpsc::Sender<Bytes>, Body) {
     (sender, Body::boxed(StreamBody::new(pieces.boxed())))
 }
 
-#[tokio::test]
 async fn the_sample_greets_echoes_and_takes_events() {
     let bench = Bench::with(HELLO).unwrap();
     let sample = bench.start().await.unwrap();
@@ -44,7 +64,6 @@ async fn the_sample_greets_echoes_and_takes_events() {
     assert_eq!(bench.log.text(), "hello-wasm: GET /log\n");
 }
 
-#[tokio::test]
 async fn a_request_needs_no_host() {
     let sample = Bench::with(HELLO).unwrap().start().await.unwrap();
     let request = http::Request::post("/events").body(Body::from("{}")).unwrap();
@@ -53,7 +72,6 @@ async fn a_request_needs_no_host() {
     assert_eq!(read(response.into_body()).await.unwrap(), r#"{"event":{}}"#);
 }
 
-#[tokio::test]
 async fn every_call_has_a_fresh_guest() {
     let (_bench, instance) = probe().await;
     for _ in 0..5 {
@@ -61,7 +79,6 @@ async fn every_call_has_a_fresh_guest() {
     }
 }
 
-#[tokio::test]
 async fn what_is_printed_is_logged_before_the_answer() {
     let (bench, instance) = probe().await;
     let response = instance.get("/print").await.unwrap();
@@ -72,7 +89,6 @@ async fn what_is_printed_is_logged_before_the_answer() {
     assert_eq!(read(response.into_body()).await.unwrap(), "printed");
 }
 
-#[tokio::test]
 async fn bodies_stream_both_ways_in_order() {
     let (_bench, instance) = probe().await;
     let (feed, body) = fed();
@@ -88,7 +104,6 @@ async fn bodies_stream_both_ways_in_order() {
     assert_eq!(read(body).await.unwrap(), "");
 }
 
-#[tokio::test]
 async fn a_large_body_arrives_whole() {
     let (_bench, instance) = probe().await;
     let (_, text) = instance.text("GET", "/big", "").await.unwrap();
@@ -98,14 +113,12 @@ async fn a_large_body_arrives_whole() {
     );
 }
 
-#[tokio::test]
 async fn the_head_does_not_wait_for_the_guest() {
     let (_bench, instance) = probe().await;
     let response = tokio::time::timeout(PATIENCE, instance.get("/spin-late")).await.unwrap().unwrap();
     assert_eq!(response.status(), 200);
 }
 
-#[tokio::test]
 async fn dropping_a_response_ends_its_guest() {
     let bench = Bench::empty(|settings| settings.max_instances = 1).unwrap();
     bench.put("guest.wasm", PROBE).unwrap();
@@ -124,7 +137,6 @@ async fn dropping_a_response_ends_its_guest() {
     }
 }
 
-#[tokio::test]
 async fn a_guest_that_fails_before_its_head_is_a_fault() {
     let (_bench, instance) = probe().await;
     assert!(matches!(instance.get("/trap").await, Err(Fault::Trap(text)) if text.contains("unreachable")));
@@ -135,7 +147,6 @@ async fn a_guest_that_fails_before_its_head_is_a_fault() {
     assert_eq!(instance.text("GET", "/count", "").await.unwrap().1, "1");
 }
 
-#[tokio::test]
 async fn a_guest_that_fails_after_its_head_breaks_the_body() {
     let (_bench, instance) = probe().await;
     let mut body = instance.get("/trap-late").await.unwrap().into_body();
@@ -144,7 +155,6 @@ async fn a_guest_that_fails_after_its_head_breaks_the_body() {
     assert!(error.contains("trapped"), "{error}");
 }
 
-#[tokio::test]
 async fn memory_is_limited_and_counted() {
     let (bench, instance) = probe().await;
     assert!(matches!(instance.get("/eat").await, Err(Fault::Trap(text)) if text.contains("memory")));
@@ -152,10 +162,10 @@ async fn memory_is_limited_and_counted() {
     assert!(peak > bench.limits.memory_bytes / 2 && peak <= bench.limits.memory_bytes, "{peak}");
 }
 
-#[tokio::test]
 async fn the_package_can_be_read_and_not_written() {
-    let (bench, instance) = probe().await;
+    let bench = Bench::with(PROBE).unwrap();
     bench.put("note.txt", b"noted").unwrap();
+    let instance = bench.start().await.unwrap();
     assert_eq!(instance.text("GET", "/file", "").await.unwrap().1, "noted, not writable");
     assert!(!bench.package().join("made.txt").exists());
 }
@@ -165,7 +175,6 @@ const TLS_PROTOCOL_ERROR: &str = "error 12";
 const HTTP_REQUEST_DENIED: &str = "error 15";
 const DESTINATION_IP_PROHIBITED: &str = "error 4";
 
-#[tokio::test]
 async fn requests_go_out_only_where_that_is_allowed() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -210,7 +219,6 @@ async fn fetch_through(listener: &tokio::net::TcpListener, open: &Started) {
     assert_eq!(open.text("GET", &format!("/fetch-tls/{address}"), "").await.unwrap().1, TLS_PROTOCOL_ERROR);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_over_the_pools_size_wait_and_succeed() {
     let bench = Bench::empty(|settings| settings.max_instances = 4).unwrap();
     bench.put("guest.wasm", PROBE).unwrap();
@@ -226,7 +234,6 @@ async fn calls_over_the_pools_size_wait_and_succeed() {
     assert!(answers.into_iter().all(|answer| answer.unwrap().1 == "1"));
 }
 
-#[tokio::test]
 async fn a_busy_guest_blocks_nobody() {
     let (_bench, instance) = probe().await;
     tokio::select! {
@@ -236,7 +243,6 @@ async fn a_busy_guest_blocks_nobody() {
     }
 }
 
-#[tokio::test]
 async fn stopping_ends_calls_and_streams() {
     let (_bench, instance) = probe().await;
     let mut streaming = instance.get("/drip").await.unwrap().into_body();
@@ -258,7 +264,6 @@ async fn stopping_ends_calls_and_streams() {
     assert_eq!(instance.get("/count").await.err(), Some(Fault::Exited(Exit::Stopped)));
 }
 
-#[tokio::test]
 async fn dropping_the_last_handle_ends_streams() {
     let (_bench, instance) = probe().await;
     let mut body = instance.get("/drip").await.unwrap().into_body();

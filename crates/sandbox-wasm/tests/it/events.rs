@@ -2,7 +2,20 @@
 
 use sandbox::{Exit, Fault};
 
-use crate::support::{Bench, COMMAND, HELLO, PATIENCE, Started, command};
+use crate::case;
+use crate::support::{Bench, COMMAND, Case, HELLO, PATIENCE, Started, command};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_command_sees_its_event_and_environment_and_answers),
+    case!(an_exit_status_is_the_outcome),
+    case!(a_trap_is_told_with_its_place),
+    case!(an_answer_over_the_limit_is_not_gathered),
+    case!(an_answer_of_the_limit_is_given),
+    case!(memory_ends_at_the_limit),
+    case!(a_module_that_needs_more_than_the_limit_does_not_start_its_call),
+    case!(endless_guests_give_way_and_end_when_dropped),
+    case!(a_request_is_not_for_a_command_nor_an_event_for_a_handler),
+];
 
 async fn outcome(body: &str) -> Result<String, Fault> {
     let bench = Bench::with(&command(body)).unwrap();
@@ -18,7 +31,6 @@ fn write(fd: u32, length: u32) -> String {
     )
 }
 
-#[tokio::test]
 async fn a_command_sees_its_event_and_environment_and_answers() {
     let bench = Bench::with(COMMAND).unwrap();
     let instance = bench.start_with(|spec| spec.artifact.handler = "guest.wasm".into()).await.unwrap();
@@ -28,14 +40,12 @@ async fn a_command_sees_its_event_and_environment_and_answers() {
     assert!(instance.0.peak_memory() >= 65536);
 }
 
-#[tokio::test]
 async fn an_exit_status_is_the_outcome() {
     assert_eq!(outcome("(call $exit (i32.const 3))").await, Err(Fault::Exited(Exit::Code(3))));
     assert_eq!(outcome("(call $exit (i32.const 0))").await, Ok(String::new()));
     assert_eq!(outcome("").await, Ok(String::new()));
 }
 
-#[tokio::test]
 async fn a_trap_is_told_with_its_place() {
     match outcome("unreachable").await {
         Err(Fault::Trap(text)) => {
@@ -47,7 +57,6 @@ async fn a_trap_is_told_with_its_place() {
     assert!(matches!(outcome("(call $main)").await, Err(Fault::Trap(text)) if text.contains("stack")));
 }
 
-#[tokio::test]
 async fn an_answer_over_the_limit_is_not_gathered() {
     let bench = Bench::with(&command(&format!("(loop $on {} (br $on))", write(1, 60000)))).unwrap();
     let limit = bench.limits.answer_bytes;
@@ -55,14 +64,12 @@ async fn an_answer_over_the_limit_is_not_gathered() {
     assert_eq!(answer, Err(Fault::AnswerTooLarge { size: limit + 1, limit }));
 }
 
-#[tokio::test]
 async fn an_answer_of_the_limit_is_given() {
     let mut bench = Bench::with(&command(&write(1, 60000))).unwrap();
     bench.limits.answer_bytes = 60000;
     assert_eq!(bench.start().await.unwrap().event("{}").await.unwrap().len(), 60000);
 }
 
-#[tokio::test]
 async fn memory_ends_at_the_limit() {
     // Grows by a page until that fails, and then traps.
     let bomb =
@@ -74,7 +81,6 @@ async fn memory_ends_at_the_limit() {
     assert!(peak <= bench.limits.memory_bytes && peak > bench.limits.memory_bytes / 2, "{peak}");
 }
 
-#[tokio::test]
 async fn a_module_that_needs_more_than_the_limit_does_not_start_its_call() {
     let mut bench = Bench::with(COMMAND).unwrap();
     bench.limits.memory_bytes = 65536;
@@ -92,7 +98,6 @@ async fn gives_way(instance: &Started, neighbour: &Started) {
     }
 }
 
-#[tokio::test]
 async fn endless_guests_give_way_and_end_when_dropped() {
     let loops = Bench::with(&command("(loop $on (br $on))")).unwrap();
     let prints = Bench::with(&command(&format!("(loop $on {} (br $on))", write(2, 100)))).unwrap();
@@ -106,7 +111,6 @@ async fn endless_guests_give_way_and_end_when_dropped() {
     }
 }
 
-#[tokio::test]
 async fn a_request_is_not_for_a_command_nor_an_event_for_a_handler() {
     let command = Bench::with(COMMAND).unwrap().start().await.unwrap();
     assert!(matches!(command.get("/").await, Err(Fault::BadAnswer(_))));

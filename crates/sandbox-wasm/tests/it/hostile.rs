@@ -2,7 +2,10 @@
 
 use sandbox::Fault;
 
-use crate::support::Bench;
+use crate::case;
+use crate::support::{Bench, Case};
+
+pub(crate) const CASES: &[Case] = &[case!(what_the_host_holds_is_bounded)];
 
 /// A command that makes headers, each with a value of 60,000 bytes, until it holds `count` of them.
 fn holder(count: u32) -> Vec<u8> {
@@ -47,7 +50,6 @@ fn holder(count: u32) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-#[tokio::test]
 async fn what_the_host_holds_is_bounded() {
     let few = Bench::with(&holder(400)).unwrap();
     assert_eq!(few.start().await.unwrap().event("{}").await.as_deref(), Ok(&b""[..]));

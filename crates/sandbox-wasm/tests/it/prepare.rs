@@ -2,7 +2,23 @@
 
 use sandbox::{Backend, Contract, Error, Isolation, Prepared, Runtime, Speaks};
 
-use crate::support::{Bench, COMMAND, HELLO, PROBE, command, files};
+use crate::case;
+use crate::support::{Bench, COMMAND, Case, HELLO, PROBE, command, files};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_component_and_a_plain_command_are_told_apart),
+    case!(what_cannot_run_is_refused_with_the_reason),
+    case!(a_module_that_does_not_validate_is_refused),
+    case!(other_runtimes_and_contracts_are_refused),
+    case!(the_module_is_the_one_named_or_the_only_one),
+    case!(a_module_over_the_limit_is_refused),
+    case!(code_is_compiled_once_also_across_restarts),
+    case!(damaged_code_is_compiled_again),
+    case!(code_that_others_could_have_written_is_not_run),
+    case!(the_cache_is_private_and_holds_only_this_engines_code),
+    case!(a_forgotten_packages_code_is_removed_and_no_others),
+    case!(a_refused_module_leaves_nothing_in_the_cache),
+];
 
 async fn refusal(module: &[u8]) -> String {
     let bench = Bench::with(module).unwrap();
@@ -12,7 +28,6 @@ async fn refusal(module: &[u8]) -> String {
     }
 }
 
-#[tokio::test]
 async fn a_component_and_a_plain_command_are_told_apart() {
     for (module, speaks) in [(HELLO, Speaks::Http), (PROBE, Speaks::Http), (COMMAND, Speaks::Events)] {
         let bench = Bench::with(module).unwrap();
@@ -21,7 +36,6 @@ async fn a_component_and_a_plain_command_are_told_apart() {
     }
 }
 
-#[tokio::test]
 async fn what_cannot_run_is_refused_with_the_reason() {
     let text = |wat: &str| wat::parse_str(wat).unwrap();
     let cases: [(Vec<u8>, &[&str]); 8] = [
@@ -56,14 +70,12 @@ async fn what_cannot_run_is_refused_with_the_reason() {
     }
 }
 
-#[tokio::test]
 async fn a_module_that_does_not_validate_is_refused() {
     let invalid = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x05\x01\x03\0\x6a\x0b";
     let refusal = refusal(invalid).await;
     assert!(refusal.contains("cannot be made a component"), "{refusal}");
 }
 
-#[tokio::test]
 async fn other_runtimes_and_contracts_are_refused() {
     let bench = Bench::with(HELLO).unwrap();
     let mut artifact = bench.artifact();
@@ -79,7 +91,6 @@ async fn other_runtimes_and_contracts_are_refused() {
     );
 }
 
-#[tokio::test]
 async fn the_module_is_the_one_named_or_the_only_one() {
     let bench = Bench::empty(|_| {}).unwrap();
     let mut artifact = bench.artifact();
@@ -99,14 +110,12 @@ async fn the_module_is_the_one_named_or_the_only_one() {
     assert!(refused(bench.backend.prepare(&artifact).await).contains("several"));
 }
 
-#[tokio::test]
 async fn a_module_over_the_limit_is_refused() {
     let bench = Bench::empty(|settings| settings.max_module_bytes = 1024).unwrap();
     bench.put("guest.wasm", HELLO).unwrap();
     assert!(matches!(bench.prepare().await, Err(Error::Invalid(text)) if text.contains("larger than")));
 }
 
-#[tokio::test]
 async fn code_is_compiled_once_also_across_restarts() {
     let mut bench = Bench::with(HELLO).unwrap();
     let artifact = bench.artifact();
@@ -120,7 +129,6 @@ async fn code_is_compiled_once_also_across_restarts() {
     assert_eq!(bench.backend.compiled(), 0);
 }
 
-#[tokio::test]
 async fn damaged_code_is_compiled_again() {
     let mut bench = Bench::with(HELLO).unwrap();
     bench.prepare().await.unwrap();
@@ -139,7 +147,6 @@ async fn damaged_code_is_compiled_again() {
     }
 }
 
-#[tokio::test]
 async fn code_that_others_could_have_written_is_not_run() {
     use std::os::unix::fs::PermissionsExt;
     let mut bench = Bench::with(HELLO).unwrap();
@@ -160,7 +167,6 @@ async fn code_that_others_could_have_written_is_not_run() {
     assert_eq!(bench.backend.compiled(), 1);
 }
 
-#[tokio::test]
 async fn the_cache_is_private_and_holds_only_this_engines_code() {
     use std::os::unix::fs::PermissionsExt;
     let mut bench = Bench::with(HELLO).unwrap();
@@ -173,7 +179,6 @@ async fn the_cache_is_private_and_holds_only_this_engines_code() {
     assert_eq!(left, 2, "the code and its checksum");
 }
 
-#[tokio::test]
 async fn a_forgotten_packages_code_is_removed_and_no_others() {
     let mut bench = Bench::with(HELLO).unwrap();
     bench.put("command.wasm", COMMAND).unwrap();
@@ -200,7 +205,6 @@ async fn a_forgotten_packages_code_is_removed_and_no_others() {
     assert_eq!(bench.backend.compiled(), 1);
 }
 
-#[tokio::test]
 async fn a_refused_module_leaves_nothing_in_the_cache() {
     let bench = Bench::with(&command("local.get 7")[..60]).unwrap();
     assert!(bench.prepare().await.is_err());

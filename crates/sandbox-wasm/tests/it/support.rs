@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use base::{FunctionArn, InstanceId, RequestId};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use sandbox::process::jail::Launcher;
 use sandbox::{
     Artifact, Backend, Body, Call, Contract, Egress, Error, Event, Fault, Instance, Limits, LogSink, Output,
-    Payload, Prepared, Runtime, Spec,
+    Payload, Prepared, Runtime, Spec, StartError,
 };
-use sandbox_wasm::{Settings, WasmBackend};
+use sandbox_wasm::{Separation, Settings, WasmBackend, WorkerSettings, Workers};
 use tempfile::TempDir;
 
 /// The sample of examples/hello-wasm.
@@ -42,10 +45,176 @@ impl LogSink for Log {
     }
 }
 
+/// One test.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// Whether it wants a runtime of several threads.
+    pub(crate) threads: bool,
+    /// The test; a panic is its failure.
+    pub(crate) run: fn() -> BoxFuture<'static, ()>,
+}
+
+/// Makes a [`Case`] of an async function.
+#[macro_export]
+macro_rules! case {
+    ($function:ident) => {
+        $crate::support::Case { name: stringify!($function), threads: false, run: || Box::pin($function()) }
+    };
+    ($function:ident, threads) => {
+        $crate::support::Case { threads: true, ..case!($function) }
+    };
+}
+
+/// A worker of these tests, by its number on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process(pub(crate) u32);
+
+/// All of them that run just now: those that descend from this process, by way of the launcher and its pid 1.
+pub(crate) fn workers() -> Vec<Process> {
+    let numbers = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let all = numbers.filter(|number| is_worker(*number) && descends(*number));
+    all.map(Process).collect()
+}
+
+fn is_worker(number: u32) -> bool {
+    let command = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+    command.split(|byte| *byte == 0).any(|word| word == crate::WORKER.as_bytes())
+}
+
+fn descends(number: u32) -> bool {
+    let parent = |number: u32| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    std::iter::successors(Some(number), |number| parent(*number)).any(|number| number == std::process::id())
+}
+
+impl Process {
+    /// What the threads have used that run guests.
+    pub(crate) fn processor_time(self) -> Duration {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.0)) else { return Duration::ZERO };
+        let spent = |thread: std::io::Result<std::fs::DirEntry>| {
+            let thread = thread.ok()?.path();
+            let name = std::fs::read_to_string(thread.join("comm")).ok()?;
+            let text = std::fs::read_to_string(thread.join("schedstat")).ok().filter(|_| name == "wasm\n")?;
+            text.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+        };
+        threads.filter_map(spent).sum()
+    }
+
+    /// What the kernel says of it under this name.
+    pub(crate) fn status(self, name: &str) -> String {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.0)).unwrap_or_default();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default();
+        line.trim().to_owned()
+    }
+
+    /// Kills it as a crash would.
+    pub(crate) fn kill(self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Has it stand still. Returns when it does.
+    pub(crate) fn stop(self) {
+        self.signal(Signal::STOP);
+        while !self.status("State").starts_with('T') {
+            std::thread::yield_now();
+        }
+    }
+
+    fn signal(self, signal: Signal) {
+        let pid = Pid::from_raw(self.0.cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+}
+
+/// Where a case's guests run.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// In this process.
+    Here,
+    /// In workers, which this launcher starts.
+    Apart(Launcher),
+}
+
+tokio::task_local! {
+    /// Of the case that runs.
+    pub(crate) static PLACE: Place;
+}
+
+/// Whether the case's guests run in workers.
+pub(crate) fn apart() -> bool {
+    PLACE.with(|place| matches!(place, Place::Apart(_)))
+}
+
+/// The back end that is tested.
+pub(crate) struct Under {
+    here: WasmBackend,
+    apart: Option<Workers>,
+}
+
+impl Under {
+    fn new(dir: &Path, settings: Settings, set: impl FnOnce(&mut WorkerSettings)) -> anyhow::Result<Self> {
+        let max_instances = settings.max_instances;
+        let here = WasmBackend::new(settings)?;
+        let launcher = PLACE.with(|place| match place {
+            Place::Here => None,
+            Place::Apart(launcher) => Some(launcher.clone()),
+        });
+        let mut settings = WorkerSettings { max_instances, ..worker_settings(dir) };
+        set(&mut settings);
+        let apart = launcher.map(|launcher| Workers::new(here.clone(), launcher, settings)).transpose()?;
+        Ok(Self { here, apart })
+    }
+
+    pub(crate) fn compiled(&self) -> u64 {
+        self.here.compiled()
+    }
+
+    fn backend(&self) -> &dyn Backend {
+        self.apart.as_ref().map_or(&self.here, |apart| apart)
+    }
+}
+
+/// Workers that are this test's own program.
+pub(crate) fn worker_settings(dir: &Path) -> WorkerSettings {
+    WorkerSettings {
+        separation: Separation::Always,
+        tenants: Arc::new(|| 1),
+        program: std::env::current_exe().unwrap(),
+        arguments: vec![crate::WORKER.to_owned()],
+        dir: dir.join("workers"),
+        memory_bytes: 1 << 30,
+        max_instances: 16,
+        idle: Duration::from_secs(60),
+    }
+}
+
+impl Backend for Under {
+    fn isolation(&self) -> sandbox::Isolation {
+        self.backend().isolation()
+    }
+
+    fn prepare<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Result<Prepared, Error>> {
+        self.backend().prepare(artifact)
+    }
+
+    fn forget(&self, digest: &str) {
+        self.backend().forget(digest);
+    }
+
+    fn start(&self, spec: Arc<Spec>) -> BoxFuture<'_, Result<Arc<dyn Instance>, StartError>> {
+        self.backend().start(spec)
+    }
+}
+
 /// A package, a back end and its log.
 pub(crate) struct Bench {
     pub(crate) dir: TempDir,
-    pub(crate) backend: WasmBackend,
+    pub(crate) backend: Under,
     pub(crate) log: Arc<Log>,
     pub(crate) limits: Limits,
 }
@@ -60,6 +229,18 @@ impl Bench {
 
     /// With an empty package and other settings.
     pub(crate) fn empty(set: impl FnOnce(&mut Settings)) -> anyhow::Result<Self> {
+        Self::made(set, |_| {})
+    }
+
+    /// With an empty package and other settings of workers.
+    pub(crate) fn with_workers(set: impl FnOnce(&mut WorkerSettings)) -> anyhow::Result<Self> {
+        Self::made(|_| {}, set)
+    }
+
+    fn made(
+        set: impl FnOnce(&mut Settings),
+        set_workers: impl FnOnce(&mut WorkerSettings),
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         std::fs::create_dir(dir.path().join("package"))?;
         let mut settings = Settings::new(dir.path().join("cache"));
@@ -72,14 +253,15 @@ impl Bench {
             pids: 0,
             answer_bytes: 1 << 20,
         };
-        Ok(Self { dir, backend: WasmBackend::new(settings)?, log: Arc::default(), limits })
+        let backend = Under::new(dir.path(), settings, set_workers)?;
+        Ok(Self { dir, backend, log: Arc::default(), limits })
     }
 
     /// A back end as after a restart: the same cache, nothing in memory.
     pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
         let mut settings = Settings::new(self.cache());
         settings.max_instances = 16;
-        self.backend = WasmBackend::new(settings)?;
+        self.backend = Under::new(self.dir.path(), settings, |_| {})?;
         Ok(())
     }
 
@@ -102,6 +284,7 @@ impl Bench {
             runtime: Runtime::Wasm,
             contract: Contract::Wasi,
             handler: String::new(),
+            image: None,
         }
     }
 

@@ -6,7 +6,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sandbox::{Egress, Fault};
 
-use crate::support::{Bench, PATIENCE};
+use crate::case;
+use crate::support::{Bench, Case, PATIENCE};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(files_of_the_package_are_opened_and_none_outside_it),
+    case!(the_package_cannot_be_changed),
+    case!(the_package_is_the_only_directory_given),
+    case!(the_environment_is_the_functions_and_nothing_of_the_servers),
+    case!(randomness_differs_from_call_to_call),
+    case!(clocks_tell_the_time_and_go_forward),
+    case!(a_guest_can_sleep_and_blocks_nobody_while_it_does),
+    case!(preview_1_has_no_sockets),
+    case!(too_much_randomness_at_once_is_refused),
+    case!(sockets_are_denied_where_egress_is_off),
+    case!(configuration_is_the_environment),
+];
 
 /// `errno` of preview 1.
 const SUCCESS: u8 = 0;
@@ -83,7 +98,6 @@ fn open(fd: u32, path: &str, create: u32, rights: u64) -> String {
 const READ: u64 = 2;
 const WRITE: u64 = 64;
 
-#[tokio::test]
 async fn files_of_the_package_are_opened_and_none_outside_it() {
     assert_eq!(status("note.txt", &open(3, "note.txt", 0, READ)).await, SUCCESS);
     assert_eq!(status("./note.txt", &open(3, "./note.txt", 0, READ)).await, SUCCESS);
@@ -104,7 +118,6 @@ async fn files_of_the_package_are_opened_and_none_outside_it() {
     }
 }
 
-#[tokio::test]
 async fn the_package_cannot_be_changed() {
     for body in [open(3, "made", 1, WRITE), open(3, "made", 9, WRITE)] {
         assert_ne!(status("made", &body).await, SUCCESS, "{body}");
@@ -127,7 +140,6 @@ async fn the_package_cannot_be_changed() {
     }
 }
 
-#[tokio::test]
 async fn the_package_is_the_only_directory_given() {
     let prestat = |fd| format!("(call $say_status (call $prestat (i32.const {fd}) (i32.const 32)))");
     assert_eq!(status("", &prestat(3)).await, SUCCESS);
@@ -138,7 +150,6 @@ async fn the_package_is_the_only_directory_given() {
     assert_eq!(status("note.txt", &open(4, "note.txt", 0, READ)).await, BADF);
 }
 
-#[tokio::test]
 async fn the_environment_is_the_functions_and_nothing_of_the_servers() {
     assert!(std::env::var_os("PATH").is_some(), "this process has an environment that could leak");
     let text = answer(
@@ -151,7 +162,6 @@ async fn the_environment_is_the_functions_and_nothing_of_the_servers() {
     assert_eq!(text, b"NAME=Ada\0");
 }
 
-#[tokio::test]
 async fn randomness_differs_from_call_to_call() {
     let body =
         "(drop (call $random (i32.const 2048) (i32.const 32))) (call $say (i32.const 2048) (i32.const 32))";
@@ -163,7 +173,6 @@ async fn randomness_differs_from_call_to_call() {
     assert_ne!(&one[..16], &one[16..], "nor is it repeated within a call");
 }
 
-#[tokio::test]
 async fn clocks_tell_the_time_and_go_forward() {
     let clock =
         |id: u32, at: u32| format!("(drop (call $clock (i32.const {id}) (i64.const 1) (i32.const {at})))");
@@ -181,7 +190,6 @@ async fn clocks_tell_the_time_and_go_forward() {
     assert!(time(8) <= time(16));
 }
 
-#[tokio::test]
 async fn a_guest_can_sleep_and_blocks_nobody_while_it_does() {
     // One subscription at 2048: a clock (tag 0 at 8), monotonic (1 at 16), an hour (at 24).
     let sleeper = preview1(
@@ -199,7 +207,6 @@ async fn a_guest_can_sleep_and_blocks_nobody_while_it_does() {
     tokio::time::timeout(PATIENCE, sleeper.0.stop()).await.unwrap();
 }
 
-#[tokio::test]
 async fn preview_1_has_no_sockets() {
     let accept = "(call $say_status (call $accept (i32.const 3) (i32.const 0) (i32.const 32)))";
     let bench = Bench::with(&preview1("", accept)).unwrap();
@@ -207,7 +214,6 @@ async fn preview_1_has_no_sockets() {
     assert!(matches!(&outcome, Err(Fault::Trap(text)) if text.contains("sock_accept")), "{outcome:?}");
 }
 
-#[tokio::test]
 async fn too_much_randomness_at_once_is_refused() {
     // By a component: the adapter asks for as much as it is asked for.
     let body =
@@ -284,7 +290,6 @@ fn socket() -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-#[tokio::test]
 async fn sockets_are_denied_where_egress_is_off() {
     let bench = Bench::with(&socket()).unwrap();
     let closed = bench.start_with(|spec| spec.egress = Egress::None).await.unwrap();
@@ -292,7 +297,6 @@ async fn sockets_are_denied_where_egress_is_off() {
     assert_eq!(closed.event("{}").await, Err(Fault::Exited(sandbox::Exit::Code(1))));
 }
 
-#[tokio::test]
 async fn configuration_is_the_environment() {
     let guest = |name: &str| {
         let length = name.len();
