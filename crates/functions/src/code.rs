@@ -19,13 +19,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sandbox::Backend;
+use sandbox::{Artifact, Backend};
 use sha2::{Digest, Sha256};
 use store::Blobs;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::model::CodeRef;
+use crate::image::{self, ImageError, ImageProblem, Images, Pulled};
+use crate::model::{CodeRef, Configuration, ImageCode};
 use crate::package;
+use crate::settings::Tags;
+use crate::version;
 use crate::{Error, limits};
 
 /// Where half-unpacked packages are, inside `code_dir`.
@@ -36,6 +39,7 @@ pub(crate) struct CodeStore {
     dir: PathBuf,
     blobs: Blobs,
     backends: Vec<Arc<dyn Backend>>,
+    images: Option<Arc<dyn Images>>,
     unpacking: Arc<Semaphore>,
     counts: Mutex<HashMap<String, usize>>,
     file_locks: [tokio::sync::Mutex<()>; 16],
@@ -43,7 +47,12 @@ pub(crate) struct CodeStore {
 
 impl CodeStore {
     /// Opens or makes the folder; what was being unpacked when the server died is gone afterwards.
-    pub(crate) fn open(dir: PathBuf, blobs: Blobs, backends: Vec<Arc<dyn Backend>>) -> Result<Self, Error> {
+    pub(crate) fn open(
+        dir: PathBuf,
+        blobs: Blobs,
+        backends: Vec<Arc<dyn Backend>>,
+        images: Option<Arc<dyn Images>>,
+    ) -> Result<Self, Error> {
         fs::create_dir_all(&dir).map_err(Error::internal)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).map_err(Error::internal)?;
         let staging = dir.join(STAGING);
@@ -55,6 +64,7 @@ impl CodeStore {
             dir,
             blobs,
             backends,
+            images,
             unpacking: Arc::new(Semaphore::new(limits::UNPACKING_AT_ONCE)),
             counts: Mutex::default(),
             file_locks: Default::default(),
@@ -64,6 +74,52 @@ impl CodeStore {
     /// The folder of a package.
     pub(crate) fn folder(&self, digest: &str) -> PathBuf {
         self.dir.join(digest)
+    }
+
+    /// Whoever fetches images.
+    pub(crate) fn images(&self) -> Result<&Arc<dyn Images>, Error> {
+        self.images.as_ref().ok_or_else(|| Error::Invalid("This server takes no container images.".into()))
+    }
+
+    /// What a configuration runs. Fails for an image that is not there.
+    pub(crate) fn artifact(&self, configuration: &Configuration) -> Result<Artifact, Error> {
+        let digest = &configuration.code.digest;
+        match image::id_of(digest) {
+            Some(id) => {
+                let found = self.images()?.find(id);
+                let found =
+                    found.ok_or_else(|| Error::internal(format!("the image {id} is not in the store")))?;
+                Ok(image::artifact(configuration, found))
+            }
+            None => version::artifact(configuration, self.folder(digest)),
+        }
+    }
+
+    /// The tags, with what the image lets us guess where it is there.
+    pub(crate) fn guessed_tags(&self, configuration: &Configuration, tags: &Tags) -> Tags {
+        let id = image::id_of(&configuration.code.digest);
+        let found = id.zip(self.images.as_ref()).and_then(|(id, images)| images.find(id));
+        match found {
+            Some(found) => {
+                let ports = found.ports.clone();
+                image::guessed(tags, &image::artifact(configuration, found), &ports)
+            }
+            None => tags.clone(),
+        }
+    }
+
+    /// Fetches an image, or the very one that was fetched before. It stays until what is counted for it here
+    /// ([`CodeStore::release`] of its key) is taken back.
+    pub(crate) async fn pull(&self, code: &ImageCode) -> Result<Pulled, ImageError> {
+        let unavailable =
+            |error: Error| ImageError { problem: ImageProblem::Invalid, text: error.to_string() };
+        let images = self.images().map_err(unavailable)?;
+        let pulled = images.pull(&code.uri, code.digest.as_deref()).await?;
+        let key = image::key(&pulled.id);
+        self.retain(&key);
+        // A removal that saw no use for it is over after this, and has left it alone, since the pull holds it.
+        drop(self.file_lock(&key).lock().await);
+        Ok(pulled)
     }
 
     /// The package as uploaded.
@@ -154,6 +210,10 @@ impl CodeStore {
         if self.is_referred_to(digest) {
             return;
         }
+        if let Some(id) = image::id_of(digest) {
+            self.remove_image(id).await;
+            return;
+        }
         self.forget(digest).await;
         let folder = self.folder(digest);
         if let Err(error) = remove_folder(folder).await {
@@ -164,8 +224,23 @@ impl CodeStore {
         }
     }
 
+    async fn remove_image(&self, id: &str) {
+        let (Some(images), id) = (self.images.clone(), id.to_owned()) else { return };
+        // It fails only where the runtime is going down, and then the next start does it.
+        let _ = tokio::task::spawn_blocking(move || images.remove(&id)).await;
+    }
+
+    async fn sweep_images(&self, referenced: &HashSet<String>) -> Result<(), Error> {
+        let Some(images) = self.images.clone() else { return Ok(()) };
+        let wanted = referenced.iter().filter_map(|key| image::id_of(key)).map(str::to_owned).collect();
+        let swept =
+            tokio::task::spawn_blocking(move || images.sweep(&wanted)).await.map_err(Error::internal)?;
+        swept.map_err(|error| Error::internal(error.text))
+    }
+
     /// Removes every package but these, and makes missing folders again. At start.
     pub(crate) async fn sweep(&self, referenced: &HashSet<String>) -> Result<(), Error> {
+        self.sweep_images(referenced).await?;
         let unused: Vec<String> =
             self.blobs.list().await?.into_iter().filter(|digest| !referenced.contains(digest)).collect();
         for digest in &unused {
@@ -191,7 +266,8 @@ impl CodeStore {
                 remove_folder(self.dir.join(&name)).await.map_err(Error::internal)?;
             }
         }
-        for digest in referenced.difference(&present) {
+        let packages = referenced.difference(&present).filter(|digest| image::id_of(digest).is_none());
+        for digest in packages {
             if let Err(error) = self.restore(digest).await {
                 tracing::error!(digest, %error, "a package could not be unpacked again");
             }
@@ -224,7 +300,7 @@ impl CodeStore {
     }
 
     fn file_lock(&self, digest: &str) -> &tokio::sync::Mutex<()> {
-        let first = digest.bytes().next().unwrap_or_default();
+        let first = image::id_of(digest).unwrap_or(digest).bytes().next().unwrap_or_default();
         &self.file_locks[usize::from(first) % self.file_locks.len()]
     }
 }
@@ -313,7 +389,7 @@ mod tests {
     async fn a_folder_is_made_again_once_and_only_for_what_is_referred_to() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(&dir.path().join("blobs")).unwrap();
-        let code = CodeStore::open(dir.path().join("code"), blobs.clone(), Vec::new()).unwrap();
+        let code = CodeStore::open(dir.path().join("code"), blobs.clone(), Vec::new(), None).unwrap();
         let digest = blobs.put(package()).await.unwrap();
         assert!(code.restore(&digest).await.is_err(), "a version that waited for this was deleted");
         assert!(!code.folder(&digest).exists());

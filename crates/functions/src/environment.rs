@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base::FunctionArn;
 use iam::Credentials;
-use sandbox::Runtime;
+use sandbox::Artifact;
 
 use crate::model::Configuration;
 use crate::{Error, limits};
@@ -72,6 +72,11 @@ fn is_key(key: &str) -> bool {
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
+/// Whether an image's own variable of this name gives way. Where its code and its client lie, an image knows better.
+fn is_platforms(key: &str) -> bool {
+    RESERVED.contains(&key) && key != "LAMBDA_TASK_ROOT" && key != "LAMBDA_RUNTIME_DIR"
+}
+
 /// The name of a function's log group.
 pub(crate) fn log_group(name: &str) -> String {
     format!("/aws/lambda/{name}")
@@ -82,7 +87,7 @@ pub(crate) fn log_group(name: &str) -> String {
 pub(crate) fn of_instance(
     arn: &FunctionArn,
     configuration: &Configuration,
-    runtime: &Runtime,
+    artifact: &Artifact,
     log_stream: &str,
     credentials: Credentials,
 ) -> Vec<(String, String)> {
@@ -90,13 +95,24 @@ pub(crate) fn of_instance(
     let mut all: Vec<(String, String)> =
         configuration.environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     let has = |key: &str| configuration.environment.contains_key(key);
-    let (time_zone, language) = (!has("TZ"), !has("LANG"));
+    let runtime = &artifact.runtime;
+    let is_image = artifact.image.is_some();
+    // An image says such things itself.
+    let (time_zone, language) = (!is_image && !has("TZ"), !is_image && !has("LANG"));
+    if let Some(image) = &artifact.image {
+        let own = image.env.iter().filter(|(key, _)| !has(key) && !is_platforms(key));
+        all.extend(own.cloned());
+    }
     let mut set = |key: &str, value: String| all.push((key.to_owned(), value));
-    set("_HANDLER", configuration.handler.clone());
-    set("LAMBDA_TASK_ROOT", "/var/task".into());
-    set("LAMBDA_RUNTIME_DIR", "/var/runtime".into());
+    if is_image {
+        set("_HANDLER", artifact.handler.clone());
+    } else {
+        set("_HANDLER", configuration.handler.clone());
+        set("LAMBDA_TASK_ROOT", "/var/task".into());
+        set("LAMBDA_RUNTIME_DIR", "/var/runtime".into());
+    }
     // Lambda sets it for managed runtimes only.
-    if matches!(runtime, Runtime::Python { .. } | Runtime::Node { .. }) {
+    if runtime.is_managed() {
         set("AWS_EXECUTION_ENV", format!("AWS_Lambda_{runtime}"));
     }
     set("AWS_LAMBDA_FUNCTION_NAME", arn.name.clone());

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use sandbox::{Body, BoxError, Call, Exit, Fault, Isolation, Output, Payload, Speaks};
 
 use crate::failure::Failure;
-use crate::invoke::{Admission, admit};
+use crate::invoke::{Admission, OFFERS, admit};
 use crate::pool::{FailedStart, Host, Lease, Stream, Target};
 use crate::report;
 use crate::service::Inner;
@@ -33,12 +33,21 @@ impl Inner {
         alarm: &Alarm,
         request: Box<::http::Request<Body>>,
     ) -> Result<::http::Response<Body>, Error> {
-        // A body that waits is in its connection, not here.
-        match admit(&self.host, target, 0, find).await? {
-            Admission::Leased(lease) => exchange(&self.host, lease, id, alarm, request).await,
-            Admission::Failed(start, plan) => {
-                self.host.metrics.meter(&plan.labels()).not_started();
-                Err(not_started(&self.host, id, &start))
+        let (mut target, mut request) = (target, request);
+        let mut offered = 0;
+        loop {
+            // A body that waits is in its connection, not here.
+            let lease = match admit(&self.host, target, 0, &find).await? {
+                Admission::Leased(lease) => lease,
+                Admission::Failed(start, plan) => {
+                    self.host.metrics.meter(&plan.labels()).not_started();
+                    return Err(not_started(&self.host, id, &start));
+                }
+            };
+            offered += 1;
+            match exchange(&self.host, lease, id, alarm, request, offered == OFFERS).await? {
+                Exchanged::Answered(response) => return Ok(response),
+                Exchanged::NotTaken(again) => (target, request) = (find()?, again),
             }
         }
     }
@@ -71,6 +80,13 @@ impl UnderWay {
         }
     }
 
+    /// The instance had ended before it got the request: for its log alone, since another one has the call.
+    fn not_taken(&mut self, exit: Exit) {
+        self.lease.retire();
+        self.counted = true;
+        self.lease.log().line(&report::not_delivered(&Failure::exited(self.id, exit).message));
+    }
+
     /// The time is up: the instance gets no new calls, since nobody knows what it still does for this one.
     fn time_out(&mut self, now: base::Timestamp) {
         if self.lease.pool().plan().configuration.settings.isolation == Isolation::Process {
@@ -88,13 +104,22 @@ impl Drop for UnderWay {
     }
 }
 
+/// What came of handing a request to an instance.
+enum Exchanged {
+    Answered(::http::Response<Body>),
+    /// It had ended and saw nothing of the request.
+    NotTaken(Box<::http::Request<Body>>),
+}
+
+/// `last`: the request goes to no other instance.
 async fn exchange(
     host: &Arc<Host>,
     lease: Lease,
     id: RequestId,
     alarm: &Alarm,
     request: Box<::http::Request<Body>>,
-) -> Result<::http::Response<Body>, Error> {
+    last: bool,
+) -> Result<Exchanged, Error> {
     let plan = lease.pool().plan();
     if plan.prepared.speaks != Speaks::Http {
         // It was replaced between the gateway's look-up and here.
@@ -110,7 +135,14 @@ async fn exchange(
     let answer = under_way.lease.instance().invoke(call);
     let answered = alarm.bound(deadline, answer).await;
     match answered {
-        Some(Ok(Output::Http(response))) => Ok(pass_on(host, under_way, response)),
+        Some(Ok(Output::Http(response))) => Ok(Exchanged::Answered(pass_on(host, under_way, response))),
+        Some(Ok(Output::NotTaken(_, exit))) if last || host.is_stopping() => {
+            Err(failed(host, &mut under_way, &Fault::NotDelivered(exit)))
+        }
+        Some(Ok(Output::NotTaken(request, exit))) => {
+            under_way.not_taken(exit);
+            Ok(Exchanged::NotTaken(request))
+        }
         Some(Ok(Output::Event(_) | Output::FunctionError(_))) => {
             under_way.count(Ending::Error);
             Err(Error::internal("an instance that speaks HTTP answered with an event"))

@@ -1,17 +1,22 @@
 //! A call with an event: from the look-up to the outcome.
 //!
-//! Until a call has an instance it belongs to its caller: who hangs up leaves the line. From the hand-over on it is a
-//! task of its own and runs to its end, report included, whether or not anybody still listens, as on Lambda.
+//! Until a call has an instance it belongs to its caller: who hangs up leaves the line. From the hand-over on it runs
+//! to its end, report included, whether or not anybody still listens, as on Lambda.
 //!
 //! An instance that was idle may turn out to have ended before it took the call. Nothing has run then, so the call
 //! gets another instance and keeps what is left of its time; it never does once its event may have been read.
 
 use std::fmt::Display;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use base::{FunctionArn, RequestId};
+use base::RequestId;
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Limited};
 use observe::Ending;
 use sandbox::{Body, Call, Event, Exit, Fault, FunctionError, Isolation, Output, Payload, Speaks};
@@ -37,7 +42,7 @@ const FOLLOWED: usize = 5;
 
 /// How many instances are offered a call. Several that were idle may have been killed at once; a program that
 /// ends whenever it has asked for an event would go on for ever.
-const OFFERS: usize = 5;
+pub(crate) const OFFERS: usize = 5;
 
 /// Either a place on an instance, or a start that failed for this call.
 pub(crate) enum Admission {
@@ -67,17 +72,20 @@ pub(crate) async fn admit(
 }
 
 impl Inner {
-    /// Runs an event through the version that `find` gives.
+    /// Runs an event through a version, or through what `find` gives once that is replaced.
     pub(crate) async fn run(
         self: &Arc<Self>,
         request: Request,
+        target: Arc<Target>,
         find: impl Fn() -> Result<Arc<Target>, Error>,
     ) -> Result<Outcome, Error> {
         let mut offer = Offer { request, waited: Duration::ZERO, spent: Duration::ZERO, left: OFFERS };
+        let mut target = Some(target);
         loop {
             let host = Arc::clone(&self.host);
             let began = offer.request.trace.then(Instant::now);
-            let lease = match admit(&host, find()?, offer.request.event.json.len(), &find).await? {
+            let target = target.take().map_or_else(&find, Ok)?;
+            let lease = match admit(&host, target, offer.request.event.json.len(), &find).await? {
                 Admission::Leased(lease) => lease,
                 Admission::Failed(failure, plan) => {
                     offer.waited += began.map(|began| began.elapsed()).unwrap_or_default();
@@ -85,11 +93,46 @@ impl Inner {
                 }
             };
             offer.waited += began.map(|began| began.elapsed()).unwrap_or_default();
-            let run = tokio::spawn(async move { Run { host, lease, offer }.execute().await });
-            match run.await.map_err(Error::internal)?? {
+            match ToItsEnd::new(Run { host, lease, offer }.execute()).await? {
                 Ran::Over(outcome) => return Ok(outcome),
                 Ran::NotDelivered(again) => offer = again,
             }
+        }
+    }
+}
+
+/// A call's course once it has its instance. It runs where its caller waits: a task of its own from the beginning
+/// would be scheduled, and wake its caller, for every call. Given up by the caller, it goes on in one.
+struct ToItsEnd(Option<Course>);
+
+type Course = BoxFuture<'static, Result<Ran, Error>>;
+
+impl ToItsEnd {
+    fn new(course: impl Future<Output = Result<Ran, Error>> + Send + 'static) -> Self {
+        // What panics ends this call, not the connection that it came by.
+        let course = AssertUnwindSafe(course).catch_unwind();
+        Self(Some(Box::pin(
+            course.map(|ran| ran.unwrap_or_else(|_| Err(Error::internal("a call panicked")))),
+        )))
+    }
+}
+
+impl Future for ToItsEnd {
+    type Output = Result<Ran, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(course) = &mut self.0 else { return Poll::Pending };
+        let ran = ready!(course.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(ran)
+    }
+}
+
+impl Drop for ToItsEnd {
+    fn drop(&mut self) {
+        // Without a runtime the server has ended, and with it every call.
+        if let (Some(course), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(course);
         }
     }
 }
@@ -121,9 +164,6 @@ fn failed_start(host: &Host, start: FailedStart, plan: &Plan, offer: &Offer) -> 
     let failure = Failure::start(request.id, &start.error, timeout_s)
         .ok_or_else(|| Error::Unavailable("The host could not start an instance of the function.".into()))?;
     let log = &start.log;
-    log.line(&report::start(request.id, &plan.configuration.version));
-    log.line(&format!("{} {}", failure.message, failure.error_type));
-    log.line(&report::end(request.id));
     let report = Report {
         id: request.id,
         duration: Duration::ZERO,
@@ -132,7 +172,9 @@ fn failed_start(host: &Host, start: FailedStart, plan: &Plan, offer: &Offer) -> 
         peak_bytes: 0,
         status: Status::Error(&failure.error_type),
     };
-    log.line(&report.line());
+    let start = report::start(request.id, &plan.configuration.version);
+    let happened = format!("{} {}", failure.message, failure.error_type);
+    log.lines([&start, &happened, &report::end(request.id), &report.line()].map(String::as_str));
     Ok(Outcome {
         executed_version: plan.configuration.version.clone(),
         result: Err(failure.into_function_error()),
@@ -191,10 +233,9 @@ impl Run {
             self.lease.instance().collect_output();
         }
         let log = self.lease.log();
-        log.flush();
-        self.say_what_happened(&end, plan.configuration.timeout_s);
-        log.line(&report::end(id));
-        log.line(&self.report(&plan, &end, duration, init));
+        let happened = self.what_happened(&end, plan.configuration.timeout_s);
+        let report = self.report(&plan, &end, duration, init);
+        log.lines(happened.iter().map(String::as_str).chain([report::end(id).as_str(), report.as_str()]));
         self.count(&end, duration, init);
         let timings = self.offer.timings(init, duration);
         let log_tail = self.offer.request.tail.then(|| log.end_tail().into());
@@ -210,9 +251,8 @@ impl Run {
     /// Says in the log of the instance that ended what became of it and of the call.
     fn offer_again(self, exit: Exit, spent: Duration) -> Offer {
         let (id, log) = (self.id(), self.lease.log());
-        log.flush();
-        log.line(&report::not_delivered(&Failure::exited(id, exit).message));
-        log.line(&report::end(id));
+        let why = report::not_delivered(&Failure::exited(id, exit).message);
+        log.lines([why.as_str(), report::end(id).as_str()]);
         if self.offer.request.tail {
             log.end_tail();
         }
@@ -237,6 +277,7 @@ impl Run {
                 Ok(Output::Event(bytes)) => Ok(End::Answer(bytes)),
                 Ok(Output::FunctionError(error)) => Ok(End::Reported(error)),
                 Ok(Output::Http(response)) => Ok(collect(id, response).await),
+                Ok(Output::NotTaken(_, exit)) => Err(Fault::NotDelivered(exit)),
                 Err(fault) => Err(fault),
             }
         };
@@ -286,15 +327,12 @@ impl Run {
         }
     }
 
-    fn say_what_happened(&self, end: &End, timeout_s: u32) {
+    /// What the platform has to say about a call that went wrong.
+    fn what_happened(&self, end: &End, timeout_s: u32) -> Option<String> {
         match end {
-            End::Answer(_) | End::Reported(_) => {}
-            End::Failed(failure) => {
-                self.lease.log().line(&format!("{} {}", failure.message, failure.error_type));
-            }
-            End::TimedOut(_) => {
-                self.lease.log().line(&report::timed_out(self.id(), self.host.clock.now(), timeout_s));
-            }
+            End::Answer(_) | End::Reported(_) => None,
+            End::Failed(failure) => Some(format!("{} {}", failure.message, failure.error_type)),
+            End::TimedOut(_) => Some(report::timed_out(self.id(), self.host.clock.now(), timeout_s)),
         }
     }
 
@@ -376,10 +414,15 @@ pub(crate) fn check_event(json: Bytes) -> Result<Bytes, Error> {
 }
 
 /// The event with what goes beside it.
-pub(crate) fn event(json: Bytes, arn: &FunctionArn, trace: Option<String>, context: Option<String>) -> Event {
+pub(crate) fn event(
+    json: Bytes,
+    invoked_arn: String,
+    trace: Option<String>,
+    context: Option<String>,
+) -> Event {
     Event {
         json,
-        invoked_arn: arn.to_string(),
+        invoked_arn,
         trace_id: trace.unwrap_or_else(new_trace),
         client_context: context,
         cognito_identity: None,
@@ -388,9 +431,12 @@ pub(crate) fn event(json: Bytes, arn: &FunctionArn, trace: Option<String>, conte
 
 /// A trace that is not sampled (X-Ray: tracing header).
 fn new_trace() -> String {
-    let random = base::RequestId::random().to_string().replace('-', "");
-    let (time, rest) = random.split_at(8);
-    format!("Root=1-{time}-{};Sampled=0", &rest[..24])
+    RequestId::random().with_text(|random| {
+        // The five groups of a UUID: 8, 4, 4, 4 and 12 digits.
+        let mut groups = random.split('-');
+        let mut next = || groups.next().unwrap_or_default();
+        ["Root=1-", next(), "-", next(), next(), next(), next(), ";Sampled=0"].concat()
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! crate speaks the wire format), plus the data plane that the gateway calls.
 //!
 //! Rooms: `operations` (one file a subject) changes and reads the `registry`, memory's snapshot of what
-//! `tables` keeps; `code` and `package` hold packages; `prepare` makes versions callable; `pool` owns instances
+//! `tables` keeps; `code` and `package` hold packages, `image` those that are container images; `prepare` makes versions callable; `pool` owns instances
 //! and who gets them; `invoke` and `http` are the two ways a call goes; `failure` and `report` say what
 //! became of it; `alarm` is a connection's timer. `settings`, `environment` and `validate` are rules without state.
 //!
@@ -21,6 +21,7 @@ mod environment;
 mod error;
 mod failure;
 mod http;
+mod image;
 mod invoke;
 mod limits;
 mod operations;
@@ -44,6 +45,7 @@ pub use crate::http::InFlight;
 pub use alarm::Alarm;
 pub use concurrency::{Concurrency, Provisioned, ProvisionedStatus, UNRESERVED_AT_LEAST};
 pub use error::Error;
+pub use image::{ImageError, ImageProblem, Images, Pulled, Unpacked};
 pub use service::{Bounds, Deps, Functions, Invoke, Outcome, Route, Scaling};
 pub use startup::{Startup, Timings};
 pub use tables::MIGRATIONS;

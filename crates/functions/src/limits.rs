@@ -133,3 +133,12 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) const RETRY_SOONEST: Duration = Duration::from_millis(50);
 /// See [`RETRY_SOONEST`].
 pub(crate) const RETRY_LATEST: Duration = Duration::from_secs(30);
+
+/// Words of an image's entry point, or of its command (Lambda API: ImageConfig).
+pub(crate) const IMAGE_WORDS: usize = 1500;
+
+/// Bytes of these. They go to pid 1 in one message, together with the environment.
+pub(crate) const IMAGE_WORDS_BYTES: usize = 32 << 10;
+
+/// Bytes of an image function's working directory (Lambda API: ImageConfig).
+pub(crate) const WORKING_DIRECTORY_CHARS: usize = 1000;

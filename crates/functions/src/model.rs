@@ -53,6 +53,47 @@ pub struct CodeRef {
     pub size: u64,
 }
 
+/// A container image as the code of a function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageCode {
+    /// The reference, as given.
+    pub uri: String,
+    /// The reference that means the very image that was fetched; `None` before it was.
+    pub resolved: Option<String>,
+    /// Of its manifest or index, 64 hexadecimal digits; `None` before it was fetched.
+    pub digest: Option<String>,
+    /// What the function says in place of the image.
+    #[serde(default)]
+    pub config: ImageConfig,
+}
+
+/// Lambda's `ImageConfig`: what is given replaces what the image says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    /// `EntryPoint`
+    pub entry_point: Option<Vec<String>>,
+    /// `Command`
+    pub command: Option<Vec<String>>,
+    /// `WorkingDirectory`
+    pub working_directory: Option<String>,
+}
+
+/// The code that a function is given.
+#[derive(Debug, Clone)]
+pub enum NewCode {
+    /// A zip.
+    Zip(bytes::Bytes),
+    /// A container image, by its reference.
+    Image(String),
+}
+
+impl<T: Into<bytes::Bytes>> From<T> for NewCode {
+    /// A zip.
+    fn from(zip: T) -> Self {
+        Self::Zip(zip.into())
+    }
+}
+
 /// What AWS's shapes cannot say, set by tags with the prefix `virga:`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,8 +152,11 @@ pub struct Configuration {
     pub ephemeral_mb: u32,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
-    /// The code.
+    /// The code. Of an image, how it is kept here; nothing before it was fetched.
     pub code: CodeRef,
+    /// The image, where the code is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageCode>,
     /// From the `virga:` tags.
     pub settings: Settings,
     /// When it was last changed.
@@ -266,8 +310,10 @@ pub struct CreateFunction {
     pub ephemeral_mb: u32,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
-    /// The zip.
-    pub code: bytes::Bytes,
+    /// Its code.
+    pub code: NewCode,
+    /// What it says in place of its image.
+    pub image_config: ImageConfig,
     /// All tags, `virga:` ones included.
     pub tags: BTreeMap<String, String>,
     /// Whether to publish version 1 too; the answer is then that version's.
@@ -293,6 +339,8 @@ pub struct UpdateConfiguration {
     pub ephemeral_mb: Option<u32>,
     /// Environment variables, replaced as a whole.
     pub environment: Option<BTreeMap<String, String>>,
+    /// What an image function says in place of its image, replaced as a whole.
+    pub image_config: Option<ImageConfig>,
     /// The change is made only if this is the current revision.
     pub revision_id: Option<String>,
 }
@@ -300,8 +348,8 @@ pub struct UpdateConfiguration {
 /// Arguments of UpdateFunctionCode.
 #[derive(Debug, Clone)]
 pub struct UpdateCode {
-    /// The zip.
-    pub code: bytes::Bytes,
+    /// The new code, of the same kind as the old.
+    pub code: NewCode,
     /// Check only.
     pub dry_run: bool,
     /// Whether to publish a version too.

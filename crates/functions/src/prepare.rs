@@ -8,14 +8,16 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use sandbox::{Artifact, Isolation, Prepared};
+use sandbox::{Artifact, Isolation, Prepared, Runtime};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::model::{Configuration, Reason};
+use crate::image::{self, ImageError};
+use crate::model::{CodeRef, Configuration, ImageCode, Reason};
 use crate::pool::Target;
 use crate::registry::Key;
 use crate::service::Inner;
-use crate::version::{self, Version};
+use crate::settings::{self, Tags};
+use crate::version::{Settled, Version};
 use crate::{Error, limits};
 
 /// Functions that have something unsettled; each once.
@@ -67,12 +69,8 @@ impl Inner {
         let mut settled = true;
         let unsettled = function.versions().filter(|version| version.unsettled());
         for version in unsettled.map(Arc::clone).collect::<Vec<_>>() {
-            // Kept until it is prepared, so that a function deleted meanwhile leaves nothing that was made of it.
-            let digest = &version.configuration.code.digest;
-            self.code.retain(digest);
-            let outcome = self.prepare(&version.configuration).await.map_err(|error| reason(&error));
-            self.code.release(digest);
-            self.code.collect(digest).await;
+            let mut held = Vec::new();
+            let outcome = self.bring_about(&version.configuration, &function.tags, &mut held).await;
             let ready = version.settled(&function.arn, outcome);
             self.warm(&version, &ready).await;
             if let Err(error) = self.write_down(key, &version, ready).await {
@@ -82,8 +80,46 @@ impl Inner {
                 );
                 settled = false;
             }
+            for digest in held {
+                self.code.release(&digest);
+                self.code.collect(&digest).await;
+            }
         }
         settled
+    }
+
+    /// Fetches what has to be fetched and prepares it. What is `held` of packages is to be released once the outcome is
+    /// written down, so that a function deleted meanwhile leaves nothing that was made of it.
+    async fn bring_about(
+        &self,
+        configuration: &Configuration,
+        tags: &Tags,
+        held: &mut Vec<String>,
+    ) -> Result<Settled, Reason> {
+        let mut configuration = configuration.clone();
+        if !configuration.code.digest.is_empty() {
+            self.code.retain(&configuration.code.digest);
+            held.push(configuration.code.digest.clone());
+        }
+        if let Some(code) = &configuration.image
+            && (configuration.code.digest.is_empty() || self.code.artifact(&configuration).is_err())
+        {
+            let pulled = self.code.pull(code).await.map_err(ImageError::reason)?;
+            held.push(image::key(&pulled.id));
+            configuration.code = CodeRef { digest: image::key(&pulled.id), size: pulled.bytes };
+            let (resolved, digest) = (Some(pulled.resolved), Some(pulled.digest));
+            configuration.image = Some(ImageCode { resolved, digest, ..code.clone() });
+            let known = self.code.guessed_tags(&configuration, tags);
+            let settings = settings::resolve(&Runtime::Image, &known, &self.host.bounds);
+            configuration.settings =
+                settings.map_err(|error| ImageError::invalid(error.to_string()).reason())?;
+        }
+        let is_image = configuration.image.is_some();
+        match self.prepare(&configuration).await {
+            Ok((prepared, artifact)) => Ok(Settled { configuration, prepared, artifact }),
+            Err(sandbox::Error::Invalid(text)) if is_image => Err(ImageError::invalid(text).reason()),
+            Err(error) => Err(reason(&error)),
+        }
     }
 
     /// Does the back end's once-a-version work.
@@ -93,15 +129,17 @@ impl Inner {
     ) -> Result<(Prepared, Artifact), sandbox::Error> {
         let invalid = |error: Error| sandbox::Error::Invalid(error.to_string());
         let isolation = configuration.settings.isolation;
-        let artifact = version::artifact(configuration, self.code.folder(&configuration.code.digest))
-            .map_err(invalid)?;
+        let artifact = self.code.artifact(configuration).map_err(invalid)?;
         let backend = self.host.backend(isolation).ok_or_else(|| {
             sandbox::Error::Unavailable(format!("This server has no isolation {}.", name(isolation)))
         })?;
-        self.code.restore(&configuration.code.digest).await.map_err(|error| sandbox::Error::Host {
-            context: "restoring the package".into(),
-            source: std::io::Error::other(error),
-        })?;
+        if configuration.image.is_none() {
+            let restored = self.code.restore(&configuration.code.digest).await;
+            restored.map_err(|error| sandbox::Error::Host {
+                context: "restoring the package".into(),
+                source: std::io::Error::other(error),
+            })?;
+        }
         let prepared = backend.prepare(&artifact).await?;
         Ok((prepared, artifact))
     }
@@ -112,8 +150,14 @@ impl Inner {
             let isolation = name(configuration.settings.isolation);
             return Err(Error::Invalid(format!("This server has no isolation {isolation}.")));
         }
+        if let Some(code) = &configuration.image {
+            let checked = self.code.images()?.check(&code.uri);
+            checked.map_err(|error| Error::Invalid(error.reason().text))?;
+        }
         match configuration.settings.isolation {
             Isolation::Wasm => Ok(()),
+            // Fetched first.
+            Isolation::Process if configuration.code.digest.is_empty() => Ok(()),
             Isolation::Process => match self.prepare(configuration).await {
                 Ok(_) => Ok(()),
                 Err(sandbox::Error::Invalid(text)) => Err(Error::InvalidRuntime(text)),

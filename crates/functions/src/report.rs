@@ -29,11 +29,11 @@ pub(crate) enum Status<'a> {
 }
 
 pub(crate) fn start(id: RequestId, version: &str) -> String {
-    format!("START RequestId: {id} Version: {version}")
+    id.with_text(|id| ["START RequestId: ", id, " Version: ", version].concat())
 }
 
 pub(crate) fn end(id: RequestId) -> String {
-    format!("END RequestId: {id}")
+    id.with_text(|id| ["END RequestId: ", id].concat())
 }
 
 /// An instance ended before it took a call; another one gets that.
@@ -88,6 +88,16 @@ fn parts(init: &Startup) -> String {
     format!("Start: {origin}\tSandbox: {sandbox} ms\tRuntime: {runtime} ms\tCode: {code} ms\t")
 }
 
-fn millis(duration: Duration) -> String {
-    format!("{:.2}", duration.as_secs_f64() * 1000.0)
+/// With two decimals, rounded. Whole numbers: every call has such a line.
+fn millis(duration: Duration) -> Millis {
+    Millis(duration.as_nanos().saturating_add(5_000) / 10_000)
+}
+
+/// Hundredths of a millisecond.
+struct Millis(u128);
+
+impl std::fmt::Display for Millis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:02}", self.0 / 100, self.0 % 100)
+    }
 }

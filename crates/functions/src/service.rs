@@ -22,8 +22,9 @@ use tokio::task::AbortHandle;
 use crate::Error;
 use crate::code::CodeStore;
 use crate::concurrency::Concurrency;
+use crate::image::Images;
 use crate::keep_alive;
-use crate::model::{FunctionRef, UrlConfig};
+use crate::model::{Configuration, FunctionRef, UrlConfig};
 use crate::pool::{self, Host, Target};
 use crate::prepare::{self, Queue};
 use crate::registry::{Key, Registry};
@@ -40,6 +41,8 @@ pub struct Deps {
     pub blobs: store::Blobs,
     /// Unpacked packages, one folder a digest; everything in it can be made again from the blobs.
     pub code_dir: PathBuf,
+    /// Fetches container images; without it there are none.
+    pub images: Option<Arc<dyn Images>>,
     /// Function logs.
     pub logs: observe::Logs,
     /// Function metrics.
@@ -207,6 +210,7 @@ impl Functions {
                 deps.code_dir.clone(),
                 deps.blobs.clone(),
                 deps.backends.clone(),
+                deps.images.clone(),
             )?),
             registry: Registry::new(deps.iam.first_account().clone()),
             host: Host::new(deps),
@@ -297,9 +301,9 @@ impl Inner {
         let account = base::AccountId::parse(&account)
             .ok_or_else(|| Error::internal(format!("the owner {account} of {name} is no account")))?;
         let arn = self.arn(&FunctionRef { account: account.clone(), name: name.clone(), qualifier: None });
-        let folder = |digest: &str| self.code.folder(digest);
+        let artifact = |configuration: &Configuration| self.code.artifact(configuration);
         let vault = Vault::new(&self.host.iam, &arn);
-        let source = Source { folder: &folder, vault: &vault };
+        let source = Source { artifact: &artifact, vault: &vault };
         let (function, unsealed) = Function::from_documents(arn.clone(), document, versions, url, source)?;
         let sealed = (!unsealed.is_empty()).then(|| function.rewritten(&unsealed, &vault)).transpose()?;
         let function = Arc::new(function);

@@ -10,12 +10,17 @@ use std::str::FromStr;
 
 use sandbox::{Contract, Egress, Isolation, Runtime};
 
-use crate::model::Settings;
+use crate::model::{Configuration, Settings};
 use crate::service::Bounds;
 use crate::{Error, limits};
 
 /// What tags that Virga reads start with.
 pub(crate) const PREFIX: &str = "virga:";
+
+/// How the code is called.
+pub(crate) const CONTRACT: &str = "virga:contract";
+/// Where a web server listens.
+pub(crate) const PORT: &str = "virga:port";
 
 /// The tags of one function.
 pub(crate) type Tags = BTreeMap<String, String>;
@@ -56,9 +61,17 @@ pub(crate) fn parse_runtime(text: &str) -> Result<Runtime, Error> {
     Runtime::parse(text).ok_or_else(|| {
         Error::InvalidRuntime(format!(
             "Value '{text}' at 'runtime' failed to satisfy constraint: use python3.MINOR, nodejsMAJOR.x, \
-             provided.al2023, provided.al2, provided or wasm."
+             phpMAJOR.MINOR, rubyMAJOR.MINOR, provided.al2023, provided.al2, provided or wasm."
         ))
     })
+}
+
+/// What runs the code of a configuration.
+pub(crate) fn runtime_of(configuration: &Configuration) -> Result<Runtime, Error> {
+    match configuration.image {
+        Some(_) => Ok(Runtime::Image),
+        None => parse_runtime(&configuration.runtime),
+    }
 }
 
 /// What runs the code: `provided` with the contract `wasi` is WebAssembly under a name that AWS's tools know.
@@ -85,6 +98,13 @@ pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result
     });
     check_combination(runtime, contract, isolation)?;
     let (soft_concurrency, hard_concurrency) = given.concurrency(contract)?;
+    let one_by_one = matches!(runtime, Runtime::Php { .. } | Runtime::Ruby { .. });
+    if one_by_one && contract == Contract::Lambda && hard_concurrency > 1 {
+        return Err(bad(
+            "virga:hard-concurrency",
+            "an instance of a PHP or Ruby handler takes one call at a time",
+        ));
+    }
     if isolation == Isolation::Process && given.memory_mb.is_some_and(|mb| mb < 16) {
         return Err(bad("virga:memory", "a process needs at least 16 MB"));
     }
@@ -298,6 +318,7 @@ mod tests {
             ("python3.11", &[("virga:contract", "wasi")][..], "needs the runtime wasm"),
             ("wasm", &[("virga:contract", "lambda")], "the runtime wasm has the contract wasi"),
             ("wasm", &[("virga:isolation", "process")], "runs in the isolation wasm"),
+            ("php8.2", &[("virga:hard-concurrency", "2")], "takes one call at a time"),
             ("python3.11", &[("virga:isolation", "wasm")], "runs in the isolation process"),
             ("python3.11", &[("virga:isolation", "microvm")], "not built yet"),
             ("python3.11", &[("virga:colour", "red")], "'virga:colour' is unknown"),

@@ -2,8 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use sandbox::Runtime;
-
 use crate::model::Configuration;
 use crate::{Error, environment, limits, settings};
 
@@ -38,23 +36,50 @@ pub(crate) fn configuration(configuration: &Configuration) -> Result<(), Error> 
         ));
     }
     handler_given(configuration)?;
+    image(configuration)?;
     role(&configuration.role)?;
     environment::check(&configuration.environment)
 }
 
-/// Python and Node cannot guess what to run, a function or a web server's file; `bootstrap` and a component can be
+/// Managed runtimes cannot guess what to run, a function or a web server's file; `bootstrap` and a component can be
 /// found without a name (Lambda API: CreateFunction, `Handler`).
 fn handler_given(configuration: &Configuration) -> Result<(), Error> {
-    let found = !matches!(
-        settings::parse_runtime(&configuration.runtime)?,
-        Runtime::Python { .. } | Runtime::Node { .. }
-    );
+    let found = !settings::runtime_of(configuration)?.is_managed();
     if found || !configuration.handler.is_empty() {
         return Ok(());
     }
     Err(Error::Invalid(
         "Runtime and Handler are mandatory parameters for functions created with deployment packages.".into(),
     ))
+}
+
+/// What an image function says in place of its image (Lambda API: ImageConfig).
+fn image(configuration: &Configuration) -> Result<(), Error> {
+    let Some(image) = &configuration.image else { return Ok(()) };
+    let config = &image.config;
+    for (member, list) in [("entryPoint", &config.entry_point), ("command", &config.command)] {
+        let items = list.iter().flatten();
+        if items.clone().count() > limits::IMAGE_WORDS {
+            let rule = "Member must have length less than or equal to 1500";
+            return Err(constraint(&format!("imageConfig.{member}"), "", rule));
+        }
+        if items.clone().any(|item| item.contains('\0'))
+            || items.map(String::len).sum::<usize>() > limits::IMAGE_WORDS_BYTES
+        {
+            return Err(constraint(
+                &format!("imageConfig.{member}"),
+                "",
+                "Member must be shorter, and without NUL",
+            ));
+        }
+    }
+    match &config.working_directory {
+        Some(folder) if folder.len() > limits::WORKING_DIRECTORY_CHARS => {
+            let rule = "Member must have length less than or equal to 1000";
+            Err(constraint("imageConfig.workingDirectory", "", rule))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `arn:aws:iam::ACCOUNT:role/NAME`; whether there is such a role is not asked.

@@ -100,6 +100,14 @@ impl From<PreparedDocument> for Prepared {
     }
 }
 
+/// What preparing a version came to.
+pub(crate) struct Settled {
+    /// With what was found out about its image.
+    pub(crate) configuration: Configuration,
+    pub(crate) prepared: Prepared,
+    pub(crate) artifact: Artifact,
+}
+
 /// The artifact that a configuration names, unpacked in `folder`.
 pub(crate) fn artifact(configuration: &Configuration, folder: PathBuf) -> Result<Artifact, Error> {
     let runtime = settings::parse_runtime(&configuration.runtime)?;
@@ -109,14 +117,15 @@ pub(crate) fn artifact(configuration: &Configuration, folder: PathBuf) -> Result
         runtime: settings::effective_runtime(runtime, &configuration.settings),
         contract: configuration.settings.contract,
         handler: configuration.handler.clone(),
+        image: None,
     })
 }
 
 /// What reading a function from its rows needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
-    /// Where packages are unpacked, by digest.
-    pub(crate) folder: &'a dyn Fn(&str) -> PathBuf,
+    /// What a configuration runs.
+    pub(crate) artifact: &'a dyn Fn(&Configuration) -> Result<Artifact, Error>,
     /// Opens its environment variables.
     pub(crate) vault: &'a Vault<'a>,
 }
@@ -145,11 +154,20 @@ impl Version {
             || self.configuration.update_status == UpdateStatus::InProgress
     }
 
+    /// Has the reconciler begin anew.
+    fn fetch_again(&mut self) {
+        let configuration = Arc::make_mut(&mut self.configuration);
+        configuration.state = State::Pending;
+        configuration.update_status = UpdateStatus::InProgress;
+        (self.serving, self.prepared, self.target) = (None, None, None);
+    }
+
     /// The version once preparing it has come to an end.
-    pub(crate) fn settled(&self, arn: &FunctionArn, outcome: Result<(Prepared, Artifact), Reason>) -> Self {
+    pub(crate) fn settled(&self, arn: &FunctionArn, outcome: Result<Settled, Reason>) -> Self {
         let mut configuration = (*self.configuration).clone();
         match outcome {
-            Ok((prepared, artifact)) => {
+            Ok(Settled { configuration: found, prepared, artifact }) => {
+                configuration = found;
                 configuration.state = State::Active;
                 configuration.state_reason = None;
                 configuration.update_status = UpdateStatus::Successful;
@@ -180,7 +198,9 @@ impl Version {
     /// Digests of the packages that this version needs.
     pub(crate) fn digests(&self) -> impl Iterator<Item = &str> {
         let serving = self.serving.as_ref().map(|serving| serving.code.digest.as_str());
-        std::iter::once(self.configuration.code.digest.as_str()).chain(serving)
+        let all = std::iter::once(self.configuration.code.digest.as_str()).chain(serving);
+        // An image that was not fetched yet has none.
+        all.filter(|digest| !digest.is_empty())
     }
 
     fn to_document(&self, vault: &Vault<'_>) -> Result<String, Error> {
@@ -223,8 +243,17 @@ impl Version {
         let callable = version.serving.is_some() || version.configuration.state == State::Active;
         if let (true, Some(prepared)) = (callable, version.prepared) {
             let served = Arc::clone(version.served());
-            let artifact = artifact(&served, (from.folder)(&served.code.digest))?;
-            version.target = Some(Arc::new(Target::new(arn, served, artifact, prepared)));
+            match (from.artifact)(&served) {
+                Ok(artifact) => {
+                    version.target = Some(Arc::new(Target::new(arn, served, artifact, prepared)));
+                }
+                // It is fetched again, and the version cannot be called before.
+                Err(error) if served.image.is_some() => {
+                    tracing::warn!(%arn, number, ?error, "the image of a version is not in the store any more");
+                    version.fetch_again();
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok((version, plain))
     }

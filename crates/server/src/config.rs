@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use sandbox::Egress;
+use sandbox_wasm::Separation;
 
 /// Everything that `serve` is told.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct Config {
     pub pool_runtimes: u32,
     /// MiB of memory for templates, from which instances begin initialised.
     pub template_mb: u32,
+    /// Whether WebAssembly functions run in processes of their tenants' own.
+    pub wasm_workers: Separation,
     /// How to treat a limit that the host cannot enforce.
     pub missing_limits: MissingLimits,
     /// What functions may connect to that do not say.
@@ -56,6 +59,8 @@ pub struct Config {
     pub max_egress: Egress,
     /// Where functions' names are looked up; empty: at the host's resolvers.
     pub resolvers: Vec<SocketAddr>,
+    /// Where container images come from.
+    pub images: Images,
     /// The server's own log.
     pub log_format: LogFormat,
     /// Directives of the log filter, for example `info,functions=debug`; `None` is `info`.
@@ -83,6 +88,19 @@ impl std::fmt::Debug for FirstStart {
             .field("region", &self.region)
             .finish_non_exhaustive()
     }
+}
+
+/// Where container images come from.
+#[derive(Debug, Clone, Default)]
+pub struct Images {
+    /// Registries, `HOST[:PORT]`, without TLS. Those on loopback addresses need not be listed.
+    pub plain_registries: Vec<String>,
+    /// A file like Docker's `config.json` with the registries' credentials.
+    pub credentials: Option<PathBuf>,
+    /// Certificates (PEM) that registries may be vouched for by, besides the host's own.
+    pub certificates: Option<PathBuf>,
+    /// Folders of this machine that images may be taken from by path.
+    pub local: Vec<PathBuf>,
 }
 
 /// How to treat a limit that the host cannot enforce.

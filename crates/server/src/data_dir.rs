@@ -4,6 +4,7 @@
 //! virga.db       truth (SQLite)          seal.key     what secrets in it are sealed with
 //! blobs/         packages as uploaded    code/        packages unpacked
 //! wasm-cache/    compiled guests         runtime/     what is put into sandboxes
+//! images/        container images, unpacked
 //! logs/          function logs           tmp/         emptied at start
 //! credentials    the first keys, in the form of AWS's shared credentials file
 //! lock           held while a server runs; names its process
@@ -37,7 +38,7 @@ impl DataDir {
             fs::remove_dir_all(&tmp).with_context(|| format!("cannot empty {}", tmp.display()))?;
         }
         let data_dir = Self { root, _lock: lock };
-        for folder in ["blobs", "code", "wasm-cache", "runtime", "logs", "tmp"] {
+        for folder in ["blobs", "code", "images", "wasm-cache", "runtime", "logs", "tmp"] {
             make_folder(&data_dir.path(folder))?;
         }
         Ok(data_dir)

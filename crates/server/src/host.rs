@@ -111,7 +111,12 @@ async fn interpreters() -> Vec<Finding> {
         };
         Finding { name: name.to_owned(), verdict, detail }
     };
-    vec![family("Python", "python"), family("Node", "nodejs")]
+    let mut findings = vec![family("Python", "python"), family("Node", "nodejs")];
+    for (name, prefix) in [("PHP", "php"), ("Ruby", "ruby")] {
+        // Most hosts have no use for them.
+        findings.push(Finding { verdict: Verdict::Good, ..family(name, prefix) });
+    }
+    findings
 }
 
 fn memory() -> Finding {

@@ -15,6 +15,7 @@ mod credentials;
 mod data_dir;
 pub mod host;
 mod identity;
+mod images;
 mod logging;
 mod run;
 mod signals;
@@ -26,11 +27,20 @@ use anyhow::{Context, Result};
 use sandbox::process::jail;
 
 pub use sandbox::Egress;
+pub use sandbox_wasm::Separation;
 
-pub use config::{Config, FirstStart, LogFormat, MissingLimits};
+pub use config::{Config, FirstStart, Images, LogFormat, MissingLimits};
 
 /// How long tasks that are left over may hold up the end of the process.
 const LEFT_OVER: Duration = Duration::from_secs(1);
+
+/// Has the server execute this program as a worker for WebAssembly, which is [`wasm_worker`].
+pub const WASM_WORKER: &str = "wasm-worker";
+
+/// Is such a worker, until the server that started it is gone. The calling process must have one thread.
+pub fn wasm_worker() -> Result<()> {
+    sandbox_wasm::run_worker().context("this worker for WebAssembly cannot go on")
+}
 
 /// Serves until a signal says stop. The calling process must have one thread.
 pub fn serve(config: Config) -> Result<()> {

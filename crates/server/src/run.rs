@@ -10,12 +10,13 @@ use anyhow::{Context, Result, anyhow};
 use base::{Clock, SystemClock};
 use functions::{Bounds, Functions, Scaling};
 use gateway::Gateway;
+use iam::Iam;
 use observe::{FunctionMetrics, Logs, Resident};
 use sandbox::Backend;
 use sandbox::egress::Network;
 use sandbox::process::jail::{Launcher, Status};
-use sandbox::process::{FromInside, ProcessBackend};
-use sandbox_wasm::WasmBackend;
+use sandbox::process::{FromInside, ProcessBackend, image_files, image_users};
+use sandbox_wasm::{WasmBackend, WorkerSettings, Workers};
 use store::{Blobs, Store};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -23,11 +24,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admin::{self, Admin};
 use crate::data_dir::DataDir;
 use crate::identity::{self, Identity};
+use crate::images::Adapter;
 use crate::signals::Signals;
-use crate::{Config, credentials, host, tables};
+use crate::{Config, WASM_WORKER, config, credentials, host, tables};
 
 /// Connections from functions to Virga's endpoint that may wait to be served.
 const ENDPOINT_BACKLOG: usize = 256;
+
+/// How long a tenant's worker for WebAssembly is kept that runs no instance.
+const WORKER_IDLE: Duration = Duration::from_secs(300);
 
 /// Serves until a signal says stop; then ends everything that it started.
 pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher) -> Result<()> {
@@ -47,12 +52,13 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
 
     let logs = Logs::open(&data_dir.path("logs"), Arc::clone(&clock)).context("cannot open the logs")?;
     let (connections, from_functions) = mpsc::channel(ENDPOINT_BACKLOG);
-    let backends = backends(config, data_dir, launcher, connections)?;
+    let backends = backends(config, data_dir, launcher, connections, iam.clone())?;
     let metrics = Arc::new(FunctionMetrics::new().with_residents(residents(&backends)));
     let functions = Functions::open(functions::Deps {
         store,
         blobs: Blobs::open(&data_dir.path("blobs")).context("cannot open the packages")?,
         code_dir: data_dir.path("code"),
+        images: Some(Arc::new(images(config, data_dir)?)),
         logs: logs.clone(),
         metrics: Arc::clone(&metrics),
         iam: iam.clone(),
@@ -124,15 +130,34 @@ fn report(launcher: &Launcher, address: SocketAddr) {
     }
 }
 
+/// The store of container images.
+fn images(config: &Config, data_dir: &DataDir) -> Result<Adapter> {
+    let config::Images { plain_registries, credentials, certificates, local } = config.images.clone();
+    let extras = ::images::Extras {
+        files: image_files().map(|(path, text)| (path.to_owned(), text)).into(),
+        lines: image_users().map(|(path, line)| (path.to_owned(), line)).into(),
+    };
+    let settings = ::images::Settings {
+        dir: data_dir.path("images"),
+        extras,
+        plain_http: plain_registries,
+        credentials,
+        certificates,
+        local,
+    };
+    Ok(Adapter(::images::Images::open(settings).context("cannot open the images")?))
+}
+
 fn backends(
     config: &Config,
     data_dir: &DataDir,
     launcher: Launcher,
     endpoint: mpsc::Sender<FromInside>,
+    iam: Iam,
 ) -> Result<Vec<Arc<dyn Backend>>> {
     let network = Arc::new(Network::new(config.resolvers.clone()));
     let process = ProcessBackend::new(
-        launcher,
+        launcher.clone(),
         sandbox::process::Settings {
             runtime_dir: data_dir.path("runtime"),
             endpoint: Some(endpoint),
@@ -146,8 +171,27 @@ fn backends(
     let mut settings = sandbox_wasm::Settings::new(data_dir.path("wasm-cache"));
     settings.max_instances = settings.max_instances.max(config.max_instances);
     settings.network = network;
-    let wasm = WasmBackend::new(settings).context("cannot start the WebAssembly back end")?;
+    let workers = workers(config, data_dir, settings.max_instances, iam)?;
+    let wasm = WasmBackend::new(settings).and_then(|here| Workers::new(here, launcher, workers));
+    let wasm = wasm.context("cannot start the WebAssembly back end")?;
     Ok(vec![Arc::new(process.context("cannot start the process back end")?), Arc::new(wasm)])
+}
+
+fn workers(config: &Config, data_dir: &DataDir, max_instances: u32, iam: Iam) -> Result<WorkerSettings> {
+    Ok(WorkerSettings {
+        separation: config.wasm_workers,
+        tenants: Arc::new(move || iam.accounts()),
+        program: std::env::current_exe().context("cannot find this program's own file")?,
+        arguments: vec![WASM_WORKER.to_owned()],
+        dir: data_dir.path("wasm-workers"),
+        memory_bytes: max_memory_bytes(config),
+        max_instances,
+        idle: WORKER_IDLE,
+    })
+}
+
+fn max_memory_bytes(config: &Config) -> u64 {
+    config.max_memory_mb.map_or_else(host::default_memory_bytes, |mb| mb << 20)
 }
 
 /// What all back ends keep ready, for the metrics.
@@ -162,7 +206,7 @@ fn residents(backends: &[Arc<dyn Backend>]) -> impl Fn() -> Vec<Resident> + use<
 fn bounds(config: &Config) -> Bounds {
     Bounds {
         max_instances: config.max_instances as usize,
-        max_memory_bytes: config.max_memory_mb.map_or_else(host::default_memory_bytes, |mb| mb << 20),
+        max_memory_bytes: max_memory_bytes(config),
         max_queue: config.max_queue as usize,
         queue_timeout: seconds(config.queue_timeout_s),
         init_timeout: seconds(config.init_timeout_s),

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use functions::model::{FunctionView, Reason, State, UpdateStatus};
+use functions::model::{Configuration, FunctionView, ImageConfig, Reason, State, UpdateStatus};
 use serde_json::{Map, Value, json};
 
+use super::image;
 use super::unbuilt::HOST_ARCHITECTURE;
 use crate::constraint::Violations;
 use crate::failure::Failure;
@@ -19,26 +20,33 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
     let mut out = json!({
         "FunctionName": view.arn.name,
         "FunctionArn": view.arn.to_string(),
-        "Runtime": configuration.runtime,
         "Role": configuration.role,
         "CodeSize": configuration.code.size,
         "Description": configuration.description,
         "Timeout": configuration.timeout_s,
         "MemorySize": configuration.memory_mb,
         "LastModified": configuration.last_modified.to_lambda(),
-        "CodeSha256": code_sha256(&configuration.code.digest),
+        "CodeSha256": code_sha256(configuration),
         "Version": configuration.version,
         "TracingConfig": { "Mode": "PassThrough" },
         "RevisionId": configuration.revision_id,
         "State": state(configuration.state),
         "LastUpdateStatus": update_status(configuration.update_status),
-        "PackageType": "Zip",
+        "PackageType": if configuration.image.is_some() { "Image" } else { "Zip" },
         "Architectures": [HOST_ARCHITECTURE],
         "EphemeralStorage": { "Size": configuration.ephemeral_mb },
         "SnapStart": { "ApplyOn": "None", "OptimizationStatus": "Off" },
         "LoggingConfig": { "LogFormat": "Text", "LogGroup": format!("/aws/lambda/{}", view.arn.name) },
     });
     if let Value::Object(out) = &mut out {
+        match &configuration.image {
+            None => drop(out.insert("Runtime".to_owned(), json!(configuration.runtime))),
+            Some(code) => {
+                if let Some(config) = image::config_response(&code.config) {
+                    out.insert("ImageConfigResponse".to_owned(), config);
+                }
+            }
+        }
         if !configuration.handler.is_empty() {
             out.insert("Handler".to_owned(), json!(configuration.handler));
         }
@@ -76,9 +84,12 @@ fn update_status(status: UpdateStatus) -> &'static str {
     }
 }
 
-/// The digest, hexadecimal inside, base64 in Lambda's API.
-fn code_sha256(digest: &str) -> String {
-    STANDARD.encode(hex::decode(digest).unwrap_or_default())
+/// The digest: of a zip base64 in Lambda's API, of an image hexadecimal.
+fn code_sha256(configuration: &Configuration) -> String {
+    match &configuration.image {
+        Some(image) => image.digest.clone().unwrap_or_default(),
+        None => STANDARD.encode(hex::decode(&configuration.code.digest).unwrap_or_default()),
+    }
 }
 
 /// The members that both operations take, checked for shape and range; `None` where absent.
@@ -92,6 +103,7 @@ pub(crate) struct Given {
     pub(crate) memory_mb: Option<u32>,
     pub(crate) ephemeral_mb: Option<u32>,
     pub(crate) environment: Option<BTreeMap<String, String>>,
+    pub(crate) image_config: Option<ImageConfig>,
 }
 
 const ROLE_PATTERN: &str = "arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+";
@@ -108,6 +120,7 @@ pub(crate) fn given(members: &Members<'_>, violations: &mut Violations) -> Resul
         memory_mb: number(members.integer("MemorySize")?, "memorySize", 128, 32_768, violations),
         ephemeral_mb: ephemeral_storage(members, violations)?,
         environment: environment(members, violations)?,
+        image_config: image::config(members)?,
     };
     if let Some(text) = &given.description {
         violations.length("description", text, 0, 256);
@@ -174,7 +187,7 @@ fn is_role_path(path: &str) -> bool {
 pub(crate) mod tests {
     use super::*;
     use base::{AccountId, FunctionArn, Region, Timestamp};
-    use functions::model::{CodeRef, Configuration, Settings};
+    use functions::model::{CodeRef, Settings};
     use sandbox::{Contract, Egress, Isolation};
 
     pub(crate) fn view() -> FunctionView {
@@ -196,6 +209,7 @@ pub(crate) mod tests {
                 ephemeral_mb: 512,
                 environment: BTreeMap::new(),
                 code: CodeRef { digest: "ab".repeat(32), size: 321 },
+                image: None,
                 settings: Settings {
                     contract: Contract::Lambda,
                     isolation: Isolation::Process,

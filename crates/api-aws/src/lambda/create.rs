@@ -6,7 +6,7 @@ use functions::model::{CreateFunction, FunctionRef};
 use http::{Response, StatusCode};
 use sandbox::Body;
 
-use super::{configuration, failed, json, name, tags, unbuilt};
+use super::{configuration, failed, image, json, name, tags, unbuilt};
 use crate::constraint::Violations;
 use crate::failure::Failure;
 use crate::members::Members;
@@ -41,17 +41,23 @@ fn read(request: &Request<'_>) -> Result<CreateFunction, Failure> {
     unbuilt::refuse(&members, &function.name)?;
     let code = code.unwrap_or(Members::parse(b"")?);
     unbuilt::refuse(&code, &function.name)?;
+    let code = image::code(&code)?.ok_or_else(code_missing)?;
+    let is_image = image::check_type(members.text("PackageType")?.as_deref(), &code)?;
     Ok(CreateFunction {
         name: function.name,
         description: given.description.unwrap_or_default(),
         role: given.role.unwrap_or_default(),
-        runtime: given.runtime.ok_or_else(runtime_missing)?,
+        runtime: match given.runtime {
+            None if is_image => String::new(),
+            runtime => runtime.ok_or_else(runtime_missing)?,
+        },
         handler: given.handler.unwrap_or_default(),
         timeout_s: given.timeout_s.unwrap_or(TIMEOUT_S),
         memory_mb: given.memory_mb.unwrap_or(MEMORY_MB),
         ephemeral_mb: given.ephemeral_mb.unwrap_or(EPHEMERAL_MB),
         environment: given.environment.unwrap_or_else(BTreeMap::new),
-        code: code.blob("ZipFile")?.ok_or_else(code_missing)?.into(),
+        code,
+        image_config: given.image_config.unwrap_or_default(),
         tags,
         publish: members.boolean("Publish")?.unwrap_or(false),
     })

@@ -6,7 +6,7 @@ use iam::Principal;
 use sandbox::Body;
 use serde_json::{Map, Value, json as value};
 
-use super::{configuration, failed, function, json, max_items, no_content};
+use super::{configuration, failed, function, image, json, max_items, no_content};
 use crate::constraint::Violations;
 use crate::download;
 use crate::failure::Failure;
@@ -19,7 +19,9 @@ pub(super) fn get_function(request: &Request<'_>, label: &str) -> Result<Respons
     let found = request.api.functions.describe(request.caller, &function).map_err(failed(request))?;
     let mut out = Map::new();
     out.insert("Configuration".to_owned(), configuration::shape(&found.view));
-    if let Some(location) = location(request, &found.view) {
+    if let Some(code) = &found.view.configuration.image {
+        out.insert("Code".to_owned(), image::code_location(code));
+    } else if let Some(location) = location(request, &found.view) {
         out.insert("Code".to_owned(), value!({ "RepositoryType": "S3", "Location": location }));
     }
     match found.tags {

@@ -8,6 +8,7 @@ mod configuration;
 mod create;
 mod errors;
 mod get;
+mod image;
 mod invoke;
 mod name;
 mod routes;

@@ -20,9 +20,7 @@ pub(crate) fn refuse(members: &Members<'_>, function: &str) -> Result<(), Failur
         ("SourceKMSKeyArn", json!("")),
         ("Layers", json!([])),
         ("FileSystemConfigs", json!([])),
-        ("ImageConfig", json!({})),
         ("CodeSigningConfigArn", json!("")),
-        ("PackageType", json!("Zip")),
         ("Architectures", json!([HOST_ARCHITECTURE])),
         ("SnapStart", json!({ "ApplyOn": "None" })),
         ("LoggingConfig", json!({ "LogFormat": "Text", "LogGroup": format!("/aws/lambda/{function}") })),
@@ -36,7 +34,6 @@ pub(crate) fn refuse(members: &Members<'_>, function: &str) -> Result<(), Failur
         ("S3Key", json!(null)),
         ("S3ObjectVersion", json!(null)),
         ("S3ObjectStorageMode", json!(null)),
-        ("ImageUri", json!(null)),
     ];
     for (name, default) in defaults {
         if let Some(value) = members.value(name)?
@@ -122,14 +119,12 @@ mod tests {
         check(r#"{"VpcConfig":{"SubnetIds":["subnet-1"]}}"#, Some("VpcConfig"));
         check(r#"{"TracingConfig":{"Mode":"Active"}}"#, Some("TracingConfig"));
         check(r#"{"DeadLetterConfig":{"TargetArn":"arn:aws:sqs:us-east-1:1:q"}}"#, Some("DeadLetterConfig"));
-        check(r#"{"PackageType":"Image"}"#, Some("PackageType"));
         check(r#"{"Architectures":["sparc"]}"#, Some("Architectures"));
         check(r#"{"Layers":["arn:x"]}"#, Some("Layers"));
         check(r#"{"SnapStart":{"ApplyOn":"PublishedVersions"}}"#, Some("SnapStart"));
         check(r#"{"LoggingConfig":{"LogFormat":"JSON"}}"#, Some("LoggingConfig"));
         check(r#"{"LoggingConfig":{"LogGroup":"mine"}}"#, Some("LoggingConfig"));
         check(r#"{"S3Bucket":"code"}"#, Some("S3Bucket"));
-        check(r#"{"ImageUri":"repo/image"}"#, Some("ImageUri"));
         check(r#"{"AcceleratorConfig":{"AcceleratorMemorySize":16}}"#, Some("AcceleratorConfig"));
     }
 }

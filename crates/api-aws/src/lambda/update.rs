@@ -4,7 +4,7 @@ use functions::model::{UpdateCode, UpdateConfiguration};
 use http::{Response, StatusCode};
 use sandbox::Body;
 
-use super::{configuration, create, failed, json, latest, unbuilt};
+use super::{configuration, create, failed, image, json, latest, unbuilt};
 use crate::constraint::Violations;
 use crate::failure::Failure;
 use crate::members::Members;
@@ -25,7 +25,7 @@ fn read_code(body: &[u8], function: &str) -> Result<UpdateCode, Failure> {
     let members = Members::parse(body)?;
     unbuilt::refuse(&members, function)?;
     Ok(UpdateCode {
-        code: members.blob("ZipFile")?.ok_or_else(create::code_missing)?.into(),
+        code: image::code(&members)?.ok_or_else(create::code_missing)?,
         dry_run: members.boolean("DryRun")?.unwrap_or(false),
         publish: members.boolean("Publish")?.unwrap_or(false),
         revision_id: members.condition("RevisionId")?,
@@ -58,22 +58,29 @@ fn read_configuration(body: &[u8], function: &str) -> Result<UpdateConfiguration
         memory_mb: given.memory_mb,
         ephemeral_mb: given.ephemeral_mb,
         environment: given.environment,
+        image_config: given.image_config,
         revision_id: members.condition("RevisionId")?,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use functions::model::NewCode;
+
     use super::*;
 
     #[test]
-    fn code_comes_as_a_zip_only() {
+    fn code_comes_as_a_zip_or_an_image() {
         let update =
             read_code(br#"{"ZipFile":"UEs=","Publish":true,"DryRun":false,"RevisionId":"r"}"#, "f").unwrap();
-        assert_eq!((&update.code[..], update.publish, update.dry_run), (&b"PK"[..], true, false));
+        assert!(matches!(&update.code, NewCode::Zip(zip) if &zip[..] == b"PK"));
+        assert_eq!((update.publish, update.dry_run), (true, false));
+        let image = read_code(br#"{"ImageUri":"r.example/a:b"}"#, "f").unwrap();
+        assert!(matches!(&image.code, NewCode::Image(uri) if uri == "r.example/a:b"));
         assert_eq!(update.revision_id.as_deref(), Some("r"));
         for (body, code) in [
             ("{}", "InvalidParameterValueException"),
+            (r#"{"ZipFile":"UEs=","ImageUri":"a"}"#, "InvalidParameterValueException"),
             (r#"{"S3Bucket":"b","S3Key":"k"}"#, "InvalidParameterValueException"),
             (r#"{"ZipFile":"not base64!"}"#, "SerializationException"),
             (r#"{"ZipFile":7}"#, "SerializationException"),

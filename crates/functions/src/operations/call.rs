@@ -23,12 +23,12 @@ impl Functions {
     /// Lambda API: Invoke, `RequestResponse`.
     pub async fn invoke(&self, caller: &Caller, call: Invoke) -> Result<Outcome, Error> {
         let Invoke { id, function, payload, client_context, trace_id, tail, trace } = call;
-        let arn = self.inner.arn(&function);
-        permit(caller, "InvokeFunction", &arn.to_string())?;
-        self.inner.target(&function)?;
+        let arn = self.inner.arn(&function).to_string();
+        permit(caller, "InvokeFunction", &arn)?;
+        let target = self.inner.target(&function)?;
         let json = invoke::check_event(payload)?;
-        let event = invoke::event(json, &arn, trace_id, client_context);
-        self.inner.run(Request { id, event, tail, trace }, || self.inner.target(&function)).await
+        let event = invoke::event(json, arn, trace_id, client_context);
+        self.inner.run(Request { id, event, tail, trace }, target, || self.inner.target(&function)).await
     }
 
     /// A public request to a function that speaks HTTP. The response's body streams; the instance counts
@@ -50,11 +50,10 @@ impl Functions {
     /// A public request to a function that speaks events, already made an event.
     pub async fn serve_event(&self, route: &Route, id: RequestId, json: Bytes) -> Result<Outcome, Error> {
         let json = invoke::check_event(json)?;
-        let event = invoke::event(json, &route.function, None, None);
+        let event = invoke::event(json, route.function.to_string(), None, None);
         let function = behind(route);
-        self.inner
-            .run(Request { id, event, tail: false, trace: false }, || self.inner.target(&function))
-            .await
+        let request = Request { id, event, tail: false, trace: false };
+        self.inner.run(request, self.inner.target(&function)?, || self.inner.target(&function)).await
     }
 }
 

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iam::Caller;
+use sandbox::Runtime;
 
 use super::{key, new_revision, permit, waiting};
-use crate::code::Pin;
-use crate::model::{Configuration, CreateFunction, FunctionRef, FunctionView, LATEST, State, UpdateStatus};
+use crate::image;
+use crate::model::{
+    CodeRef, Configuration, CreateFunction, FunctionRef, FunctionView, ImageCode, ImageConfig, LATEST,
+    NewCode, State, UpdateStatus,
+};
 use crate::service::{Functions, Inner};
 use crate::version::{Function, Version};
 use crate::{Error, settings, validate};
@@ -22,11 +26,18 @@ impl Functions {
         settings::check_tags(&args.tags)?;
         let configuration = configuration(&self.inner, &args)?;
         check_absent(&self.inner, &function)?;
-        let turn = self.inner.code.turn().await?;
         let inner = Arc::clone(&self.inner);
+        let NewCode::Zip(zip) = args.code.clone() else {
+            // It is fetched when it is prepared.
+            let nothing = CodeRef { digest: String::new(), size: 0 };
+            return self
+                .detached(async move { inner.create(function, args, configuration, nothing).await })
+                .await;
+        };
+        let turn = self.inner.code.turn().await?;
         self.detached(async move {
-            let pin = inner.code.take_in(turn, args.code.clone()).await?;
-            let created = inner.create(function, args, configuration, &pin).await;
+            let pin = inner.code.take_in(turn, zip).await?;
+            let created = inner.create(function, args, configuration, pin.code.clone()).await;
             pin.let_go().await;
             created
         })
@@ -36,7 +47,23 @@ impl Functions {
 
 /// All of the configuration but the code, checked.
 fn configuration(inner: &Inner, args: &CreateFunction) -> Result<Configuration, Error> {
-    let runtime = settings::parse_runtime(&args.runtime)?;
+    let config = (args.image_config != ImageConfig::default()).then_some(&args.image_config);
+    let named = !args.runtime.is_empty() || !args.handler.is_empty();
+    let image = match &args.code {
+        NewCode::Zip(_) => {
+            image::check_kinds(false, false, config.is_some(), named)?;
+            None
+        }
+        NewCode::Image(uri) => {
+            image::check_kinds(true, true, config.is_some(), named)?;
+            let config = args.image_config.clone();
+            Some(ImageCode { uri: uri.clone(), resolved: None, digest: None, config })
+        }
+    };
+    let runtime = match &image {
+        Some(_) => Runtime::Image,
+        None => settings::parse_runtime(&args.runtime)?,
+    };
     let configuration = Configuration {
         version: LATEST.to_owned(),
         description: args.description.clone(),
@@ -47,7 +74,8 @@ fn configuration(inner: &Inner, args: &CreateFunction) -> Result<Configuration, 
         memory_mb: args.memory_mb,
         ephemeral_mb: args.ephemeral_mb,
         environment: args.environment.clone(),
-        code: crate::model::CodeRef { digest: String::new(), size: 0 },
+        code: CodeRef { digest: String::new(), size: 0 },
+        image,
         settings: settings::resolve(&runtime, &args.tags, &inner.host.bounds)?,
         last_modified: inner.host.clock.now(),
         revision_id: new_revision(),
@@ -73,9 +101,9 @@ impl Inner {
         function: FunctionRef,
         args: CreateFunction,
         configuration: Configuration,
-        pin: &Pin,
+        code: CodeRef,
     ) -> Result<FunctionView, Error> {
-        let configuration = waiting(Configuration { code: pin.code.clone(), ..configuration }, false);
+        let configuration = waiting(Configuration { code, ..configuration }, false);
         self.prepare_early(&configuration).await?;
         let key = key(&function);
         let _lock = self.lock(&key).await;

@@ -29,7 +29,7 @@ fn key(function: &FunctionRef) -> Key {
 
 /// Whether the caller may do this, by the action's name without `lambda:`.
 fn permit(caller: &Caller, action: &str, resource: &str) -> Result<(), Error> {
-    let action = format!("lambda:{action}");
+    let action = ["lambda:", action].concat();
     if caller.may(&action, resource) {
         return Ok(());
     }

@@ -60,8 +60,14 @@ impl Inner {
 }
 
 fn check_code(latest: &Configuration, given: Option<&str>) -> Result<(), Error> {
-    let digest = hex::decode(&latest.code.digest).map_err(Error::internal)?;
-    let current = base64::engine::general_purpose::STANDARD.encode(digest);
+    let current = match &latest.image {
+        // Lambda's own form for images.
+        Some(image) => image.digest.clone().unwrap_or_default(),
+        None => {
+            let digest = hex::decode(&latest.code.digest).map_err(Error::internal)?;
+            base64::engine::general_purpose::STANDARD.encode(digest)
+        }
+    };
     match given {
         Some(given) if given != current => Err(Error::Invalid(format!(
             "CodeSHA256 ({given}) is different from current CodeSHA256 in $LATEST ({current}). Please try again with the \

@@ -40,6 +40,9 @@ impl Functions {
     pub async fn package(&self, caller: &Caller, function: &FunctionRef) -> Result<Bytes, Error> {
         permit(caller, "GetFunction", &self.inner.arn(function).to_string())?;
         let (_, version) = self.inner.version(function)?;
+        if version.configuration.image.is_some() {
+            return Err(Error::NotFound("The code of this function is an image, not a package.".into()));
+        }
         self.inner.code.package(&version.configuration.code.digest).await
     }
 

@@ -5,11 +5,18 @@ use std::sync::Arc;
 use iam::Caller;
 
 use super::{check_changeable, check_revision, key, new_revision, waiting};
-use crate::model::{CodeRef, Configuration, FunctionRef, FunctionView, UpdateCode, UpdateConfiguration};
+use crate::image;
+use crate::model::{
+    CodeRef, Configuration, FunctionRef, FunctionView, ImageCode, NewCode, Settings, UpdateCode,
+    UpdateConfiguration,
+};
 use crate::service::{Functions, Inner};
 use crate::settings::Tags;
 use crate::version::{Function, Version};
 use crate::{Error, settings, validate};
+
+/// What an image function is told that is given a zip.
+const NO_IMAGE: &str = "Please provide ImageUri when updating a function with packageType Image.";
 
 impl Functions {
     /// Lambda API: UpdateFunctionCode.
@@ -23,19 +30,55 @@ impl Functions {
         let old = self.inner.function(&function)?;
         check_changeable(&old)?;
         check_revision(&old, args.revision_id.as_deref())?;
+        let is_image = old.latest.configuration.image.is_some();
+        let zip = match &args.code {
+            NewCode::Zip(_) if is_image => return Err(Error::Invalid(NO_IMAGE.to_owned())),
+            NewCode::Zip(zip) => zip.clone(),
+            NewCode::Image(uri) => {
+                image::check_kinds(is_image, true, false, false)?;
+                return self.update_image(function, uri.clone(), args).await;
+            }
+        };
         let turn = self.inner.code.turn().await?;
         if args.dry_run {
-            let code = self.inner.code.check(turn, args.code).await?;
+            let code = self.inner.code.check(turn, zip).await?;
             let mut view = old.view(&old.latest, None);
             view.configuration.code = code;
             return Ok(view);
         }
         let inner = Arc::clone(&self.inner);
         self.detached(async move {
-            let pin = inner.code.take_in(turn, args.code.clone()).await?;
-            let updated = inner.update_code(&function, &args, pin.code.clone()).await;
+            let pin = inner.code.take_in(turn, zip).await?;
+            let code = pin.code.clone();
+            let updated =
+                inner.update_code(&function, &args, |configuration| configuration.code = code).await;
             pin.let_go().await;
             updated
+        })
+        .await
+    }
+
+    /// Another image, or what the same name means by now.
+    async fn update_image(
+        &self,
+        function: FunctionRef,
+        uri: String,
+        args: UpdateCode,
+    ) -> Result<FunctionView, Error> {
+        let inner = Arc::clone(&self.inner);
+        if args.dry_run {
+            let checked = inner.code.images()?.check(&uri);
+            checked.map_err(|error| Error::Invalid(error.reason().text))?;
+            let old = inner.function(&function)?;
+            return Ok(old.view(&old.latest, None));
+        }
+        self.detached(async move {
+            let change = |configuration: &mut Configuration| {
+                let config = configuration.image.take().map(|image| image.config).unwrap_or_default();
+                configuration.code = CodeRef { digest: String::new(), size: 0 };
+                configuration.image = Some(ImageCode { uri, resolved: None, digest: None, config });
+            };
+            inner.update_code(&function, &args, change).await
         })
         .await
     }
@@ -55,6 +98,9 @@ impl Functions {
             let old = inner.function(&function)?;
             check_changeable(&old)?;
             check_revision(&old, args.revision_id.as_deref())?;
+            let is_image = old.latest.configuration.image.is_some();
+            let named = [&args.runtime, &args.handler].into_iter().flatten().any(|text| !text.is_empty());
+            image::check_kinds(is_image, false, args.image_config.is_some(), named)?;
             let mut new = (*old).clone();
             inner.change_latest(&mut new, |configuration| apply(configuration, args)).await?;
             let view = new.view(&new.latest, None);
@@ -80,6 +126,9 @@ fn apply(configuration: &mut Configuration, args: UpdateConfiguration) {
     set(&mut configuration.memory_mb, args.memory_mb);
     set(&mut configuration.ephemeral_mb, args.ephemeral_mb);
     set(&mut configuration.environment, args.environment);
+    if let (Some(image), Some(config)) = (&mut configuration.image, args.image_config) {
+        image.config = config;
+    }
 }
 
 impl Inner {
@@ -87,7 +136,7 @@ impl Inner {
         self: &Arc<Self>,
         function: &FunctionRef,
         args: &UpdateCode,
-        code: CodeRef,
+        change: impl FnOnce(&mut Configuration),
     ) -> Result<FunctionView, Error> {
         let key = key(function);
         let _lock = self.lock(&key).await;
@@ -95,7 +144,7 @@ impl Inner {
         check_changeable(&old)?;
         check_revision(&old, args.revision_id.as_deref())?;
         let mut new = (*old).clone();
-        self.change_latest(&mut new, |configuration| configuration.code = code).await?;
+        self.change_latest(&mut new, change).await?;
         // Lambda API: the same effect as calling PublishVersion.
         let already = new.published_already().map(|(number, _)| number.to_string());
         let publish = || already.unwrap_or_else(|| new.publish_latest(None, self.host.clock.now()));
@@ -116,7 +165,7 @@ impl Inner {
         let before = Arc::clone(&function.latest);
         let mut configuration = (*before.configuration).clone();
         change(&mut configuration);
-        configuration.settings = self.resolve(&configuration.runtime, &function.tags)?;
+        configuration.settings = self.resolve(&configuration, &function.tags)?;
         configuration.last_modified = self.host.clock.now();
         configuration.revision_id = new_revision();
         validate::configuration(&configuration)?;
@@ -126,7 +175,8 @@ impl Inner {
         Ok(())
     }
 
-    fn resolve(&self, runtime: &str, tags: &Tags) -> Result<crate::model::Settings, Error> {
-        settings::resolve(&settings::parse_runtime(runtime)?, tags, &self.host.bounds)
+    fn resolve(&self, configuration: &Configuration, tags: &Tags) -> Result<Settings, Error> {
+        let known = self.code.guessed_tags(configuration, tags);
+        settings::resolve(&settings::runtime_of(configuration)?, &known, &self.host.bounds)
     }
 }

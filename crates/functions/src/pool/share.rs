@@ -43,7 +43,7 @@ struct Ledger {
     reserved: u32,
     /// Drawn by the others.
     drawn: u32,
-    /// Who may have drawn.
+    /// Who holds something of that: no more functions than calls may be in flight, however many there are.
     drawers: Vec<Weak<Share>>,
 }
 
@@ -63,14 +63,18 @@ impl Ledger {
 
     /// Takes back what was drawn and is not used.
     fn take_back(&mut self) {
-        let drawers = self.drawers.iter().filter_map(Weak::upgrade);
-        let unused: u32 = drawers.map(|drawer| drawer.shrink()).sum();
-        self.drawn = self.drawn.saturating_sub(unused);
+        let drawn = &mut self.drawn;
+        self.drawers.retain(|drawer| {
+            let Some(drawer) = drawer.upgrade() else { return false };
+            *drawn = drawn.saturating_sub(drawer.shrink());
+            drawer.has_drawn()
+        });
     }
 }
 
 /// One function's part.
 pub(crate) struct Share {
+    me: Weak<Share>,
     pub(super) account: Arc<Account>,
     pub(super) held: Held,
     /// Calls that may be in flight above, calls that are below.
@@ -103,17 +107,14 @@ impl Account {
     }
 
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
-        let share = Arc::new(Share {
+        Arc::new_cyclic(|me| Share {
+            me: Weak::clone(me),
             account: Arc::clone(self),
             held: Held::default(),
             state: AtomicU64::new(0),
             reserved: AtomicBool::new(false),
             claimed: AtomicUsize::new(0),
-        });
-        let mut ledger = self.ledger.lock();
-        ledger.drawers.retain(|drawer| drawer.strong_count() > 0);
-        ledger.drawers.push(Arc::downgrade(&share));
-        share
+        })
     }
 }
 
@@ -172,8 +173,16 @@ impl Share {
             return Err(CONCURRENT);
         }
         ledger.drawn += left;
+        if granted == 0 {
+            ledger.drawers.push(Weak::clone(&self.me));
+        }
         self.state.fetch_add(u64::from(left) << 32, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether it holds something of what functions without a part of their own share. Under the account's lock.
+    fn has_drawn(&self) -> bool {
+        !self.is_reserved() && unpack(self.state.load(Ordering::Relaxed)).0 > 0
     }
 
     /// Gives up what it has drawn and does not use. Under the account's lock.
@@ -194,6 +203,7 @@ impl Share {
     /// Sets a part of the account's limit apart for this function alone, or no longer.
     pub(super) fn reserve(&self, reserved: Option<u32>) {
         let mut ledger = self.account.ledger.lock();
+        ledger.drawers.retain(|drawer| !Weak::ptr_eq(drawer, &self.me));
         let was = self.reserved.swap(reserved.is_some(), Ordering::Relaxed);
         let set = |granted: Option<u32>| {
             let change = |state| {
@@ -214,7 +224,12 @@ impl Share {
         }
         match reserved {
             Some(reserved) => ledger.reserved += reserved,
-            None => ledger.drawn += in_flight,
+            None => {
+                ledger.drawn += in_flight;
+                if in_flight > 0 {
+                    ledger.drawers.push(Weak::clone(&self.me));
+                }
+            }
         }
         // What the others have drawn and do not use may be more than is left for them now.
         ledger.take_back();
@@ -278,6 +293,30 @@ mod tests {
         account.settle();
         assert_eq!(taken(&own), 89, "a hundred are left");
         drop(own);
+    }
+
+    #[test]
+    fn a_refusal_looks_at_those_who_hold_something_only() {
+        let account = account(100);
+        let all: Vec<_> = (0..1000).map(|_| account.share()).collect();
+        for share in &all {
+            share.take().unwrap();
+            share.give_back();
+        }
+        let busy = account.share();
+        assert_eq!(taken(&busy), 89);
+        let drawers = || account.ledger.lock().drawers.len();
+        assert_eq!(drawers(), 1, "who holds nothing is not looked at again");
+        busy.reserve(Some(5));
+        assert_eq!(drawers(), 0);
+        busy.reserve(None);
+        assert_eq!(drawers(), 1, "its calls are still in flight");
+        (0..89).for_each(|_| busy.give_back());
+        all[7].take().unwrap();
+        all[7].take().unwrap();
+        assert_eq!(drawers(), 2, "once, however often it draws");
+        assert_eq!(taken(&all[8]), 88);
+        assert_eq!((drawers(), account.ledger.lock().drawn), (2, 90));
     }
 
     #[test]

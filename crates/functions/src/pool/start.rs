@@ -61,8 +61,8 @@ pub(super) async fn bring_up(pool: Arc<Pool>) {
         if let Some(room) = host.caps.take(memory, pool.share()) {
             break room;
         }
-        // Without anybody waiting this start is a luxury that nobody else pays for.
-        let victim = if pool.is_wanted() { host.pick_victim(&pool) } else { None };
+        // Where nobody waits and nothing was promised, this start is a luxury that nobody else pays for.
+        let victim = if pool.is_wanted() || pool.is_short() { host.pick_victim(&pool) } else { None };
         match victim {
             Some((other, slot)) => other.stop_now(&slot).await,
             None => {
@@ -173,7 +173,7 @@ fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogS
     let configuration = &*plan.configuration;
     let function: FunctionArn = plan.arn.clone();
     let credentials = host.iam.function_session(&function, limits::SESSION);
-    let env = environment::of_instance(&function, configuration, &plan.artifact.runtime, stream, credentials);
+    let env = environment::of_instance(&function, configuration, &plan.artifact, stream, credentials);
     Spec {
         instance,
         function,

@@ -255,6 +255,12 @@ impl Pool {
         }
     }
 
+    /// Whether fewer instances serve than are to be kept ready.
+    pub(super) fn is_short(&self) -> bool {
+        let line = self.line.lock();
+        !line.closed && line.serving() < line.standing_by(self.shape)
+    }
+
     /// What has become of that.
     pub(super) fn provisioned(&self) -> Provisioned {
         let line = self.line.lock();

@@ -49,9 +49,9 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         if self.pool.line.lock().leave(self.ticket) {
             self.pool.meter.queued(-1);
-            self.pool.host.somebody_left();
         }
         self.pool.host.waiting.leave(self.bytes);
+        self.pool.host.somebody_left();
     }
 }
 

@@ -170,7 +170,10 @@ impl FakeInstance {
         let unlucky = |left: u64| left.checked_sub(1);
         if self.stage.not_delivered.fetch_update(Ordering::SeqCst, Ordering::SeqCst, unlucky).is_ok() {
             self.end(Exit::Signal(9));
-            return Err(Fault::NotDelivered(Exit::Signal(9)));
+            return match call.payload {
+                Payload::Event(_) => Err(Fault::NotDelivered(Exit::Signal(9))),
+                Payload::Http(request) => Ok(Output::NotTaken(request, Exit::Signal(9))),
+            };
         }
         let (event, http) = match call.payload {
             Payload::Event(event) => (event.json, None),

@@ -1,6 +1,7 @@
 //! Functions that speak HTTP.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use base::RequestId;
 use functions::model::UrlAuth;
@@ -41,6 +42,33 @@ async fn requests_pass_through_without_report_lines() {
     let page = world.logs.filter(&world.caller.account, "/aws/lambda/f", &query).unwrap();
     assert!(page.events.iter().all(|event| !event.message.starts_with("START")));
     assert_eq!(world.metric("invocations"), Some(2.0));
+}
+
+#[tokio::test]
+async fn a_request_that_an_ended_instance_did_not_take_goes_to_another() {
+    let world = World::new().await;
+    let route = web(&world, "f", 3).await;
+    // A POST: nothing of it was sent, so whether it may be repeated is no question.
+    let post = || {
+        let request = http::Request::post("/").body(Body::from("whole")).unwrap();
+        let alarm = Alarm::default();
+        let functions = world.functions.clone();
+        let route = Arc::clone(&route);
+        async move { functions.serve_http(&route, RequestId::random(), &alarm, Box::new(request)).await }
+    };
+    world.stage.not_delivered.store(4, Ordering::SeqCst);
+    let response = post().await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "whole");
+    assert_eq!(
+        (world.started(), world.metric("invocations"), world.metric("faas_errors")),
+        (5, Some(1.0), Some(0.0))
+    );
+    // A program that ends again and again is not started for ever.
+    world.stage.not_delivered.store(100, Ordering::SeqCst);
+    assert!(matches!(post().await, Err(Error::Failed { .. })));
+    assert_eq!(world.stage.not_delivered.load(Ordering::SeqCst), 95);
+    assert_eq!(running(&world), 0.0);
+    world.live(0).await;
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ async fn what_is_there_already_and_what_breaks_rules_is_refused_and_leaves_nothi
     assert_eq!(again.to_string(), "Function already exist: hello");
     let refused = async |change: fn(&mut CreateFunction)| {
         let mut args = World::args("other", "echo");
-        args.code = zips::package("other");
+        args.code = zips::package("other").into();
         change(&mut args);
         world.functions.create(&world.caller, args).await.unwrap_err()
     };
@@ -224,7 +224,7 @@ async fn new_code_replaces_the_old_and_its_instances() {
     let running = world.spawn("hello", "1");
     world.begun(1).await;
     let update = |revision: &str, dry_run| UpdateCode {
-        code: zips::package("new"),
+        code: zips::package("new").into(),
         dry_run,
         publish: false,
         revision_id: Some(revision.to_owned()),

@@ -150,7 +150,9 @@ async fn a_function_deleted_while_it_is_prepared_leaves_nothing_of_that() {
     let slow = world.folders().0;
     world.functions.delete(&world.caller, &world.named("slow")).await.unwrap();
     // Its metrics go after its code would; another function's removal comes after this one's.
-    world.create_with(CreateFunction { code: zips::package("y"), ..World::args("other", "echo") }, &[]).await;
+    world
+        .create_with(CreateFunction { code: zips::package("y").into(), ..World::args("other", "echo") }, &[])
+        .await;
     world.functions.delete(&world.caller, &world.named("other")).await.unwrap();
     until("the other is gone", || (world.folders().0 == slow).then_some(())).await;
     assert!(!world.stage.forgotten.lock().unwrap().contains(&slow[0]), "it is being prepared");
@@ -168,7 +170,7 @@ async fn code_stays_while_a_call_of_a_replaced_version_runs_on_it() {
     let running = world.spawn("a", "1");
     world.begun(1).await;
     let new = zips::package("new");
-    let update = UpdateCode { code: new, dry_run: false, publish: false, revision_id: None };
+    let update = UpdateCode { code: new.into(), dry_run: false, publish: false, revision_id: None };
     world.functions.update_code(&world.caller, &world.named("a"), update).await.unwrap();
     world.settled(&world.named("a")).await;
     // Its metrics go after its code would.

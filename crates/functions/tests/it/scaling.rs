@@ -145,6 +145,22 @@ async fn provisioned_instances_are_not_evicted() {
 }
 
 #[tokio::test]
+async fn provisioned_instances_get_the_room_of_idle_ones() {
+    let world = World::with(Bounds { max_instances: 2, ..bounds() }).await;
+    for name in ["a", "b", "kept"] {
+        world.create(name, "echo").await;
+    }
+    world.invoke("a", "1").await.unwrap();
+    world.invoke("b", "1").await.unwrap();
+    publish(&world, "kept").await;
+    let version = world.version("kept", "1");
+    world.functions.provision(&world.caller, &version, 1).await.unwrap();
+    let told = || world.functions.provisioned(&world.caller, &version).unwrap().provisioned;
+    until("ready", || (told().status == ProvisionedStatus::Ready).then_some(())).await;
+    assert_eq!(of(&world, "faas_evictions_total", "a"), Some(1.0));
+}
+
+#[tokio::test]
 async fn a_full_house_gives_way_to_a_newcomer_but_only_so_far() {
     let world = World::with(Bounds { max_instances: 4, ..bounds() }).await;
     world.create("burst", "gate").await;
@@ -332,6 +348,18 @@ async fn a_stopping_server_serves_who_waits_and_refuses_who_comes() {
 }
 
 #[tokio::test]
+async fn the_end_does_not_wait_for_a_call_that_was_sent_away() {
+    let soon = Duration::from_millis(50);
+    let world = World::with(Bounds { queue_timeout: soon, init_timeout: soon, ..bounds() }).await;
+    world.create("f", "start-gate").await;
+    let call = world.spawn("f", "1");
+    world.attempts(1).await;
+    let ending = world.functions.shutdown(Duration::from_secs(3600));
+    tokio::time::timeout(crate::world::WAIT, ending).await.expect("nothing runs or waits any more");
+    assert!(matches!(call.await.unwrap(), Err(Error::Throttled { .. })));
+}
+
+#[tokio::test]
 async fn new_code_is_warm_before_calls_go_to_it_and_the_old_is_let_go() {
     let world = World::new().await;
     let mut args = World::args("f", "start-gate");
@@ -339,7 +367,8 @@ async fn new_code_is_warm_before_calls_go_to_it_and_the_old_is_let_go() {
     let created = world.create_with(args, &[]).await.configuration;
     world.stage.start_gate.add_permits(1);
     world.invoke("f", "1").await.unwrap();
-    let update = UpdateCode { code: zips::package("new"), dry_run: false, publish: false, revision_id: None };
+    let update =
+        UpdateCode { code: zips::package("new").into(), dry_run: false, publish: false, revision_id: None };
     world.functions.update_code(&world.caller, &world.named("f"), update).await.unwrap();
     world.attempts(2).await;
     // The new instance is on its way: calls still go to the old one, and at once.

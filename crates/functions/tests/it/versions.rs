@@ -21,7 +21,8 @@ async fn numbers_only_grow_and_unchanged_is_not_published_twice() {
     let again = world.functions.publish(&world.caller, &function, publish()).await.unwrap();
     assert_eq!(again, first);
 
-    let code = UpdateCode { code: zips::package("two"), dry_run: false, publish: true, revision_id: None };
+    let code =
+        UpdateCode { code: zips::package("two").into(), dry_run: false, publish: true, revision_id: None };
     for what in ["new code", "the same code"] {
         let second = world.functions.update_code(&world.caller, &function, code.clone()).await.unwrap();
         assert_eq!(second.configuration.version, "2", "{what}");

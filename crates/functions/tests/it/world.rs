@@ -71,6 +71,7 @@ impl World {
             store: store.clone(),
             blobs: blobs.clone(),
             code_dir: at("code"),
+            images: None,
             logs: logs.clone(),
             metrics: Arc::clone(&metrics),
             iam,
@@ -136,7 +137,8 @@ impl World {
             memory_mb: 128,
             ephemeral_mb: 512,
             environment: BTreeMap::new(),
-            code: zips::package("x"),
+            code: zips::package("x").into(),
+            image_config: Default::default(),
             tags: BTreeMap::new(),
             publish: false,
         }

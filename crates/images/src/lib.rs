@@ -1,0 +1,64 @@
+//! OCI and Docker images: fetched, checked, unpacked.
+//!
+//! An image comes from a registry ([`Reference::Registry`]), from a layout folder or from an archive of `docker save`,
+//! and becomes a tree of files that a sandbox shows as its root. All of it is a stranger's: documents, archives and
+//! the registry itself. So this is a crate of its own, which neither starts anything nor knows functions, and
+//! the only one that speaks TLS as a client.
+//!
+//! - [`reference`]: names; [`manifest`]: what an image consists of, and which one of an index is for this machine.
+//! - `source`: where bytes come from; `registry`: over HTTP. Every blob is checked against its digest and size while it
+//!   streams, and a layer against the digest of its uncompressed archive besides.
+//! - `tar`, `layer`: archives become trees, in a folder and nowhere else; `merge`: trees become an image.
+//! - `store`: what is kept, shared and removed.
+//!
+//! Not here: file attributes, owners, devices (no instance could have them), images that are fetched while they run.
+
+mod digest;
+mod error;
+mod execution;
+mod layer;
+mod limits;
+mod manifest;
+mod merge;
+mod pull;
+mod reference;
+mod registry;
+mod source;
+mod store;
+mod tar;
+mod tree;
+
+pub use digest::Digest;
+pub use error::Error;
+pub use execution::Execution;
+pub use pull::{Images, Pulled};
+pub use reference::{Name, Reference};
+pub use store::Stored;
+
+use std::path::PathBuf;
+
+/// What the store is told.
+#[derive(Default)]
+pub struct Settings {
+    /// Where layers and images are kept.
+    pub dir: PathBuf,
+    /// What every image gets.
+    pub extras: Extras,
+    /// Registries, `HOST[:PORT]`, that are spoken to without TLS. Those on loopback addresses need not be listed.
+    pub plain_http: Vec<String>,
+    /// A file like Docker's `config.json` with the registries' credentials. Read at each pull.
+    pub credentials: Option<PathBuf>,
+    /// Certificates (PEM) that registries may be vouched for by, besides the host's own.
+    pub certificates: Option<PathBuf>,
+    /// Folders of this machine that images may be taken from by path.
+    pub local: Vec<PathBuf>,
+}
+
+/// Files that every image gets, whatever it has in their place.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// Paths and contents.
+    pub files: Vec<(String, String)>,
+    /// Lines of `/etc/passwd` and `/etc/group`, by path: added where the image has no such number.
+    pub lines: Vec<(String, String)>,
+}

@@ -1,0 +1,173 @@
+//! Connections to registries: TLS, but where plain HTTP is allowed.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::{Error, limits};
+
+/// Where distributions keep the certificates that they trust.
+const BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Makes connections. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    tls: TlsConnector,
+    plain: Arc<[String]>,
+}
+
+impl Connector {
+    /// Reads the certificates that registries are vouched for by: the host's, and those in `more`.
+    pub(crate) fn new(plain: &[String], more: Option<&Path>) -> Result<Self, Error> {
+        let mut roots = RootCertStore::empty();
+        if let Some(bundle) = BUNDLES.iter().map(Path::new).find(|path| path.exists()) {
+            // One that cannot be parsed vouches for nobody; distributions ship a few that are odd.
+            roots.add_parsable_certificates(certificates(bundle)?);
+        }
+        if let Some(path) = more {
+            for certificate in certificates(path)? {
+                let added = roots.add(certificate).map_err(io::Error::other);
+                added.map_err(Error::host(format!("reading certificates from {}", path.display())))?;
+            }
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)
+            .map_err(Error::host("setting TLS up"))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)), plain: plain.into() })
+    }
+
+    /// Whether the operator says that a registry has no TLS.
+    pub(crate) fn is_named_plain(&self, authority: &str) -> bool {
+        self.plain.iter().any(|plain| plain == authority)
+    }
+
+    /// Whether a registry may be spoken to without TLS.
+    pub(crate) fn may_be_plain(&self, authority: &str) -> bool {
+        is_loopback(authority) || self.is_named_plain(authority)
+    }
+
+    /// Sends one request over a connection of its own.
+    pub(crate) async fn send(
+        &self,
+        uri: &Uri,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Incoming>, Error> {
+        let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let sent = async {
+            let encrypted = uri.scheme_str() == Some("https");
+            if !encrypted && !self.may_be_plain(authority) {
+                return Err(Error::Denied(format!(
+                    "{authority} would be spoken to without encryption, which the server's settings do not allow"
+                )));
+            }
+            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+            let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+            let stream = within(limits::CONNECT, TcpStream::connect((host, port))).await;
+            let stream = stream.map_err(|error| unreachable(authority, &error))?;
+            if !encrypted {
+                return exchange(TokioIo::new(stream), request, authority).await;
+            }
+            let name = ServerName::try_from(host.to_owned());
+            let name = name.map_err(|_| Error::Reference(format!("{host} is not a host's name")))?;
+            let stream = within(limits::CONNECT, self.tls.connect(name, stream)).await;
+            let stream = stream.map_err(|error| unreachable(authority, &error))?;
+            exchange(TokioIo::new(stream), request, authority).await
+        };
+        sent.await
+    }
+}
+
+async fn exchange(
+    stream: impl Read + Write + Unpin + Send + 'static,
+    request: Request<Empty<Bytes>>,
+    authority: &str,
+) -> Result<Response<Incoming>, Error> {
+    let failed = |error: hyper::Error| Error::Unreachable(format!("{authority}: {}", root_cause(&error)));
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(failed)?;
+    // Ends with the answer's body, or with whoever reads it.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = root_cause(&error), "a connection to a registry broke off");
+        }
+    });
+    match tokio::time::timeout(limits::SILENCE, sender.send_request(request)).await {
+        Ok(answered) => answered.map_err(failed),
+        Err(_) => Err(Error::Unreachable(format!("{authority} does not answer"))),
+    }
+}
+
+async fn within<T>(time: std::time::Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(time, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn unreachable(authority: &str, error: &io::Error) -> Error {
+    Error::Unreachable(format!("{authority} cannot be reached: {}", root_cause(error)))
+}
+
+/// The innermost error, which says most.
+pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let reading = || format!("reading certificates from {}", path.display());
+    let bytes = std::fs::read(path).map_err(Error::host(reading()))?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    all.map_err(|error| Error::host(reading())(io::Error::other(error)))
+}
+
+/// By name or address; a name that somebody else resolves to loopback is none of these.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encryption_is_the_rule() {
+        let connector = Connector::new(&["r.example:5000".to_owned()], None).unwrap();
+        for plain in
+            ["localhost", "localhost:5000", "127.0.0.1:1", "127.9.9.9", "[::1]:5000", "r.example:5000"]
+        {
+            assert!(connector.may_be_plain(plain), "{plain}");
+        }
+        for encrypted in
+            ["r.example", "r.example:443", "localhost.example", "10.0.0.1:5000", "127.0.0.1.example"]
+        {
+            assert!(!connector.may_be_plain(encrypted), "{encrypted}");
+        }
+    }
+}

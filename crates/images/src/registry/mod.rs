@@ -1,0 +1,336 @@
+//! Registries (OCI distribution spec 1.1, pull; Docker's token authentication).
+//!
+//! A client of our own on hyper and rustls: what a pull takes is four requests, of which the last streams for minutes
+//! through the checks; and it decides itself who gets credentials. Those go to the registry they are for and to the
+//! token service that it names, never to where a redirect leads, and never unencrypted but where the operator or the
+//! loopback address says so.
+
+mod auth;
+mod connect;
+
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::{Mutex, OnceCell, mpsc};
+
+use crate::manifest::{self, Descriptor};
+use crate::reference::Name;
+use crate::{Digest, Error, limits};
+use auth::Challenge;
+pub(crate) use auth::{Credentials, Login};
+pub(crate) use connect::Connector;
+
+/// One image's requests.
+pub(crate) struct Session {
+    connector: Connector,
+    name: Name,
+    login: Option<Login>,
+    /// What the registry wants to see, once it has said so.
+    authorization: Mutex<Option<HeaderValue>>,
+    /// `http` or `https`, once it is known.
+    scheme: OnceCell<&'static str>,
+}
+
+impl Session {
+    pub(crate) fn new(connector: Connector, name: Name, login: Option<Login>) -> Self {
+        Self { connector, name, login, authorization: Mutex::default(), scheme: OnceCell::new() }
+    }
+
+    /// A manifest or index, with its digest: of the image that was named, or that a digest names.
+    pub(crate) async fn manifest(&self, digest: Option<&Digest>) -> Result<(Bytes, Digest), Error> {
+        let digest = digest.or(self.name.digest.as_ref());
+        let wanted = digest.map_or_else(|| self.name.wanted(), ToString::to_string);
+        let what = || format!("{}/{}", self.name.registry, self.name.repository);
+        let path = format!("manifests/{wanted}");
+        let bytes = self.document(&path, manifest::ACCEPT, limits::MANIFEST_BYTES).await?;
+        let found = Digest::of(&bytes);
+        if digest.is_some_and(|digest| *digest != found) {
+            let text =
+                format!("the manifest {wanted} of {} is not what its digest says: it has {found}", what());
+            return Err(Error::Invalid(text));
+        }
+        Ok((bytes, found))
+    }
+
+    /// A blob that is small: the configuration.
+    pub(crate) async fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+        let Descriptor { digest, size, .. } = descriptor;
+        let bytes = self.document(&format!("blobs/{digest}"), "*/*", limits::CONFIG_BYTES).await?;
+        let mut verified = crate::digest::Verified::new(&bytes[..], digest, *size);
+        io::copy(&mut verified, &mut io::sink()).map_err(Error::unreadable("a blob"))?;
+        verified.finish()?;
+        Ok(bytes.into())
+    }
+
+    /// A blob as it comes.
+    pub(crate) async fn blob(&self, digest: &Digest) -> Result<Stream, Error> {
+        let response = self.get(&format!("blobs/{digest}"), "*/*").await?;
+        let (parts, stream) = mpsc::channel(limits::PARTS_AHEAD);
+        let mut body = response.into_body();
+        let registry = self.name.registry.clone();
+        tokio::spawn(async move {
+            loop {
+                let part = match next_part(&mut body).await {
+                    Ok(Some(part)) => Ok(part),
+                    Ok(None) => return,
+                    Err(error) => Err(broke_off(&registry, &error)),
+                };
+                let failed = part.is_err();
+                // Nobody reads on: the layer was refused.
+                if parts.send(part).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(Stream { parts: stream, current: Bytes::new() })
+    }
+
+    /// Something small, whole. What may have failed by chance is tried again.
+    async fn document(&self, path: &str, accept: &str, most: u64) -> Result<Bytes, Error> {
+        let mut pause = limits::RETRY_AFTER;
+        for _ in 1..limits::ATTEMPTS {
+            match self.fetch(path, accept, most).await {
+                Err(Error::Unreachable(_)) => {}
+                other => return other,
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        self.fetch(path, accept, most).await
+    }
+
+    async fn fetch(&self, path: &str, accept: &str, most: u64) -> Result<Bytes, Error> {
+        whole(self.get(path, accept).await?, most).await
+    }
+
+    /// An answer of 200, wherever the registry sends us for it.
+    async fn get(&self, path: &str, accept: &str) -> Result<Response<Incoming>, Error> {
+        let authority = self.name.authority();
+        let scheme = self.scheme.get_or_init(|| self.find_scheme()).await;
+        let uri = format!("{scheme}://{authority}/v2/{}/{path}", self.name.repository);
+        let uri: Uri = uri.parse().map_err(|_| Error::Reference(format!("{authority} is not a registry")))?;
+        let response = self.ask(&uri, accept).await?;
+        let response = match response.status() {
+            StatusCode::UNAUTHORIZED => {
+                self.log_in(&response).await?;
+                self.ask(&uri, accept).await?
+            }
+            _ => response,
+        };
+        let response = self.follow(uri, response, accept).await?;
+        self.judge(response).await
+    }
+
+    /// TLS, but where it is named as one without, or is on a loopback address and answers without.
+    async fn find_scheme(&self) -> &'static str {
+        let authority = self.name.authority();
+        if self.connector.is_named_plain(authority) {
+            return "http";
+        }
+        let Ok(uri) = format!("http://{authority}/v2/").parse::<Uri>() else { return "https" };
+        if !self.connector.may_be_plain(authority) {
+            return "https";
+        }
+        // Without credentials. A server of TLS answers 400 to this, or nothing that is HTTP.
+        match self.send(&uri, "*/*", None).await {
+            Ok(response) if response.status() != StatusCode::BAD_REQUEST => "http",
+            _ => "https",
+        }
+    }
+
+    /// Asks the registry itself, with what it wants to see.
+    async fn ask(&self, uri: &Uri, accept: &str) -> Result<Response<Incoming>, Error> {
+        let authorization = self.authorization.lock().await.clone();
+        self.send(uri, accept, authorization).await
+    }
+
+    async fn send(
+        &self,
+        uri: &Uri,
+        accept: &str,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Response<Incoming>, Error> {
+        let host = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let mut request = http::Request::get(target).header(HOST, host).header(ACCEPT, accept);
+        request = request.header(USER_AGENT, concat!("virga/", env!("CARGO_PKG_VERSION")));
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(http_body_util::Empty::<Bytes>::new());
+        let request = request.map_err(|_| Error::Invalid(format!("{host} sent us to no address")))?;
+        self.connector.send(uri, request).await
+    }
+
+    /// Follows redirects, to which no credentials go.
+    async fn follow(
+        &self,
+        mut uri: Uri,
+        mut response: Response<Incoming>,
+        accept: &str,
+    ) -> Result<Response<Incoming>, Error> {
+        for _ in 0..limits::REDIRECTS {
+            if !response.status().is_redirection() {
+                return Ok(response);
+            }
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let nowhere = || Error::Invalid(format!("{} redirects to no address", self.name.registry));
+            uri = relative_to(&uri, location.ok_or_else(nowhere)?).ok_or_else(nowhere)?;
+            response = self.send(&uri, accept, None).await?;
+        }
+        Err(Error::Invalid(format!("{} redirects without end", self.name.registry)))
+    }
+
+    /// Does what a 401 asks for, once.
+    async fn log_in(&self, response: &Response<Incoming>) -> Result<(), Error> {
+        let mut authorization = self.authorization.lock().await;
+        let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();
+        let challenge = challenges.filter_map(|value| Challenge::parse(value.to_str().ok()?)).next();
+        *authorization = match (challenge, &self.login) {
+            (Some(Challenge::Basic), Some(login)) => Some(login.basic()),
+            (Some(Challenge::Bearer { realm, service }), login) => {
+                Some(self.token(&realm, service.as_deref(), login.as_ref()).await?)
+            }
+            (_, None) => return Err(self.denied("it wants credentials and none are configured for it")),
+            (None, Some(_)) => return Err(self.denied("it wants credentials of an unknown kind")),
+        };
+        Ok(())
+    }
+
+    /// Docker's token authentication (distribution: Token Authentication Specification).
+    async fn token(
+        &self,
+        realm: &str,
+        service: Option<&str>,
+        login: Option<&Login>,
+    ) -> Result<HeaderValue, Error> {
+        let uri = auth::token_uri(realm, service, &self.name.repository)
+            .ok_or_else(|| self.denied("its token service has no address"))?;
+        let response = self.send(&uri, "application/json", login.map(Login::basic)).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(self.denied("its token service does not accept the credentials"));
+            }
+            status => {
+                return Err(Error::Unreachable(format!(
+                    "the token service of {} answered {status}",
+                    self.name.registry
+                )));
+            }
+        }
+        let body = whole(response, limits::MANIFEST_BYTES).await?;
+        auth::bearer(&body).ok_or_else(|| self.denied("its token service gave no token"))
+    }
+
+    fn denied(&self, why: &str) -> Error {
+        Error::Denied(format!("{} does not let us have {}: {why}", self.name.registry, self.name.repository))
+    }
+
+    /// The error that a status means.
+    async fn judge(&self, response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
+        let status = response.status();
+        match status {
+            StatusCode::OK => Ok(response),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let why = if self.login.is_some() {
+                    "it does not accept the credentials, or they do not open this image"
+                } else {
+                    "it wants credentials and none are configured for it"
+                };
+                Err(self.denied(why))
+            }
+            StatusCode::NOT_FOUND => Err(Error::NotFound(format!("{} does not exist", self.name))),
+            status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
+                Err(Error::Unreachable(format!("{} answered {status}", self.name.registry)))
+            }
+            status => Err(Error::Invalid(format!("{} answered {status} to a pull", self.name.registry))),
+        }
+    }
+}
+
+/// A `Location` may be relative (RFC 9110, 10.2.2). Encryption is not given up on the way.
+fn relative_to(base: &Uri, location: &str) -> Option<Uri> {
+    let target: Uri = location.parse().ok()?;
+    if target.scheme().is_some() {
+        let safe = target.scheme_str() == Some("https") || base.scheme_str() == Some("http");
+        return safe.then_some(target);
+    }
+    let target = if location.starts_with('/') { location.to_owned() } else { return None };
+    let mut parts = base.clone().into_parts();
+    parts.path_and_query = Some(target.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+async fn next_part(body: &mut Incoming) -> Result<Option<Bytes>, String> {
+    loop {
+        match tokio::time::timeout(limits::SILENCE, body.frame()).await {
+            Err(_) => return Err(format!("nothing came for {} s", limits::SILENCE.as_secs())),
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(error))) => return Err(connect::root_cause(&error)),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+fn broke_off(registry: &str, error: &str) -> Error {
+    Error::Unreachable(format!("{registry} broke off in the middle: {error}"))
+}
+
+/// A body that is small.
+async fn whole(response: Response<Incoming>, most: u64) -> Result<Bytes, Error> {
+    let mut body = response.into_body();
+    let mut bytes = bytes::BytesMut::new();
+    while let Some(part) = next_part(&mut body).await.map_err(|error| broke_off("the registry", &error))? {
+        bytes.extend_from_slice(&part);
+        if bytes.len() as u64 > most {
+            return Err(Error::Invalid("a document of the image is too large".to_owned()));
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+/// A body on its way to a thread that unpacks it.
+pub(crate) struct Stream {
+    parts: mpsc::Receiver<Result<Bytes, Error>>,
+    current: Bytes,
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.parts.blocking_recv() {
+                None => return Ok(0),
+                Some(part) => self.current = part.map_err(Error::into_io)?,
+            }
+        }
+        let count = buffer.len().min(self.current.len());
+        buffer[..count].copy_from_slice(&self.current.split_to(count));
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_keep_encryption() {
+        let follow = |base: &str, location: &str| {
+            relative_to(&base.parse().unwrap(), location).map(|uri| uri.to_string())
+        };
+        assert_eq!(follow("https://a/v2/x", "https://b/y?z").as_deref(), Some("https://b/y?z"));
+        assert_eq!(follow("https://a/v2/x", "/y?z").as_deref(), Some("https://a/y?z"));
+        assert_eq!(follow("https://a/v2/x", "http://b/y"), None);
+        assert_eq!(follow("http://a/v2/x", "http://b/y").as_deref(), Some("http://b/y"));
+        assert_eq!(follow("http://a/v2/x", "y"), None);
+    }
+}
