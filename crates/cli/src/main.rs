@@ -53,6 +53,9 @@ enum Command {
     Delete(delete::Args),
     /// Check what this host can give to functions
     Doctor,
+    /// What the server has this program be, in a sandbox
+    #[command(name = server::WASM_WORKER, hide = true)]
+    WasmWorker,
 }
 
 fn main() -> ExitCode {
@@ -67,11 +70,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// `serve` makes its own runtime, after the launcher was forked; the clients need one thread.
+/// `serve` and a worker make their own runtime, after the launcher was forked; the clients need one thread.
 fn run(line: &Line) -> Result<()> {
     match &line.command {
         Command::Serve(args) => serve::run(args, &line.flags.data),
         Command::Doctor => doctor::run(line.flags.json),
+        Command::WasmWorker => server::wasm_worker(),
         command => {
             let client = Client::new(Connection::resolve(&line.flags)?);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -88,7 +92,7 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {
         Command::List => list::run(client, json).await,
         Command::Show(args) => show::run(client, args, json).await,
         Command::Delete(args) => delete::run(client, args, json).await,
-        Command::Serve(_) | Command::Doctor => Ok(()),
+        Command::Serve(_) | Command::Doctor | Command::WasmWorker => Ok(()),
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! What did not change is not sent: the package's digest and every setting are compared with what the
 //! server has. On an update only what a flag says changes; everything else stays as it is. `change` brings an
-//! existing function to what is asked for, `concurrency` sets what is reserved and kept ready.
+//! existing function to what is asked for, `image` deploys container images, `concurrency` sets what is reserved and kept ready.
 
 mod change;
 mod concurrency;
+mod image;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,11 @@ use crate::package::Package;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A file or a folder; several deploy one function each
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "image", value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// A container image that the server fetches: [REGISTRY/]NAME[:TAG|@DIGEST], oci:FOLDER[:TAG], docker-archive:FILE
+    #[arg(long, value_name = "REF", conflicts_with = "paths")]
+    image: Option<String>,
     /// The function's name (default: the file's or folder's)
     #[arg(long)]
     name: Option<String>,
@@ -57,7 +61,7 @@ pub(crate) struct Args {
     /// What stands between the code and the host
     #[arg(long, value_name = "KIND", value_parser = ["process", "wasm", "microvm"])]
     isolation: Option<String>,
-    /// What runs it: python3.11, nodejs20.x, provided.al2023, wasm (default: found out)
+    /// What runs it: python3.11, nodejs20.x, php8.2, ruby3.1, provided.al2023, wasm (default: found out)
     #[arg(long)]
     runtime: Option<String>,
     /// Where it starts: module.function, or a web server's file (default: found out)
@@ -100,6 +104,9 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
     if args.paths.len() > 1 && args.name.is_some() {
         bail!("--name is for one function; {} paths were given", args.paths.len());
     }
+    if let Some(image) = &args.image {
+        return image::run(client, image, args, as_json).await;
+    }
     for path in &args.paths {
         let plan = plan(path, args)?;
         let progress = Progress::start(format!("deploying {}", plan.name));
@@ -126,7 +133,10 @@ fn plan(path: &Path, args: &Args) -> Result<Plan> {
 }
 
 fn unknown_runtime(runtime: &str) -> String {
-    format!("{runtime} is not a runtime: python3.MINOR, nodejsMAJOR.x, provided.al2023 and wasm are")
+    format!(
+        "{runtime} is not a runtime: python3.MINOR, nodejsMAJOR.x, phpMAJOR.MINOR, rubyMAJOR.MINOR, provided.al2023 \
+         and wasm are"
+    )
 }
 
 async fn deploy(client: &Client, plan: &Plan, args: &Args, progress: &Progress) -> Result<(Action, Value)> {
@@ -157,7 +167,12 @@ async fn creation(plan: &Plan, args: &Args) -> Result<Value> {
         "Handler": plan.detected.handler,
         "Code": { "ZipFile": base64(&plan.package.zip) },
     });
-    let tags = tags(plan, args);
+    add_given(&mut body, &tags(plan, args), args);
+    Ok(body)
+}
+
+/// What flags say of a function that is to be created, whatever its code is.
+fn add_given(body: &mut Value, tags: &BTreeMap<String, String>, args: &Args) {
     if !tags.is_empty() {
         body["Tags"] = json!(tags);
     }
@@ -170,7 +185,6 @@ async fn creation(plan: &Plan, args: &Args) -> Result<Value> {
     if !args.env.is_empty() {
         body["Environment"] = json!({ "Variables": args.env.iter().cloned().collect::<BTreeMap<_, _>>() });
     }
-    Ok(body)
 }
 
 /// Tags that a new function gets. What is the default for its runtime is not said.
@@ -179,6 +193,13 @@ fn tags(plan: &Plan, args: &Args) -> BTreeMap<String, String> {
     if plan.detected.contract != default_contract(plan.detected.family) {
         tags.insert("virga:contract".to_owned(), plan.detected.contract.as_str().to_owned());
     }
+    tags.extend(given_tags(args));
+    tags
+}
+
+/// Tags that flags ask for.
+fn given_tags(args: &Args) -> BTreeMap<String, String> {
+    let mut tags = BTreeMap::new();
     if let Some(isolation) = &args.isolation {
         tags.insert("virga:isolation".to_owned(), isolation.clone());
     }
@@ -214,6 +235,8 @@ async fn runtime(plan: &Plan, args: &Args, now: Option<&str>) -> Result<String> 
         Family::Provided => return Ok("provided.al2023".to_owned()),
         Family::Python => ("python", "Python 3", "python3.11"),
         Family::Node => ("nodejs", "Node", "nodejs20.x"),
+        Family::Php => ("php", "PHP", "php8.2"),
+        Family::Ruby => ("ruby", "Ruby", "ruby3.1"),
     };
     let newest = server::host::runtimes().await.into_iter().rfind(|name| name.starts_with(prefix));
     newest.ok_or_else(|| anyhow!(no_interpreter(what, example)))
@@ -302,14 +325,25 @@ fn report(path: &Path, plan: &Plan, done: &Done, as_json: bool) -> Result<()> {
         _ => format!(", {count} files"),
     });
     output::line(format!("{}: {what}{count}, {size} KB", path.display()))?;
+    outcome(&plan.name, runtime, *action, kept.as_ref(), urls.as_ref())
+}
+
+/// What came of it, for people.
+fn outcome(
+    name: &str,
+    runtime: &str,
+    action: Action,
+    kept: Option<&concurrency::Kept>,
+    urls: Option<&Urls>,
+) -> Result<()> {
     let done = match action {
         Action::Created => "created",
         Action::Updated => "updated",
         Action::Unchanged => "unchanged",
     };
-    output::line(format!("{} {} ({runtime})", output::colour(32, done), plan.name))?;
+    output::line(format!("{} {} ({runtime})", output::colour(32, done), name))?;
     if let Some(kept) = kept {
-        output::line(format!("  {}:{} has {} ready", plan.name, kept.version, kept.instances))?;
+        output::line(format!("  {}:{} has {} ready", name, kept.version, kept.instances))?;
     }
     if let Some(urls) = urls {
         output::line(format!("  {}", urls.host))?;

@@ -27,7 +27,10 @@ fn row(function: &Value) -> Vec<String> {
     let modified = text(function, "LastModified").split('.').next().unwrap_or("").replace('T', " ");
     vec![
         text(function, "FunctionName").to_owned(),
-        text(function, "Runtime").to_owned(),
+        match text(function, "PackageType") {
+            "Image" => "image".to_owned(),
+            _ => text(function, "Runtime").to_owned(),
+        },
         format!("{} MB", function["MemorySize"]),
         format!("{} s", function["Timeout"]),
         text(function, "State").to_owned(),

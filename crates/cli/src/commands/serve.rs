@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use server::{Config, Egress, FirstStart, LogFormat, MissingLimits};
+use server::{Config, Egress, FirstStart, Images, LogFormat, MissingLimits, Separation};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -64,6 +64,9 @@ pub(crate) struct Args {
     /// MiB of memory for templates, images of initialised Python processes that instances begin as (0: none)
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     template_mb: u32,
+    /// Whether WebAssembly functions run in a confined process for each account, instead of the server's own
+    #[arg(long, value_enum, default_value_t = WasmWorkers::Auto)]
+    wasm_workers: WasmWorkers,
     /// What to do where the host cannot enforce a limit (`virga doctor` lists them)
     #[arg(long, value_enum, default_value_t = Missing::Degrade)]
     missing_limits: Missing,
@@ -76,6 +79,18 @@ pub(crate) struct Args {
     /// Where names are looked up for functions; may be given several times (default: the host's resolvers)
     #[arg(long = "resolver", value_name = "HOST:PORT", value_parser = parse_address)]
     resolvers: Vec<SocketAddr>,
+    /// A file like Docker's config.json with credentials of registries; read anew at each pull
+    #[arg(long, value_name = "FILE")]
+    registry_auth: Option<PathBuf>,
+    /// Certificates (PEM) that vouch for registries, besides the host's own
+    #[arg(long, value_name = "FILE")]
+    registry_ca: Option<PathBuf>,
+    /// A registry that is spoken to without TLS; may be given several times (those on loopback need not be)
+    #[arg(long = "plain-registry", value_name = "HOST[:PORT]")]
+    plain_registries: Vec<String>,
+    /// A folder of this machine that images may be deployed from by path (oci:, docker-archive:); may be repeated
+    #[arg(long, value_name = "FOLDER")]
+    local_images: Vec<PathBuf>,
     /// How the server's own log is written to standard error (what is in it: VIRGA_LOG, as in info,functions=debug)
     #[arg(long, value_enum, default_value_t = Format::Text)]
     log_format: Format,
@@ -88,6 +103,17 @@ enum Missing {
     Degrade,
     /// Do not run processes at all
     Refuse,
+}
+
+/// `--wasm-workers`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WasmWorkers {
+    /// From the second account on
+    Auto,
+    /// Always
+    Always,
+    /// Never: an escape from the runtime would reach the server and every account
+    Never,
 }
 
 /// `--log-format`
@@ -143,6 +169,11 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         pool_sandboxes: args.pool_sandboxes,
         pool_runtimes: args.pool_runtimes,
         template_mb: args.template_mb,
+        wasm_workers: match args.wasm_workers {
+            WasmWorkers::Auto => Separation::Auto,
+            WasmWorkers::Always => Separation::Always,
+            WasmWorkers::Never => Separation::Never,
+        },
         missing_limits: match args.missing_limits {
             Missing::Degrade => MissingLimits::Degrade,
             Missing::Refuse => MissingLimits::Refuse,
@@ -150,6 +181,12 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         egress: args.egress.clone(),
         max_egress: args.max_egress.clone(),
         resolvers: args.resolvers.clone(),
+        images: Images {
+            plain_registries: args.plain_registries.clone(),
+            credentials: args.registry_auth.clone(),
+            certificates: args.registry_ca.clone(),
+            local: args.local_images.clone(),
+        },
         log_format: match args.log_format {
             Format::Text => LogFormat::Text,
             Format::Json => LogFormat::Json,

@@ -183,6 +183,11 @@ async fn changes(plan: &Plan, args: &Args, now: &Value) -> Result<Map<String, Va
     let mut wanted = Map::new();
     wanted.insert("Runtime".to_owned(), json!(runtime(plan, args, Some(text(now, "Runtime"))).await?));
     wanted.insert("Handler".to_owned(), json!(plan.detected.handler));
+    Ok(differing(wanted, args, now))
+}
+
+/// Of these members and of what flags say beside them: what differs from what the server has.
+pub(super) fn differing(mut wanted: Map<String, Value>, args: &Args, now: &Value) -> Map<String, Value> {
     if let Some(memory) = args.memory {
         wanted.insert("MemorySize".to_owned(), json!(memory.max(128)));
     }
@@ -196,7 +201,7 @@ async fn changes(plan: &Plan, args: &Args, now: &Value) -> Result<Map<String, Va
     if environment != before {
         wanted.insert("Environment".to_owned(), json!({ "Variables": environment }));
     }
-    Ok(wanted)
+    wanted
 }
 
 /// Tags to set, tags to take away first, and tags to take away once the rest stands.

@@ -3,6 +3,13 @@
 //! A reading of names and of a few words in the entry file, nothing more: what it concludes is printed,
 //! and every part of it can be said outright with a flag. It runs nothing.
 
+mod node;
+mod php;
+mod python;
+mod ruby;
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::path::Path;
 
@@ -17,6 +24,10 @@ pub(crate) enum Family {
     Python,
     /// `nodejsN.x`
     Node,
+    /// `phpX.Y`
+    Php,
+    /// `rubyX.Y`
+    Ruby,
     /// `provided.al2023`
     Provided,
     /// `wasm`
@@ -67,9 +78,16 @@ impl Family {
             "wasm" => Some(Self::Wasm),
             _ if runtime.starts_with("python") => Some(Self::Python),
             _ if runtime.starts_with("nodejs") => Some(Self::Node),
+            _ if runtime.starts_with("php") => Some(Self::Php),
+            _ if runtime.starts_with("ruby") => Some(Self::Ruby),
             _ if runtime.starts_with("provided") => Some(Self::Provided),
             _ => None,
         }
+    }
+
+    /// Whether its handler cannot be left out.
+    fn wants_handler(self) -> bool {
+        !matches!(self, Self::Provided | Self::Wasm)
     }
 }
 
@@ -89,11 +107,23 @@ impl Detected {
     pub(crate) fn describe(&self) -> String {
         let handler = &self.handler;
         match (self.family, self.contract) {
+            (Family::Python, Contract::Http) if handler.contains(':') => {
+                format!("a Python web application, {handler}")
+            }
             (Family::Python, Contract::Http) => format!("a Python web server, {handler}"),
             (Family::Node, Contract::Http) => format!("a Node web server, {handler}"),
+            (Family::Php, Contract::Http) => {
+                format!("a PHP front controller, {handler}, under PHP's own web server")
+            }
+            (Family::Ruby, Contract::Http) if handler.ends_with(".ru") => {
+                format!("a Rack application, {handler}, under puma or rackup")
+            }
+            (Family::Ruby, Contract::Http) => format!("a Ruby web server, {handler}"),
             (Family::Provided, Contract::Http) => "a web server, bootstrap".to_owned(),
             (Family::Python, _) => format!("a Python handler, {handler}"),
             (Family::Node, _) => format!("a Node handler, {handler}"),
+            (Family::Php, _) => format!("a PHP handler, {handler}"),
+            (Family::Ruby, _) => format!("a Ruby handler, {handler}"),
             (Family::Provided, _) => "a custom runtime, bootstrap".to_owned(),
             (Family::Wasm, _) => "WebAssembly".to_owned(),
         }
@@ -119,12 +149,14 @@ fn file(path: &Path, known: &Known) -> Result<Detected> {
     match family {
         _ if name.ends_with(".zip") => archive(path, known),
         Some(Family::Wasm) => Ok(wasm(name.clone(), alone(name, false))),
-        Some(Family::Python) => python(path, &name, alone(name.clone(), false), known),
-        Some(Family::Node) => node(path, &name, alone(name.clone(), false), known),
+        Some(Family::Python) => python::detect(path, &name, alone(name.clone(), false), known),
+        Some(Family::Node) => node::detect(path, &name, alone(name.clone(), false), known),
+        Some(Family::Php) => php::detect(path, &name, alone(name.clone(), false), known),
+        Some(Family::Ruby) => ruby::detect(path, &name, alone(name.clone(), false), known),
         Some(Family::Provided) => Ok(provided(alone("bootstrap".to_owned(), true))),
         None if is_program(path)? => Ok(provided(alone("bootstrap".to_owned(), true))),
         None => bail!(
-            "{} is none of .py, .js, .mjs, .cjs, .wasm, .zip or an executable; say what runs it with --runtime",
+            "{} is none of .py, .js, .mjs, .cjs, .php, .rb, .wasm, .zip or an executable; say what runs it with --runtime",
             path.display()
         ),
     }
@@ -137,13 +169,15 @@ fn archive(path: &Path, known: &Known) -> Result<Detected> {
     };
     let contract = if family == Family::Wasm { Contract::Wasi } else { Contract::Lambda };
     let handler = known.handler.clone().unwrap_or_default();
-    if handler.is_empty() && matches!(family, Family::Python | Family::Node) {
+    if handler.is_empty() && family.wants_handler() {
         bail!("{} is a package already: say which handler with --handler", path.display());
     }
     Ok(Detected { family, handler, contract, files: Files::Ready(path.to_owned()), hints: Vec::new() })
 }
 
-/// A folder: its `bootstrap`, then its package.json, then its files' endings decide.
+/// A folder: its `bootstrap`, then a language's own files (package.json, composer.json, config.ru, Gemfile), then its
+/// files' endings decide. Node's manifest comes after PHP's and Ruby's: web applications in those have it for their
+/// browsers' side.
 fn folder(path: &Path, known: &Known) -> Result<Detected> {
     let names = names(path)?;
     let has = |name: &str| names.iter().any(|found| found == name);
@@ -152,8 +186,12 @@ fn folder(path: &Path, known: &Known) -> Result<Detected> {
     let family = known.family.or_else(|| {
         let candidates = [
             (has("bootstrap"), Family::Provided),
+            (has("composer.json") || has("index.php") || php::public_php(path).is_some(), Family::Php),
+            (has("config.ru") || has("Gemfile"), Family::Ruby),
             (has("package.json") || ending(&[".js", ".mjs", ".cjs"]), Family::Node),
-            (ending(&[".py"]), Family::Python),
+            (ending(&[".py"]) || has("requirements.txt") || has("pyproject.toml"), Family::Python),
+            (ending(&[".php"]), Family::Php),
+            (ending(&[".rb"]), Family::Ruby),
             (ending(&[".wasm"]), Family::Wasm),
         ];
         candidates.into_iter().find(|(found, _)| *found).map(|(_, family)| family)
@@ -163,16 +201,38 @@ fn folder(path: &Path, known: &Known) -> Result<Detected> {
         Some(Family::Provided) if has("bootstrap") => Ok(provided(whole)),
         Some(Family::Provided) => bail!("{} holds no file called bootstrap", path.display()),
         Some(Family::Node) => {
-            let entry = entry_of(path, &names, known, node_entry(path, &names))?;
-            node(&path.join(&entry), &entry, whole, known)
+            let entry = node::entry_file(path, &names);
+            let named = known.handler.as_ref().filter(|handler| handler.starts_with("package.json:"));
+            let start = || known.handler.is_none().then(|| node::npm_start(path, entry.as_ref())).flatten();
+            if let Some(handler) = named.cloned().or_else(start) {
+                let hints = node::hints(&whole);
+                return Ok(Detected {
+                    family: Family::Node,
+                    handler,
+                    contract: Contract::Http,
+                    files: whole,
+                    hints,
+                });
+            }
+            let entry = entry_of(path, &names, known, entry)?;
+            node::detect(&path.join(&entry), &entry, whole, known)
         }
         Some(Family::Python) => {
-            let entry = entry_of(path, &names, known, python_entry(&names))?;
-            python(&path.join(&entry), &entry, whole, known)
+            let entry = entry_of(path, &names, known, python::entry_file(path, &names))?;
+            python::detect(&path.join(&entry), &entry, whole, known)
+        }
+        Some(Family::Php) => {
+            let entry = entry_of(path, &names, known, php::entry_file(path, &names))?;
+            php::detect(&path.join(&entry), &entry, whole, known)
+        }
+        Some(Family::Ruby) => {
+            let entry = entry_of(path, &names, known, ruby::entry_file(&names))?;
+            ruby::detect(&path.join(&entry), &entry, whole, known)
         }
         Some(Family::Wasm) => wasm_folder(path, &names, whole, known),
         None => bail!(
-            "{} holds nothing that looks like a function: no bootstrap, package.json, .py, .js, .mjs or .wasm",
+            "{} holds nothing that looks like a function: no bootstrap, package.json, .py, .js, .mjs, \
+             .php, .rb or .wasm",
             path.display()
         ),
     }
@@ -181,9 +241,16 @@ fn folder(path: &Path, known: &Known) -> Result<Detected> {
 /// The file that `--handler` names, or the one that was found.
 fn entry_of(path: &Path, names: &[String], known: &Known, found: Option<String>) -> Result<String> {
     if let Some(handler) = &known.handler {
+        // One colon: a Ruby class has two.
+        if let Some((module, _)) = handler.split_once(':').filter(|(_, name)| !name.starts_with(':')) {
+            return named_application(path, module);
+        }
         let module = handler.rsplit_once('.').map_or(handler.as_str(), |(module, _)| module);
-        let endings = ["", ".py", ".mjs", ".js", ".cjs"];
+        // Ruby has a class between its file and its method.
+        let first = handler.split('.').next().unwrap_or_default();
+        let endings = ["", ".py", ".mjs", ".js", ".cjs", ".rb"];
         let files = endings.iter().map(|ending| format!("{module}{ending}"));
+        let files = files.chain([format!("{first}.rb")]);
         let named = std::iter::once(handler.clone()).chain(files).find(|name| path.join(name).is_file());
         return named
             .with_context(|| format!("--handler {handler}: there is no such file in {}", path.display()));
@@ -197,64 +264,23 @@ fn entry_of(path: &Path, names: &[String], known: &Known, found: Option<String>)
     })
 }
 
-fn python_entry(names: &[String]) -> Option<String> {
-    first_of(names, &["handler.py", "lambda_function.py", "app.py", "main.py", "index.py", "server.py"])
-        .or_else(|| only(names, &[".py"]))
+/// The file that `--handler MODULE:NAME` or `package.json:SCRIPT` is about.
+fn named_application(path: &Path, module: &str) -> Result<String> {
+    let module = if module == "package.json" { module.to_owned() } else { module.replace('.', "/") };
+    let files = [module.clone(), format!("{module}.py"), format!("{module}/__init__.py")];
+    let found = files.into_iter().find(|name| path.join(name).is_file());
+    found.with_context(|| format!("--handler names {module}, which is not in {}", path.display()))
 }
 
-fn node_entry(path: &Path, names: &[String]) -> Option<String> {
-    let package = fs::read(path.join("package.json")).ok();
-    let package: Option<serde_json::Value> = package.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let text = |pointer: &str| package.as_ref()?.pointer(pointer)?.as_str().map(str::to_owned);
-    let start = text("/scripts/start").and_then(|start| {
-        let file = start.strip_prefix("node ")?.split_whitespace().next()?;
-        Some(file.trim_start_matches("./").to_owned())
-    });
-    let main = text("/main").map(|main| main.trim_start_matches("./").to_owned());
-    let exists = |name: &String| path.join(name).is_file();
-    start
-        .filter(exists)
-        .or_else(|| main.filter(exists))
-        .or_else(|| first_of(names, &["index.mjs", "index.js", "index.cjs", "handler.mjs", "handler.js"]))
-        .or_else(|| first_of(names, &["server.mjs", "server.js", "app.mjs", "app.js", "main.mjs", "main.js"]))
-        .or_else(|| only(names, &[".mjs", ".js", ".cjs"]))
-}
-
-/// Python: a web framework makes a web server, a function called handler or lambda_handler an event handler.
-fn python(path: &Path, name: &str, files: Files, known: &Known) -> Result<Detected> {
-    let text = read(path)?;
-    let serves =
-        ["Flask(", "FastAPI(", "HTTPServer(", "uvicorn.run(", "waitress", "make_server(", "web.run_app("];
-    let function = ["lambda_handler", "handler"].into_iter().find(|function| {
-        [format!("def {function}("), format!("{function} =")].iter().any(|start| begins_a_line(&text, start))
-    });
-    let module = name.trim_end_matches(".py").replace('/', ".");
-    let (handler, contract) =
-        entry(&text, &serves, known, name, function.map(|function| format!("{module}.{function}")))?;
-    let hints = python_hints(&files);
-    Ok(Detected { family: Family::Python, handler, contract, files, hints })
-}
-
-/// Node: an exported handler makes an event handler, a server that listens a web server.
-fn node(path: &Path, name: &str, files: Files, known: &Known) -> Result<Detected> {
-    let text = read(path)?;
-    let serves = ["createServer(", ".listen(", "process.env.PORT"];
-    let exports = [
-        "exports.handler",
-        "export const handler",
-        "export function handler",
-        "export async function handler",
-        "export let handler",
-        "export { handler",
-        "export {handler",
-        "exports = { handler",
-    ];
-    let exported = exports.iter().any(|export| text.contains(export));
-    let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
-    let (handler, contract) =
-        entry(&text, &serves, known, name, exported.then(|| format!("{module}.handler")))?;
-    let hints = node_hints(&files);
-    Ok(Detected { family: Family::Node, handler, contract, files, hints })
+/// What to do where a folder's list of packages (`listed` in `list`) is there and the packages (`place`) are not.
+fn installed_hint(files: &Files, list: &str, listed: &str, place: &str, command: &str) -> Vec<String> {
+    let Files::Folder(root) = files else { return Vec::new() };
+    let wanted = fs::read_to_string(root.join(list)).unwrap_or_default().contains(listed);
+    if !wanted || root.join(place).exists() {
+        return Vec::new();
+    }
+    let target = if list == "Gemfile" { root.join(list) } else { root.clone() };
+    vec![format!("the packages that {list} asks for are not here: {command} {}", target.display())]
 }
 
 /// Decides between handler and server, and what `Handler` becomes.
@@ -296,37 +322,13 @@ fn wasm_folder(path: &Path, names: &[String], files: Files, known: &Known) -> Re
     Ok(wasm(handler, files))
 }
 
-fn python_hints(files: &Files) -> Vec<String> {
-    let Files::Folder(root) = files else { return Vec::new() };
-    let required = fs::read_to_string(root.join("requirements.txt")).unwrap_or_default();
-    let wanted = required.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
-    let installed = names(root).unwrap_or_default().iter().any(|name| name.ends_with(".dist-info"));
-    if !wanted || installed {
-        return Vec::new();
-    }
-    let root = root.display();
-    vec![format!("requirements.txt is not installed here: pip install -t {root} -r {root}/requirements.txt")]
-}
-
-fn node_hints(files: &Files) -> Vec<String> {
-    let Files::Folder(root) = files else { return Vec::new() };
-    let package = fs::read(root.join("package.json")).unwrap_or_default();
-    let package: serde_json::Value = serde_json::from_slice(&package).unwrap_or_default();
-    let wanted = package["dependencies"].as_object().is_some_and(|wanted| !wanted.is_empty());
-    if !wanted || root.join("node_modules").is_dir() {
-        return Vec::new();
-    }
-    vec![format!(
-        "the packages that package.json asks for are not here: npm --prefix {} install",
-        root.display()
-    )]
-}
-
 fn family_of_name(name: &str) -> Option<Family> {
     let (_, ending) = name.rsplit_once('.')?;
     match ending {
         "py" => Some(Family::Python),
         "js" | "mjs" | "cjs" => Some(Family::Node),
+        "php" => Some(Family::Php),
+        "rb" | "ru" => Some(Family::Ruby),
         "wasm" => Some(Family::Wasm),
         _ => None,
     }
@@ -380,117 +382,4 @@ pub(crate) fn name_of(path: &Path) -> Result<String> {
         bail!("cannot make a function's name from {}: give one with --name", path.display());
     }
     Ok(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `(runtime family, contract, handler)` of a folder with these files.
-    fn folder(files: &[(&str, &str)]) -> Result<Detected> {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            fs::write(dir.path().join(name), text).unwrap();
-        }
-        detect(dir.path(), &Known::default())
-    }
-
-    fn check(files: &[(&str, &str)], family: Family, contract: Contract, handler: &str) {
-        let found = folder(files).unwrap();
-        assert_eq!(
-            (found.family, found.contract, found.handler.as_str()),
-            (family, contract, handler),
-            "{files:?}"
-        );
-    }
-
-    #[test]
-    fn folders() {
-        use Contract::{Http, Lambda, Wasi};
-        use Family::{Node, Provided, Python, Wasm};
-        check(&[("handler.py", "def handler(event, context):\n")], Python, Lambda, "handler.handler");
-        check(&[("x.py", "import y\ndef lambda_handler(e, c):\n")], Python, Lambda, "x.lambda_handler");
-        check(&[("app.py", "app = Flask(__name__)\n"), ("util.py", "")], Python, Http, "app.py");
-        check(&[("index.mjs", "export async function handler(e) {}")], Node, Lambda, "index.handler");
-        check(&[("index.js", "exports.handler = async () => 1")], Node, Lambda, "index.handler");
-        check(&[("server.js", "http.createServer(f).listen(process.env.PORT)")], Node, Http, "server.js");
-        let package = ("package.json", r#"{"scripts": {"start": "node ./src.js"}, "main": "other.js"}"#);
-        check(&[package, ("src.js", "app.listen(1)"), ("other.js", "")], Node, Http, "src.js");
-        check(
-            &[("package.json", r#"{"main": "f.js"}"#), ("f.js", "exports.handler = 1")],
-            Node,
-            Lambda,
-            "f.handler",
-        );
-        check(&[("bootstrap", "#!/bin/sh"), ("x.py", "")], Provided, Lambda, "bootstrap");
-        check(&[("hello.wasm", "\0asm")], Wasm, Wasi, "hello.wasm");
-    }
-
-    #[test]
-    fn what_cannot_be_told_asks() {
-        let error = |files: &[(&str, &str)]| format!("{:#}", folder(files).unwrap_err());
-        assert!(error(&[("a.txt", "")]).contains("nothing that looks like a function"));
-        assert!(error(&[("a.py", ""), ("b.py", "")]).contains("--handler"));
-        assert!(error(&[("a.py", "x = 1")]).contains("no function called handler"));
-        assert!(error(&[("a.wasm", ""), ("b.wasm", "")]).contains("more than one .wasm"));
-    }
-
-    #[test]
-    fn single_files() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &[u8]| {
-            fs::write(dir.path().join(name), text).unwrap();
-            detect(&dir.path().join(name), &Known::default())
-        };
-        let elf = write("tool", b"\x7fELF\x02").unwrap();
-        assert_eq!(elf.family, Family::Provided);
-        assert!(matches!(elf.files, Files::One { ref name, executable: true, .. } if name == "bootstrap"));
-        assert_eq!(write("run.sh", b"#!/bin/sh\n").unwrap().family, Family::Provided);
-        assert_eq!(write("m.wasm", b"\0asm").unwrap().handler, "m.wasm");
-        assert!(write("notes.txt", b"hello").is_err());
-        assert!(write("code.zip", b"PK").unwrap_err().to_string().contains("--runtime"));
-    }
-
-    #[test]
-    fn flags_decide() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a.py"), "def run(e, c): pass").unwrap();
-        fs::write(dir.path().join("b.js"), "exports.handler = 1").unwrap();
-        let known = Known { family: Some(Family::Python), handler: Some("a.run".to_owned()), contract: None };
-        let found = detect(dir.path(), &known).unwrap();
-        assert_eq!((found.family, found.handler.as_str()), (Family::Python, "a.run"));
-        let known = Known { handler: Some("nowhere.run".to_owned()), ..known };
-        assert!(detect(dir.path(), &known).unwrap_err().to_string().contains("no such file"));
-        let known = Known { contract: Some(Contract::Http), ..Known::default() };
-        assert_eq!(detect(&dir.path().join("a.py"), &known).unwrap().handler, "a.py");
-    }
-
-    #[test]
-    fn missing_packages_are_hinted_at() {
-        let found = folder(&[
-            ("package.json", r#"{"dependencies": {"x": "1"}}"#),
-            ("index.js", "exports.handler = 1"),
-        ]);
-        assert!(found.unwrap().hints[0].contains("npm --prefix"));
-        let found = folder(&[("requirements.txt", "flask\n"), ("app.py", "Flask(")]).unwrap();
-        assert!(found.hints[0].contains("pip install -t"));
-        let found = folder(&[("requirements.txt", "# none\n"), ("app.py", "Flask(")]).unwrap();
-        assert!(found.hints.is_empty());
-    }
-
-    #[test]
-    fn names_are_what_lambda_allows() {
-        let dir = tempfile::tempdir().unwrap();
-        let name = |path: &str| {
-            let path = dir.path().join(path);
-            fs::create_dir_all(&path).unwrap();
-            name_of(&path).ok()
-        };
-        assert_eq!(name("hello-python").as_deref(), Some("hello-python"));
-        assert_eq!(name("my.app v2").as_deref(), Some("my-app-v2"));
-        assert_eq!(name("日本"), None);
-        std::os::unix::fs::symlink("hello-python", dir.path().join("other")).unwrap();
-        assert_eq!(name_of(&dir.path().join("other")).unwrap(), "other");
-        assert_eq!(name_of(&dir.path().join("other/..")).ok(), name_of(dir.path()).ok());
-    }
 }

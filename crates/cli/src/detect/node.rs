@@ -1,0 +1,75 @@
+//! Node: event handlers, servers, and what package.json starts.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Detected, Family, Known, entry, first_of, only, read};
+use crate::package::Files;
+
+pub(super) fn entry_file(path: &Path, names: &[String]) -> Option<String> {
+    let package = fs::read(path.join("package.json")).ok();
+    let package: Option<serde_json::Value> = package.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let text = |pointer: &str| package.as_ref()?.pointer(pointer)?.as_str().map(str::to_owned);
+    let start = text("/scripts/start").and_then(|start| {
+        let file = start.strip_prefix("node ")?.split_whitespace().next()?;
+        Some(file.trim_start_matches("./").to_owned())
+    });
+    let main = text("/main").map(|main| main.trim_start_matches("./").to_owned());
+    let exists = |name: &String| path.join(name).is_file();
+    start
+        .filter(exists)
+        .or_else(|| main.filter(exists))
+        .or_else(|| first_of(names, &["index.mjs", "index.js", "index.cjs", "handler.mjs", "handler.js"]))
+        .or_else(|| first_of(names, &["server.mjs", "server.js", "app.mjs", "app.js", "main.mjs", "main.js"]))
+        .or_else(|| only(names, &[".mjs", ".js", ".cjs"]))
+}
+
+/// Node: an exported handler makes an event handler, a server that listens a web server.
+pub(super) fn detect(path: &Path, name: &str, files: Files, known: &Known) -> Result<Detected> {
+    let text = read(path)?;
+    let serves = ["createServer(", ".listen(", "process.env.PORT"];
+    let exports = [
+        "exports.handler",
+        "export const handler",
+        "export function handler",
+        "export async function handler",
+        "export let handler",
+        "export { handler",
+        "export {handler",
+        "exports = { handler",
+    ];
+    let exported = exports.iter().any(|export| text.contains(export));
+    let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
+    let (handler, contract) =
+        entry(&text, &serves, known, name, exported.then(|| format!("{module}.handler")))?;
+    let hints = hints(&files);
+    Ok(Detected { family: Family::Node, handler, contract, files, hints })
+}
+
+/// What package.json starts by another program than node, as Next does: `package.json:start`. A folder with an
+/// event handler, or a file that serves, is not taken for one.
+pub(super) fn npm_start(path: &Path, entry: Option<&String>) -> Option<String> {
+    let package = fs::read(path.join("package.json")).ok()?;
+    let package: serde_json::Value = serde_json::from_slice(&package).ok()?;
+    let start = package["scripts"]["start"].as_str()?;
+    let text = entry.and_then(|entry| read(&path.join(entry)).ok()).unwrap_or_default();
+    let other = text.contains("handler") || text.contains("listen(");
+    let node = start.starts_with("node ") && entry.is_some();
+    (!node && !other).then(|| "package.json:start".to_owned())
+}
+
+pub(super) fn hints(files: &Files) -> Vec<String> {
+    let Files::Folder(root) = files else { return Vec::new() };
+    let package = fs::read(root.join("package.json")).unwrap_or_default();
+    let package: serde_json::Value = serde_json::from_slice(&package).unwrap_or_default();
+    let wanted = package["dependencies"].as_object().is_some_and(|wanted| !wanted.is_empty());
+    if !wanted || root.join("node_modules").is_dir() {
+        return Vec::new();
+    }
+    vec![format!(
+        "the packages that package.json asks for are not here: npm --prefix {} install",
+        root.display()
+    )]
+}
