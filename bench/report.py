@@ -20,7 +20,8 @@ HEAD = """# Benchmarks
 `make bench` measures these and writes this page. Every figure is a ratio to a peer or to a bare baseline in
 the same run, the two in turn, the median of {rounds} rounds after one that does not count; the server on one core, the
 load generator on another. Latencies are measured with an open loop: a request counts from when it was due. Times
-of another machine differ; the ratios should not differ much. A goal that is not met is recorded as such.
+of another machine differ; the ratios should not differ much. A goal that is not met is recorded as such;
+[performance.md](performance.md) says where the time goes.
 
 P1's guest brings a bump allocator, so that a request grows no memory: that helps both sides, Virga somewhat more. P6's
 rate varies between runs on two cores; the row with forwarded headers compares the same work. Virga and every peer run in

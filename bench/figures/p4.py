@@ -17,7 +17,10 @@ PAUSE = 0.1
 KINDS = {
     "Python": (kinds.system_python, {"app.py": "def handler(event, context):\n    return 1\n"}, 15, ["/usr/bin/python3", "-c", "pass"]),
     "Node": (kinds.node, {"app.js": "exports.handler = async () => 1;\n"}, 25, [shutil.which("node"), "-e", "0"]),
+    "PHP": (kinds.php, {"app.php": "<?php\nreturn fn () => 1;\n"}, 15, [shutil.which("php"), "-r", "1;"]),
+    "Ruby": (kinds.ruby, {"app.rb": "def handler(event:, context:) = 1\n"}, 20, [shutil.which("ruby"), "-e", "1"]),
 }
+HANDLERS = {"PHP": "app.php"}
 
 
 OFF = ("--pool-sandboxes", "0", "--pool-runtimes", "0", "--template-mb", "0")
@@ -28,7 +31,7 @@ def run():
     rows = []
     with virga() as (server, functions):
         for title, (runtime, files, goal, bare) in KINDS.items():
-            ours, theirs = _samples(server, functions, files, runtime(), bare)
+            ours, theirs = _samples(server, functions, files, runtime(), bare, HANDLERS.get(title, "app.handler"))
             rows.append(_row(f"{title} from zero, p50", ours, goal))
             rows.append(Row("P4", f"{title} from zero, p50", "bare interpreter start", statistics.median(theirs),
                             statistics.median(ours), "ms", 1.0, "ratio", "less"))  # fmt: skip
@@ -36,7 +39,7 @@ def run():
         rows.append(_row("native binary from zero, p50", ours, 8, "a debug build of the official Rust client"))
     with virga(*OFF) as (server, functions):
         for title, (runtime, files, _, bare) in KINDS.items():
-            ours, _ = _samples(server, functions, files, runtime(), bare)
+            ours, _ = _samples(server, functions, files, runtime(), bare, HANDLERS.get(title, "app.handler"))
             rows.append(_row(f"{title} from zero, p50, every pool off", ours))
         ours, _ = _samples(server, functions, _native(), kinds.CUSTOM, ["/bin/true"])
         rows.append(_row("native binary from zero, p50, every pool off", ours))
@@ -52,9 +55,9 @@ def _row(what, samples, goal=None, note=""):
     return Row("P4", what, "goal" if goal else "", None, statistics.median(samples), "ms", goal, "value", "less", note)
 
 
-def _samples(server, functions, files, runtime, bare):
+def _samples(server, functions, files, runtime, bare, handler="app.handler"):
     ours, theirs = [], []
-    names = [functions.deploy(files, runtime) for _ in range(SAMPLES + 1)]
+    names = [functions.deploy(files, runtime, handler) for _ in range(SAMPLES + 1)]
     for name in names:
         time.sleep(PAUSE)
         begun = time.perf_counter()
