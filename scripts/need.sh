@@ -13,6 +13,9 @@ for thing in "$@"; do
             command -v node >/dev/null 2>&1 || packages="$packages nodejs"
             command -v npm >/dev/null 2>&1 || packages="$packages npm"
             ;;
+        ip) command -v ip >/dev/null 2>&1 || packages="$packages iproute2" ;;
+        php) command -v php >/dev/null 2>&1 || packages="$packages php-cli" ;;
+        ruby) command -v ruby >/dev/null 2>&1 || packages="$packages ruby" ;;
         python) command -v python3 >/dev/null 2>&1 || packages="$packages python3" ;;
         venv) python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv" ;;
         *)

@@ -15,8 +15,21 @@ client() { "$virga" "$@" --data "$data" --endpoint "$endpoint"; }
 key() { sed -n "s/^$1 = //p" "$data/credentials"; }
 
 lines=
+# needs SAMPLE: the interpreter that it cannot be deployed without, if it is one that not every machine has.
+needs() {
+    case $1 in
+        *-php) echo php ;;
+        *-ruby) echo ruby ;;
+    esac
+}
+
 for sample in examples/*/; do
     sample=${sample%/}
+    needed=$(needs "$sample")
+    if [ -n "$needed" ] && ! command -v "$needed" >/dev/null 2>&1; then
+        lines+=$(printf '  %-14sleft out: there is no %s on this machine' "${sample#examples/}" "$needed")$'\n'
+        continue
+    fi
     if deployed=$(client deploy "$sample"); then
         # The last lines are the URLs, indented.
         urls=$(printf '%s\n' "$deployed" | grep '^  http')

@@ -20,6 +20,17 @@ need autoconf autoconf
 need automake automake
 need libtoolize libtool
 need curl curl
+need php php-cli
+need ruby ruby
+need puma puma
+[ -e /usr/share/rubygems-integration/all/specifications ] && ls /usr/share/rubygems-integration/all/specifications/sinatra-[0-9]*.gemspec >/dev/null 2>&1 ||
+    missing="$missing ruby-sinatra"
+need skopeo skopeo
+need umoci umoci
+need docker-registry docker-registry
+need perl perl
+need openssl openssl
+[ -e /bin/busybox ] || missing="$missing busybox-static"
 [ -e /usr/bin/python3 ] || missing="$missing python3"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 [ -e /usr/include/node/node.h ] || [ -e "$(dirname "$(command -v node)")/../include/node/node.h" ] || missing="$missing libnode-dev"
@@ -65,6 +76,7 @@ pinned() { grep "^$1==" "$here/requirements.txt"; }
 bundle awslambdaric /usr/bin/python3 "$(pinned awslambdaric)"
 bundle flask python3 "$(pinned flask)"
 bundle boto3 python3 "$(pinned boto3)"
+bundle fastapi python3 "$(pinned fastapi)"
 
 node=$target/e2e-node
 sum=$( (node --version; cat "$here/node/package-lock.json") | sha256sum | cut -d' ' -f1)

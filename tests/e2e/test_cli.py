@@ -10,7 +10,7 @@ import requests
 from support import kinds, poll
 from support.server import binary, clean_environment, free_port
 
-EXAMPLES = ["hello-python", "hello-node", "shell", "web-express", "hello-wasm"]
+EXAMPLES = ["hello-python", "hello-node", "hello-php", "hello-ruby", "shell", "web-express", "hello-wasm"]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What is left after the server was killed, and what a stop waits for."""
 
 import concurrent.futures
+import http.client
 import os
 import pathlib
 import signal
@@ -8,9 +9,11 @@ import subprocess
 import threading
 
 import pytest
+import requests
+from botocore.exceptions import ClientError
 
 from support import clients, host, kinds, poll, zips
-from support.clients import FAST, ROLE, Functions
+from support.clients import FAST, ROLE, Functions, code_of
 from support.server import Server, binary, no_process_left
 
 
@@ -167,6 +170,33 @@ def test_a_stop_waits_for_calls_under_way(own, marker, word):
         assert call.result(20).ok()["count"] == 2
     assert server.process.wait(20) == 0
     assert not host.processes(marker)
+
+
+def test_a_stopping_server_refuses_what_is_new(own):
+    server, functions = own
+    name = functions.deploy(kinds.python_function("echo.py"), kinds.python(), url=True, Timeout=60)
+    functions.invoke(name).ok()
+    kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    kept.request("GET", "/_fn/nobody/")
+    assert kept.getresponse().read() and kept.sock, "the connection is kept"
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(functions.invoke, name, {"do": "sleep", "seconds": 5})
+        poll.until(lambda: busy(server), "the call runs")
+        server.process.send_signal(signal.SIGTERM)
+        poll.until(lambda: requests.get(f"{server.admin}/readyz", timeout=10).status_code == 503, "it is not ready")
+        assert server.healthy()
+        poll.until(lambda: requests.get(functions.path(name), timeout=20).status_code == 503, "new calls are refused")
+        # Without a new connection: what http.client would open by itself where the server had closed this one.
+        kept.auto_open = False
+        kept.request("GET", f"/_fn/{name}/")
+        last = kept.getresponse()
+        assert (last.status, last.headers["Connection"], last.headers["Retry-After"]) == (503, "close", "1")
+        with pytest.raises(ClientError) as refused:
+            functions.invoke(name)
+        assert code_of(refused.value) == "ServiceUnavailableException"
+        assert not call.done(), "all that while a call was under way"
+        assert call.result(20).ok()["count"] == 2
+    assert server.process.wait(20) == 0
 
 
 def busy(server):

@@ -7,6 +7,7 @@ import tempfile
 import uuid
 
 import pytest
+import wasmtime
 
 from support import host, kinds
 from support.clients import Functions
@@ -25,7 +26,8 @@ def rootless():
     os.chmod(program, 0o755)
     before = os.environ["VIRGA_BIN"]
     os.environ["VIRGA_BIN"] = str(program)
-    server = Server(folder / "data", uid=NOBODY, env={"HOME": str(folder)})
+    arguments = ["--wasm-workers", "always"]
+    server = Server(folder / "data", uid=NOBODY, env={"HOME": str(folder)}, arguments=arguments)
     try:
         server.start()
         yield server
@@ -54,6 +56,14 @@ def test_the_server_is_not_root(rootless):
 def test_deploy_and_invoke(functions):
     name = functions.deploy(kinds.python_function("echo.py"), runtime())
     assert functions.invoke(name, {"a": 1}).ok()["event"] == {"a": 1}
+
+
+def test_webassembly_in_a_worker(rootless, functions):
+    files = {"main.wasm": wasmtime.wat2wasm(kinds.source("command.wat"))}
+    name = functions.deploy(files, "wasm", "main.wasm")
+    assert functions.invoke(name, {"a": 1}).ok() == {"a": 1}
+    workers = set(host.command_lines("wasm-worker")) & host.descendants(rootless.process.pid)
+    assert len(workers) == 1
 
 
 def test_the_sandbox_holds(functions):

@@ -1,4 +1,4 @@
-"""Python and Node event handlers, and what they see of themselves."""
+"""Event handlers of every managed runtime, and what they see of themselves; then Python's and Node's own ways."""
 
 import base64
 import json
@@ -8,15 +8,17 @@ import pytest
 from support import kinds
 
 KINDS = {
-    "python": lambda: (kinds.python(), {"app.py": kinds.source("context.py")}),
-    "node": lambda: (kinds.node(), {"app.mjs": kinds.source("context.mjs")}),
+    "python": lambda: (kinds.python(), "app.handler", {"app.py": kinds.source("context.py")}),
+    "node": lambda: (kinds.node(), "app.handler", {"app.mjs": kinds.source("context.mjs")}),
+    "php": lambda: (kinds.php(), "app.php", {"app.php": kinds.source("context.php")}),
+    "ruby": lambda: (kinds.ruby(), "app.handler", {"app.rb": kinds.source("context.rb")}),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_whole_context_object(server, functions, kind):
-    runtime, files = KINDS[kind]()
-    name = functions.deploy(files, runtime, Timeout=20, MemorySize=192, env={"MINE": "yes"})
+    runtime, handler, files = KINDS[kind]()
+    name = functions.deploy(files, runtime, handler, Timeout=20, MemorySize=192, env={"MINE": "yes"})
     functions.api.publish_version(FunctionName=name)
     client = base64.b64encode(json.dumps({"custom": {"a": "b"}}).encode()).decode()
     result = functions.invoke(name, {"x": 1}, Qualifier="1", ClientContext=client)
@@ -36,13 +38,13 @@ def test_the_whole_context_object(server, functions, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_whole_environment(server, functions, kind):
-    runtime, files = KINDS[kind]()
-    name = functions.deploy(files, runtime, MemorySize=192, env={"MINE": "yes"})
+    runtime, handler, files = KINDS[kind]()
+    name = functions.deploy(files, runtime, handler, MemorySize=192, env={"MINE": "yes"})
     seen = functions.invoke(name).ok()
     env = seen["env"]
     assert seen["cwd"] == "/var/task" and env["MINE"] == "yes"
     wanted = {
-        "_HANDLER": "app.handler", "LAMBDA_TASK_ROOT": "/var/task", "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "_HANDLER": handler, "LAMBDA_TASK_ROOT": "/var/task", "LAMBDA_RUNTIME_DIR": "/var/runtime",
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{runtime}", "AWS_LAMBDA_FUNCTION_NAME": name,
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "192",
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}", "AWS_LAMBDA_LOG_STREAM_NAME": seen["log_stream"],

@@ -45,6 +45,24 @@ def command_lines(text):
     return found
 
 
+def descendants(ancestor):
+    """Ids of living processes that come from this one, however far."""
+    parents = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit():
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] != "Z":
+                    parents[int(entry.name)] = int(fields[1])
+        except OSError:
+            continue
+    found, more = set(), {ancestor}
+    while more:
+        more = {process for process, parent in parents.items() if parent in more} - found
+        found |= more
+    return found
+
+
 def cgroups(name):
     """Control groups whose path holds `name`."""
     found = []
@@ -67,11 +85,12 @@ def mounts(name):
 
 
 def tree(folder):
-    """Paths under a folder. SQLite's companions, which come and go, and logs are left out."""
+    """Paths under a folder. SQLite's companions, which come and go, logs, and what a server that has just started makes
+    for its interpreters are left out."""
     found = set()
     for path in pathlib.Path(folder).rglob("*"):
         name = str(path.relative_to(folder))
-        if name.endswith(("-wal", "-shm", "-journal")) or name.split("/")[0] == "logs":
+        if name.endswith(("-wal", "-shm", "-journal")) or name.split("/")[0] in ("logs", "runtime"):
             continue
         found.add(name)
     return found

@@ -37,6 +37,20 @@ def node():
     return f"nodejs{re.match(r'v([0-9]+)', said)[1]}.x"
 
 
+@functools.cache
+def php():
+    """The name of the host's PHP."""
+    said = subprocess.run(["php", "-r", "echo PHP_VERSION;"], capture_output=True, text=True, check=True).stdout
+    return f"php{re.match(r'[0-9]+[.][0-9]+', said)[0]}"
+
+
+@functools.cache
+def ruby():
+    """Lambda's name of the host's Ruby."""
+    said = subprocess.run(["ruby", "--version"], capture_output=True, text=True, check=True).stdout
+    return f"ruby{re.match(r'ruby ([0-9]+[.][0-9]+)', said)[1]}"
+
+
 def source(name):
     """The text of a function in functions/."""
     return (SOURCES / name).read_text()

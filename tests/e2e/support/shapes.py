@@ -6,12 +6,13 @@ finds is collected in FOUND, so that a test's own outcome and the shapes of its 
 """
 
 import json
+import re
 
 FOUND = []
 
-# What Virga has and AWS has not, and clients pass through: a runtime of its own, the place where a followed log goes on,
+# What Virga has and AWS has not, and clients pass through: runtimes of its own, the place where a followed log goes on,
 # a function's URL by path.
-OWN_VALUES = {"wasm"}
+OWN_VALUES = re.compile(r"wasm|(php|ruby)[0-9]+[.][0-9]+")
 OWN_MEMBERS = {"virgaPathUrl", "virgaResume"}
 
 _TYPES = {
@@ -31,7 +32,7 @@ def faults(shape, value, path="$"):
         return [f for i, each in enumerate(value) for f in faults(shape.member, each, f"{path}[{i}]")]
     if shape.type_name == "map":
         return [f for key, each in value.items() for f in faults(shape.value, each, f"{path}.{key}")]
-    if shape.type_name == "string" and shape.enum and value not in shape.enum and value not in OWN_VALUES:
+    if shape.type_name == "string" and shape.enum and value not in shape.enum and not OWN_VALUES.fullmatch(value):
         return [f"{path}: {value!r} is not one of {shape.name}'s values"]
     return []
 

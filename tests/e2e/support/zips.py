@@ -30,7 +30,8 @@ def folder(path, prefix="", leave_out=()):
     """The files of a folder as `package` takes them."""
     files = {}
     for each in sorted(pathlib.Path(path).rglob("*")):
-        if not each.is_file() or "__pycache__" in each.parts or any(part in leave_out for part in each.parts):
+        parts = each.relative_to(path).parts
+        if not each.is_file() or "__pycache__" in parts or any(part in leave_out for part in parts):
             continue
         mode = 0o755 if each.stat().st_mode & 0o111 else 0o644
         files[prefix + str(each.relative_to(path))] = (each.read_bytes(), mode)
