@@ -314,7 +314,7 @@ impl Run {
 
     async fn stop_after_timeout(&self, plan: &Plan) {
         match (plan.configuration.settings.isolation, plan.one_at_a_time()) {
-            (Isolation::Wasm, _) => {}
+            (Isolation::Wasm | Isolation::Static, _) => {}
             // The code of a lone event is in an unknown state.
             (Isolation::Process, true) => self.lease.kill().await,
             (Isolation::Process, false)

@@ -83,8 +83,8 @@ pub(crate) const SOFT_CONCURRENCY_HTTP: u32 = 80;
 /// Calls in flight per web-server instance: never exceeded.
 pub(crate) const HARD_CONCURRENCY_HTTP: u32 = 100;
 
-/// Calls in flight per version in WebAssembly: each is an instance of its own inside the one handle.
-pub(crate) const CONCURRENCY_WASM: u32 = 1000;
+/// Calls in flight per version where one handle serves them all: a WebAssembly guest or an open file each.
+pub(crate) const CONCURRENCY_SHARED: u32 = 1000;
 
 /// Where a web server listens when nothing is said: what Cloud Run and its kin tell it.
 pub(crate) const PORT: u16 = 8080;

@@ -158,7 +158,7 @@ impl Inner {
             Isolation::Wasm => Ok(()),
             // Fetched first.
             Isolation::Process if configuration.code.digest.is_empty() => Ok(()),
-            Isolation::Process => match self.prepare(configuration).await {
+            Isolation::Process | Isolation::Static => match self.prepare(configuration).await {
                 Ok(_) => Ok(()),
                 Err(sandbox::Error::Invalid(text)) => Err(Error::InvalidRuntime(text)),
                 Err(sandbox::Error::Unavailable(text)) => Err(Error::Unavailable(text)),
@@ -238,5 +238,6 @@ fn name(isolation: Isolation) -> &'static str {
     match isolation {
         Isolation::Process => "process",
         Isolation::Wasm => "wasm",
+        Isolation::Static => "static",
     }
 }

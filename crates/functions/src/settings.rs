@@ -61,7 +61,7 @@ pub(crate) fn parse_runtime(text: &str) -> Result<Runtime, Error> {
     Runtime::parse(text).ok_or_else(|| {
         Error::InvalidRuntime(format!(
             "Value '{text}' at 'runtime' failed to satisfy constraint: use python3.MINOR, nodejsMAJOR.x, \
-             phpMAJOR.MINOR, rubyMAJOR.MINOR, provided.al2023, provided.al2, provided or wasm."
+             phpMAJOR.MINOR, rubyMAJOR.MINOR, provided.al2023, provided.al2, provided, wasm or static."
         ))
     })
 }
@@ -90,14 +90,16 @@ pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result
     }
     let contract = given.contract.unwrap_or(match runtime {
         Runtime::Wasm => Contract::Wasi,
+        Runtime::Static => Contract::Http,
         _ => Contract::Lambda,
     });
-    let isolation = given.isolation.unwrap_or(match contract {
-        Contract::Wasi => Isolation::Wasm,
-        Contract::Lambda | Contract::Http => Isolation::Process,
+    let isolation = given.isolation.unwrap_or(match (contract, runtime) {
+        (Contract::Http, Runtime::Static) => Isolation::Static,
+        (Contract::Wasi, _) => Isolation::Wasm,
+        (Contract::Lambda | Contract::Http, _) => Isolation::Process,
     });
     check_combination(runtime, contract, isolation)?;
-    let (soft_concurrency, hard_concurrency) = given.concurrency(contract)?;
+    let (soft_concurrency, hard_concurrency) = given.concurrency(contract, isolation)?;
     let one_by_one = matches!(runtime, Runtime::Php { .. } | Runtime::Ruby { .. });
     if one_by_one && contract == Contract::Lambda && hard_concurrency > 1 {
         return Err(bad(
@@ -111,7 +113,8 @@ pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result
     Ok(Settings {
         contract,
         isolation,
-        memory_mb: given.memory_mb,
+        // Files take no memory of their own.
+        memory_mb: given.memory_mb.or((isolation == Isolation::Static).then_some(1)),
         cpu_hundredths: given.cpu_hundredths,
         soft_concurrency,
         hard_concurrency,
@@ -128,6 +131,11 @@ pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result
 
 fn check_combination(runtime: &Runtime, contract: Contract, isolation: Isolation) -> Result<(), Error> {
     let problem = match (contract, isolation, runtime) {
+        (Contract::Http, Isolation::Static, Runtime::Static) => return Ok(()),
+        (_, _, Runtime::Static) => {
+            "the runtime static has the contract http and no isolation, since no code runs"
+        }
+        (_, Isolation::Static, _) => "nothing but the runtime static runs without isolation",
         (Contract::Lambda | Contract::Http, Isolation::Process, Runtime::Wasm) => {
             "the runtime wasm has the contract wasi"
         }
@@ -202,11 +210,12 @@ impl Given {
     }
 
     /// Soft and hard: the one that is not given follows the one that is.
-    fn concurrency(&self, contract: Contract) -> Result<(u32, u32), Error> {
+    fn concurrency(&self, contract: Contract, isolation: Isolation) -> Result<(u32, u32), Error> {
         let (soft, hard) = match contract {
+            _ if isolation == Isolation::Static => (limits::CONCURRENCY_SHARED, limits::CONCURRENCY_SHARED),
             Contract::Lambda => (1, 1),
             Contract::Http => (limits::SOFT_CONCURRENCY_HTTP, limits::HARD_CONCURRENCY_HTTP),
-            Contract::Wasi => (limits::CONCURRENCY_WASM, limits::CONCURRENCY_WASM),
+            Contract::Wasi => (limits::CONCURRENCY_SHARED, limits::CONCURRENCY_SHARED),
         };
         let (soft, hard) = match (self.soft_concurrency, self.hard_concurrency) {
             (None, None) => (soft, hard),

@@ -377,7 +377,7 @@ impl Target {
         prepared: Prepared,
     ) -> Self {
         let arn = arn.qualified(&configuration.version);
-        let shared = configuration.settings.isolation == Isolation::Wasm;
+        let shared = configuration.settings.isolation != Isolation::Process;
         Self::from_plan(Plan { arn, configuration, artifact, prepared, shared })
     }
 }

@@ -4,13 +4,15 @@
 //! [`Output`] or a [`Fault`]. Nothing about queues, versions, retries or who may call crosses this seam:
 //! that is the `functions` crate's. What crosses is data in, data out.
 //!
-//! The process back end lives here ([`process`]); WebAssembly is the `sandbox-wasm` crate.
+//! The process back end lives here ([`process`]), and what needs no sandbox because no code runs ([`SiteBackend`]);
+//! WebAssembly is the `sandbox-wasm` crate.
 
 mod body;
 mod call;
 pub mod egress;
 mod error;
 mod phases;
+mod site;
 mod spec;
 
 pub mod process;
@@ -24,6 +26,7 @@ pub use call::{Call, Event, Exit, Fault, FunctionError, Output, Payload};
 pub use egress::Egress;
 pub use error::{Error, StartError};
 pub use phases::{Origin, Phases, Resident};
+pub use site::SiteBackend;
 pub use spec::{Artifact, Contract, Image, Isolation, Limits, LogSink, Prepared, Runtime, Speaks, Spec};
 
 /// One way of isolating user code.

@@ -30,6 +30,8 @@ pub enum Isolation {
     Process,
     /// WebAssembly.
     Wasm,
+    /// No code runs: the server answers with the package's files ([`crate::SiteBackend`]).
+    Static,
 }
 
 /// What runs the code, by Lambda's identifiers.
@@ -66,6 +68,8 @@ pub enum Runtime {
     },
     /// `wasm`
     Wasm,
+    /// `static`: files that are served as they are.
+    Static,
     /// Whatever is in a container image. Has no identifier: a function whose package is an image has it.
     Image,
 }
@@ -76,6 +80,7 @@ impl Runtime {
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "wasm" => return Some(Self::Wasm),
+            "static" => return Some(Self::Static),
             "provided" => return Some(Self::Provided { name: "provided" }),
             "provided.al2" => return Some(Self::Provided { name: "provided.al2" }),
             "provided.al2023" => return Some(Self::Provided { name: "provided.al2023" }),
@@ -98,7 +103,7 @@ impl Runtime {
     pub fn is_managed(&self) -> bool {
         match self {
             Self::Python { .. } | Self::Node { .. } | Self::Php { .. } | Self::Ruby { .. } => true,
-            Self::Provided { .. } | Self::Wasm | Self::Image => false,
+            Self::Provided { .. } | Self::Wasm | Self::Static | Self::Image => false,
         }
     }
 }
@@ -123,6 +128,7 @@ impl fmt::Display for Runtime {
             Self::Ruby { major, minor } => write!(f, "ruby{major}.{minor}"),
             Self::Provided { name } => f.write_str(name),
             Self::Wasm => f.write_str("wasm"),
+            Self::Static => f.write_str("static"),
             Self::Image => f.write_str("image"),
         }
     }
@@ -243,6 +249,7 @@ mod tests {
             "provided.al2",
             "provided.al2023",
             "wasm",
+            "static",
         ] {
             assert_eq!(Runtime::parse(name).map(|r| r.to_string()).as_deref(), Some(name));
         }

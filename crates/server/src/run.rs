@@ -12,10 +12,10 @@ use functions::{Bounds, Functions, Scaling};
 use gateway::Gateway;
 use iam::Iam;
 use observe::{FunctionMetrics, Logs, Resident};
-use sandbox::Backend;
 use sandbox::egress::Network;
 use sandbox::process::jail::{Launcher, Status};
 use sandbox::process::{FromInside, ProcessBackend, image_files, image_users};
+use sandbox::{Backend, SiteBackend};
 use sandbox_wasm::{WasmBackend, WorkerSettings, Workers};
 use store::{Blobs, Store};
 use tokio::net::TcpListener;
@@ -174,7 +174,8 @@ fn backends(
     let workers = workers(config, data_dir, settings.max_instances, iam)?;
     let wasm = WasmBackend::new(settings).and_then(|here| Workers::new(here, launcher, workers));
     let wasm = wasm.context("cannot start the WebAssembly back end")?;
-    Ok(vec![Arc::new(process.context("cannot start the process back end")?), Arc::new(wasm)])
+    let process = process.context("cannot start the process back end")?;
+    Ok(vec![Arc::new(process), Arc::new(wasm), Arc::new(SiteBackend)])
 }
 
 fn workers(config: &Config, data_dir: &DataDir, max_instances: u32, iam: Iam) -> Result<WorkerSettings> {

@@ -218,7 +218,11 @@ fn given_tags(args: &Args) -> BTreeMap<String, String> {
 }
 
 fn default_contract(family: Family) -> Contract {
-    if family == Family::Wasm { Contract::Wasi } else { Contract::Lambda }
+    match family {
+        Family::Wasm => Contract::Wasi,
+        Family::Static => Contract::Http,
+        _ => Contract::Lambda,
+    }
 }
 
 /// The runtime's full name: what was said, what the function has already, the newest found here.
@@ -232,6 +236,7 @@ async fn runtime(plan: &Plan, args: &Args, now: Option<&str>) -> Result<String> 
     }
     let (prefix, what, example) = match family {
         Family::Wasm => return Ok("wasm".to_owned()),
+        Family::Static => return Ok("static".to_owned()),
         Family::Provided => return Ok("provided.al2023".to_owned()),
         Family::Python => ("python", "Python 3", "python3.11"),
         Family::Node => ("nodejs", "Node", "nodejs20.x"),

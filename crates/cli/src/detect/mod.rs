@@ -7,6 +7,7 @@ mod node;
 mod php;
 mod python;
 mod ruby;
+mod site;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,8 @@ pub(crate) enum Family {
     Provided,
     /// `wasm`
     Wasm,
+    /// `static`
+    Static,
 }
 
 /// How it is called (the tag `virga:contract`).
@@ -76,6 +79,7 @@ impl Family {
     pub(crate) fn of_runtime(runtime: &str) -> Option<Self> {
         match runtime {
             "wasm" => Some(Self::Wasm),
+            "static" => Some(Self::Static),
             _ if runtime.starts_with("python") => Some(Self::Python),
             _ if runtime.starts_with("nodejs") => Some(Self::Node),
             _ if runtime.starts_with("php") => Some(Self::Php),
@@ -87,7 +91,7 @@ impl Family {
 
     /// Whether its handler cannot be left out.
     fn wants_handler(self) -> bool {
-        !matches!(self, Self::Provided | Self::Wasm)
+        !matches!(self, Self::Provided | Self::Wasm | Self::Static)
     }
 }
 
@@ -126,6 +130,7 @@ impl Detected {
             (Family::Ruby, _) => format!("a Ruby handler, {handler}"),
             (Family::Provided, _) => "a custom runtime, bootstrap".to_owned(),
             (Family::Wasm, _) => "WebAssembly".to_owned(),
+            (Family::Static, _) => "a static site".to_owned(),
         }
     }
 }
@@ -154,6 +159,7 @@ fn file(path: &Path, known: &Known) -> Result<Detected> {
         Some(Family::Php) => php::detect(path, &name, alone(name.clone(), false), known),
         Some(Family::Ruby) => ruby::detect(path, &name, alone(name.clone(), false), known),
         Some(Family::Provided) => Ok(provided(alone("bootstrap".to_owned(), true))),
+        Some(Family::Static) => bail!("{} is a file: a static site is a folder", path.display()),
         None if is_program(path)? => Ok(provided(alone("bootstrap".to_owned(), true))),
         None => bail!(
             "{} is none of .py, .js, .mjs, .cjs, .php, .rb, .wasm, .zip or an executable; say what runs it with --runtime",
@@ -167,7 +173,11 @@ fn archive(path: &Path, known: &Known) -> Result<Detected> {
     let Some(family) = known.family else {
         bail!("{} is a package already: say what runs it with --runtime and --handler", path.display());
     };
-    let contract = if family == Family::Wasm { Contract::Wasi } else { Contract::Lambda };
+    let contract = match family {
+        Family::Wasm => Contract::Wasi,
+        Family::Static => Contract::Http,
+        _ => Contract::Lambda,
+    };
     let handler = known.handler.clone().unwrap_or_default();
     if handler.is_empty() && family.wants_handler() {
         bail!("{} is a package already: say which handler with --handler", path.display());
@@ -175,7 +185,7 @@ fn archive(path: &Path, known: &Known) -> Result<Detected> {
     Ok(Detected { family, handler, contract, files: Files::Ready(path.to_owned()), hints: Vec::new() })
 }
 
-/// A folder: its `bootstrap`, then a language's own files (package.json, composer.json, config.ru, Gemfile), then its
+/// A folder: its `bootstrap`, a page with no program beside it, then a language's own files (package.json, composer.json, config.ru, Gemfile), then its
 /// files' endings decide. Node's manifest comes after PHP's and Ruby's: web applications in those have it for their
 /// browsers' side.
 fn folder(path: &Path, known: &Known) -> Result<Detected> {
@@ -186,6 +196,7 @@ fn folder(path: &Path, known: &Known) -> Result<Detected> {
     let family = known.family.or_else(|| {
         let candidates = [
             (has("bootstrap"), Family::Provided),
+            (site::is_one(path, &names), Family::Static),
             (has("composer.json") || has("index.php") || php::public_php(path).is_some(), Family::Php),
             (has("config.ru") || has("Gemfile"), Family::Ruby),
             (has("package.json") || ending(&[".js", ".mjs", ".cjs"]), Family::Node),
@@ -230,9 +241,10 @@ fn folder(path: &Path, known: &Known) -> Result<Detected> {
             ruby::detect(&path.join(&entry), &entry, whole, known)
         }
         Some(Family::Wasm) => wasm_folder(path, &names, whole, known),
+        Some(Family::Static) => site::folder(path, whole, known),
         None => bail!(
             "{} holds nothing that looks like a function: no bootstrap, package.json, .py, .js, .mjs, \
-             .php, .rb or .wasm",
+             .php, .rb, .wasm or index.html",
             path.display()
         ),
     }

@@ -8,6 +8,20 @@ use anyhow::Result;
 use super::{Detected, Family, Known, entry, first_of, only, read};
 use crate::package::Files;
 
+/// What a web server says.
+const SERVES: [&str; 3] = ["createServer(", ".listen(", "process.env.PORT"];
+/// What an event handler says.
+const EXPORTS: [&str; 8] = [
+    "exports.handler",
+    "export const handler",
+    "export function handler",
+    "export async function handler",
+    "export let handler",
+    "export { handler",
+    "export {handler",
+    "exports = { handler",
+];
+
 pub(super) fn entry_file(path: &Path, names: &[String]) -> Option<String> {
     let package = fs::read(path.join("package.json")).ok();
     let package: Option<serde_json::Value> = package.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -26,24 +40,23 @@ pub(super) fn entry_file(path: &Path, names: &[String]) -> Option<String> {
         .or_else(|| only(names, &[".mjs", ".js", ".cjs"]))
 }
 
+/// Whether a file is Node's and not a browser's, going by what browsers do not have.
+pub(super) fn is_program(path: &Path) -> bool {
+    let text = read(path).unwrap_or_default();
+    SERVES
+        .iter()
+        .chain(&EXPORTS)
+        .chain(&["require(", "module.exports", "from 'node:", "from \"node:"])
+        .any(|word| text.contains(word))
+}
+
 /// Node: an exported handler makes an event handler, a server that listens a web server.
 pub(super) fn detect(path: &Path, name: &str, files: Files, known: &Known) -> Result<Detected> {
     let text = read(path)?;
-    let serves = ["createServer(", ".listen(", "process.env.PORT"];
-    let exports = [
-        "exports.handler",
-        "export const handler",
-        "export function handler",
-        "export async function handler",
-        "export let handler",
-        "export { handler",
-        "export {handler",
-        "exports = { handler",
-    ];
-    let exported = exports.iter().any(|export| text.contains(export));
+    let exported = EXPORTS.iter().any(|export| text.contains(export));
     let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
     let (handler, contract) =
-        entry(&text, &serves, known, name, exported.then(|| format!("{module}.handler")))?;
+        entry(&text, &SERVES, known, name, exported.then(|| format!("{module}.handler")))?;
     let hints = hints(&files);
     Ok(Detected { family: Family::Node, handler, contract, files, hints })
 }

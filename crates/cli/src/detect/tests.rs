@@ -23,6 +23,19 @@ fn check(files: &[(&str, &str)], family: Family, contract: Contract, handler: &s
 }
 
 #[test]
+fn static_sites() {
+    use Contract::{Http, Lambda};
+    use Family::{Node, Python, Static};
+    let page = ("index.html", "<!doctype html>");
+    check(&[page], Static, Http, ".");
+    check(&[page, ("app.js", "document.title = 'x';"), ("style.css", "")], Static, Http, ".");
+    check(&[page, ("index.js", "exports.handler = async () => 1")], Node, Lambda, "index.handler");
+    check(&[page, ("server.js", "require('http').createServer(f).listen(1)")], Node, Http, "server.js");
+    check(&[page, ("handler.py", "def handler(event, context):\n")], Python, Lambda, "handler.handler");
+    assert!(folder(&[page, ("package.json", "{}")]).is_err(), "not built yet, or a program");
+}
+
+#[test]
 fn folders() {
     use Contract::{Http, Lambda, Wasi};
     use Family::{Node, Php, Provided, Python, Ruby, Wasm};

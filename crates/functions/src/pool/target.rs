@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) artifact: Artifact,
     /// What preparing it came to.
     pub(crate) prepared: Prepared,
-    /// One instance serves every call of the version (WebAssembly).
+    /// One instance serves every call of the version (WebAssembly, static sites).
     pub(crate) shared: bool,
 }
 

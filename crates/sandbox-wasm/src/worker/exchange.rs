@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes};
+use http::{Request, request};
 use http_body::{Body as HttpBody, Frame};
 use sandbox::{Body, BoxError, LogSink, Payload};
 
@@ -21,6 +22,8 @@ pub(super) struct Exchange {
     upload: Upload,
     /// Whether all of the call went in one frame.
     whole: bool,
+    /// What the call's frame was made of, where it was a request.
+    request: Option<(request::Parts, Bytes)>,
     log: Arc<dyn LogSink>,
 }
 
@@ -42,7 +45,7 @@ struct Upload {
 impl Exchange {
     pub(super) fn new(worker: Arc<Worker>, line: Line, log: Arc<dyn LogSink>) -> Self {
         let upload = Upload { body: None, piece: Bytes::new(), window: WINDOW };
-        Self { worker, line: Some(line), upload, whole: false, log }
+        Self { worker, line: Some(line), upload, whole: false, request: None, log }
     }
 
     /// Puts the call on the line.
@@ -65,6 +68,7 @@ impl Exchange {
                 });
                 self.whole = rest.is_none();
                 self.upload.body = rest;
+                self.request = Some((parts, whole));
             }
         }
     }
@@ -75,6 +79,13 @@ impl Exchange {
             Some(Poll::Ready(Err(error))) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// The request as it came, where the worker has seen nothing of it; `None` of an event.
+    pub(super) fn take_back(&mut self) -> Option<Box<Request<Body>>> {
+        let (parts, whole) = self.request.take()?;
+        let body = self.upload.body.take().unwrap_or_else(|| whole.into());
+        Some(Box::new(Request::from_parts(parts, body)))
     }
 
     /// The next frame of the answer.

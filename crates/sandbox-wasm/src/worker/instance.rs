@@ -15,7 +15,7 @@ use super::backend::Place;
 use super::control::{Start, ToWorker};
 use super::exchange::{Broke, Exchange, Streamed};
 use super::head::{self, Told};
-use super::line::{FRAME, Kind};
+use super::line::{FRAME, Kind, Line};
 use super::process::{Code, Refused};
 use crate::life::Life;
 
@@ -70,33 +70,42 @@ impl Placed {
         if self.life.is_over() {
             return Err(Fault::Exited(Exit::Stopped));
         }
-        let exchange = if self.place.worker.is_over() { None } else { self.exchange(payload).await };
-        let Some(mut exchange) = exchange else {
-            let exit = self.place.worker.ending().await.unwrap_or(Exit::Stopped);
-            return Err(Fault::NotDelivered(exit));
+        let Some(line) = self.line().await else {
+            let request = if let Payload::Http(request) = payload { Some(request) } else { None };
+            return not_delivered(request, self.end().await);
         };
+        let mut exchange = Exchange::new(self.place.worker.clone(), line, self.spec.output.clone());
+        exchange.begin(self.number, payload);
+        if poll_fn(|cx| Poll::Ready(exchange.poll_sent(cx))).await.is_err() {
+            return not_delivered(exchange.take_back(), self.end().await);
+        }
         match poll_fn(|cx| exchange.poll_frame(cx)).await {
             Ok((kind, bytes)) => self.outcome(exchange, kind, bytes),
-            Err(Broke { unread }) => Err(match self.place.worker.ending().await {
-                Some(exit) if unread => Fault::NotDelivered(exit),
-                Some(exit) => Fault::Exited(exit),
-                None => nonsense(),
-            }),
+            Err(Broke { unread }) => match self.place.worker.ending().await {
+                Some(exit) if unread => not_delivered(exchange.take_back(), exit),
+                Some(exit) => Err(Fault::Exited(exit)),
+                None => Err(nonsense()),
+            },
         }
     }
 
-    /// Puts the call on a line that takes it; `None`: there is none any more.
-    async fn exchange(&self, payload: Payload) -> Option<Exchange> {
+    /// A line to the worker; `None`: it takes no more calls.
+    async fn line(&self) -> Option<Line> {
         let worker = &self.place.worker;
+        if worker.is_over() {
+            return None;
+        }
         let mut line = match worker.idle_line() {
             Some(line) => line,
             None => worker.new_line().await.ok()?,
         };
         line.limit = self.spec.limits.answer_bytes.saturating_add(64).max(FRAME);
-        let mut exchange = Exchange::new(worker.clone(), line, self.spec.output.clone());
-        exchange.begin(self.number, payload);
-        poll_fn(|cx| Poll::Ready(exchange.poll_sent(cx))).await.ok()?;
-        Some(exchange)
+        Some(line)
+    }
+
+    /// How the worker ended, which is known to be over.
+    async fn end(&self) -> Exit {
+        self.place.worker.ending().await.unwrap_or(Exit::Stopped)
     }
 
     fn outcome(&self, mut exchange: Exchange, kind: Kind, mut bytes: Bytes) -> Result<Output, Fault> {
@@ -134,6 +143,14 @@ impl Placed {
     fn last(&self, exchange: &mut Exchange, peak: u64) {
         self.peak.fetch_max(peak, Ordering::Relaxed);
         exchange.finish();
+    }
+}
+
+/// No guest has seen the call: it is another instance's.
+fn not_delivered(request: Option<Box<http::Request<Body>>>, exit: Exit) -> Result<Output, Fault> {
+    match request {
+        Some(request) => Ok(Output::NotTaken(request, exit)),
+        None => Err(Fault::NotDelivered(exit)),
     }
 }
 

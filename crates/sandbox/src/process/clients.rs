@@ -241,7 +241,7 @@ pub(crate) fn described(runtime: &Runtime) -> Option<&'static Description> {
         Runtime::Node { .. } => Some(&DESCRIBED_NODE),
         Runtime::Php { .. } => Some(&DESCRIBED_PHP),
         Runtime::Ruby { .. } => Some(&DESCRIBED_RUBY),
-        Runtime::Provided { .. } | Runtime::Wasm | Runtime::Image => None,
+        Runtime::Provided { .. } | Runtime::Wasm | Runtime::Static | Runtime::Image => None,
     }
 }
 

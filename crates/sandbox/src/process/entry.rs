@@ -22,6 +22,9 @@ pub(crate) fn command(artifact: &Artifact, interpreter: Option<&Interpreter>) ->
         (Runtime::Wasm, ..) | (_, Contract::Wasi, _) => {
             return Err(Error::Invalid("a WebAssembly function does not run as a process".to_owned()));
         }
+        (Runtime::Static, ..) => {
+            return Err(Error::Invalid("a static site does not run as a process".to_owned()));
+        }
         (Runtime::Image, ..) => match &artifact.image {
             Some(image) => image_entry::command(&artifact.dir, image)?,
             None => return Err(Error::Invalid("there is no image".to_owned())),

@@ -293,7 +293,7 @@ fn kind_of(runtime: &Runtime) -> (u8, u8, u8) {
         Runtime::Node { major } => (1, *major, 0),
         Runtime::Php { major, minor } => (2, *major, *minor),
         Runtime::Ruby { major, minor } => (3, *major, *minor),
-        Runtime::Provided { .. } | Runtime::Wasm | Runtime::Image => (4, 0, 0),
+        Runtime::Provided { .. } | Runtime::Wasm | Runtime::Static | Runtime::Image => (4, 0, 0),
     }
 }
 
