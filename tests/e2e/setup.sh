@@ -23,6 +23,8 @@ need curl curl
 need php php-cli
 need ruby ruby
 need puma puma
+need bundle ruby-bundler
+need composer composer
 [ -e /usr/share/rubygems-integration/all/specifications ] && ls /usr/share/rubygems-integration/all/specifications/sinatra-[0-9]*.gemspec >/dev/null 2>&1 ||
     missing="$missing ruby-sinatra"
 need skopeo skopeo

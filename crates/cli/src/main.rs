@@ -6,6 +6,7 @@
 
 mod client;
 mod commands;
+mod dependencies;
 mod detect;
 mod failure;
 mod output;

@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use crate::dependencies::Resolved;
+
 /// Folders that no function needs: version control, caches, what `virga` itself keeps.
 const LEFT_OUT: [&str; 10] = [
     ".git",
@@ -62,6 +64,11 @@ pub(crate) struct Package {
 impl Package {
     /// Makes it.
     pub(crate) fn build(files: &Files) -> Result<Self> {
+        Self::with(files, None)
+    }
+
+    /// Makes it, with dependencies that were resolved for a folder.
+    pub(crate) fn with(files: &Files, resolved: Option<&Resolved>) -> Result<Self> {
         let package = match files {
             Files::Ready(path) => {
                 let zip = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -75,6 +82,9 @@ impl Package {
             Files::Folder(root) => {
                 let mut entries = Vec::new();
                 collect(root, root, &mut entries)?;
+                if let Some(resolved) = resolved {
+                    add(resolved, &mut entries)?;
+                }
                 entries.sort_by(|a, b| a.name.cmp(&b.name));
                 if entries.is_empty() {
                     bail!("{} holds no files", root.display());
@@ -92,6 +102,16 @@ impl Package {
     pub(crate) fn sha256(&self) -> String {
         use base64::Engine;
         base64::engine::general_purpose::STANDARD.encode(Sha256::digest(&self.zip))
+    }
+
+    /// Makes it of texts.
+    pub(crate) fn of(files: &[(String, &[u8])]) -> Result<Self> {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in files {
+            writer.start_file(name.as_str(), options().unix_permissions(0o644))?;
+            writer.write_all(bytes)?;
+        }
+        Ok(Self { zip: writer.finish()?.into_inner(), count: Some(files.len()) })
     }
 
     fn pack(entries: &[Entry]) -> Result<Self> {
@@ -142,9 +162,7 @@ impl Entry {
     }
 
     fn write(&self, writer: &mut ZipWriter<Cursor<Vec<u8>>>) -> Result<()> {
-        let options = SimpleFileOptions::default()
-            .last_modified_time(zip::DateTime::default())
-            .compression_method(CompressionMethod::Deflated);
+        let options = options();
         if let Some(target) = &self.link {
             writer.add_symlink(self.name.as_str(), target, options.unix_permissions(0o777))?;
             return Ok(());
@@ -154,6 +172,26 @@ impl Entry {
         writer.write_all(&std::fs::read(&self.path)?)?;
         Ok(())
     }
+}
+
+/// The same for every entry.
+fn options() -> SimpleFileOptions {
+    SimpleFileOptions::default()
+        .last_modified_time(zip::DateTime::default())
+        .compression_method(CompressionMethod::Deflated)
+}
+
+/// Puts what was resolved in the place of what the folder has of it.
+fn add(resolved: &Resolved, entries: &mut Vec<Entry>) -> Result<()> {
+    let mut made = Vec::new();
+    collect(&resolved.folder, &resolved.folder, &mut made)?;
+    let replaced = |name: &str| {
+        let below = name.strip_prefix(resolved.replaces).is_some_and(|rest| rest.starts_with('/'));
+        below || made.iter().any(|entry| entry.name == name)
+    };
+    entries.retain(|entry| !replaced(&entry.name));
+    entries.append(&mut made);
+    Ok(())
 }
 
 /// Adds everything below `folder`, without following links.
@@ -267,6 +305,25 @@ mod tests {
             let error = Package::build(&Files::Folder(dir.path().to_owned())).err().unwrap().to_string();
             assert!(error.contains("points out of"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_was_resolved_replaces_what_was_there() {
+        let (dir, made) = (tree(), tempfile::tempdir().unwrap());
+        fs::create_dir_all(made.path().join("lib/new")).unwrap();
+        fs::write(made.path().join("lib/new/c.py"), "c").unwrap();
+        let names = |replaces: &'static str| {
+            let resolved = Resolved { folder: made.path().to_owned(), replaces };
+            let package = Package::with(&Files::Folder(dir.path().to_owned()), Some(&resolved)).unwrap();
+            content(&package).into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(names("lib"), ["a.py", "bootstrap", "lib/new/c.py"]);
+        assert_eq!(names("li"), ["a.py", "bootstrap", "lib/deep/b.py", "lib/link.py", "lib/new/c.py"]);
+        fs::write(made.path().join("a.py"), "newer").unwrap();
+        let resolved = Resolved { folder: made.path().to_owned(), replaces: "" };
+        let package = Package::with(&Files::Folder(dir.path().to_owned()), Some(&resolved)).unwrap();
+        let found = content(&package);
+        assert_eq!((found.len(), found["a.py"].1.as_str()), (5, "newer"));
     }
 
     #[test]

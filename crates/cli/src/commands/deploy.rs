@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::show::{self, Urls};
 use super::{function_path, segment, text};
 use crate::client::Client;
+use crate::dependencies;
 use crate::detect::{self, Contract, Detected, Family, Known};
 use crate::failure::{Failure, is_not_found};
 use crate::output::{self, Progress};
@@ -76,13 +77,15 @@ pub(crate) struct Args {
     /// Do not make a public URL
     #[arg(long)]
     no_url: bool,
+    #[command(flatten)]
+    dependencies: dependencies::Args,
 }
 
 /// How long a deployment may take to become active.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Lambda wants a role and checks its form; nothing is assumed from it yet.
-const ROLE: &str = "arn:aws:iam::000000000000:role/virga";
+pub(crate) const ROLE: &str = "arn:aws:iam::000000000000:role/virga";
 
 /// What is asked for, found out and said.
 struct Plan {
@@ -108,8 +111,9 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         return image::run(client, image, args, as_json).await;
     }
     for path in &args.paths {
-        let plan = plan(path, args)?;
-        let progress = Progress::start(format!("deploying {}", plan.name));
+        let progress = Progress::start(format!("deploying {}", path.display()));
+        let plan = plan(client, path, args, &progress).await?;
+        progress.step(format!("deploying {}", plan.name));
         let (action, configuration) = deploy(client, &plan, args, &progress).await?;
         let kept = concurrency::set(client, &plan.name, args, &progress).await?;
         let urls = if args.no_url { None } else { Some(url(client, &plan.name).await?) };
@@ -120,15 +124,26 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
     Ok(())
 }
 
-fn plan(path: &Path, args: &Args) -> Result<Plan> {
+async fn plan(client: &Client, path: &Path, args: &Args, progress: &Progress) -> Result<Plan> {
     let family = match &args.runtime {
         Some(runtime) => Some(Family::of_runtime(runtime).with_context(|| unknown_runtime(runtime))?),
         None => None,
     };
     let known = Known { family, handler: args.handler.clone(), contract: args.contract };
-    let detected = detect::detect(path, &known)?;
+    let mut detected = detect::detect(path, &known)?;
     let name = args.name.clone().map_or_else(|| detect::name_of(path), Ok)?;
-    let package = Package::build(&detected.files)?;
+    let package = if args.dependencies.wanted() {
+        // What they warn of is what is done now.
+        detected.hints.clear();
+        let now = existing(client, &name).await?.unwrap_or_default();
+        let now = text(&now["Configuration"], "Runtime");
+        let runtime = runtime(detected.family, args, Some(now)).await?;
+        let of = (detected.family, runtime.as_str());
+        let resolved = dependencies::resolve(client, path, of, &args.dependencies, progress).await?;
+        Package::with(&detected.files, Some(&resolved))?
+    } else {
+        Package::build(&detected.files)?
+    };
     Ok(Plan { name, detected, package })
 }
 
@@ -139,13 +154,17 @@ fn unknown_runtime(runtime: &str) -> String {
     )
 }
 
+/// What the server has of this name.
+async fn existing(client: &Client, name: &str) -> Result<Option<Value>> {
+    match client.lambda(Method::GET, &function_path(name, ""), None).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 async fn deploy(client: &Client, plan: &Plan, args: &Args, progress: &Progress) -> Result<(Action, Value)> {
-    let existing = match client.lambda(Method::GET, &function_path(&plan.name, ""), None).await {
-        Ok(found) => Some(found),
-        Err(error) if is_not_found(&error) => None,
-        Err(error) => return Err(error),
-    };
-    let action = match existing {
+    let action = match existing(client, &plan.name).await? {
         None => {
             progress.step(format!("uploading {}", plan.name));
             let body = creation(plan, args).await?;
@@ -162,7 +181,7 @@ async fn deploy(client: &Client, plan: &Plan, args: &Args, progress: &Progress) 
 async fn creation(plan: &Plan, args: &Args) -> Result<Value> {
     let mut body = json!({
         "FunctionName": plan.name,
-        "Runtime": runtime(plan, args, None).await?,
+        "Runtime": runtime(plan.detected.family, args, None).await?,
         "Role": ROLE,
         "Handler": plan.detected.handler,
         "Code": { "ZipFile": base64(&plan.package.zip) },
@@ -226,11 +245,10 @@ fn default_contract(family: Family) -> Contract {
 }
 
 /// The runtime's full name: what was said, what the function has already, the newest found here.
-async fn runtime(plan: &Plan, args: &Args, now: Option<&str>) -> Result<String> {
+async fn runtime(family: Family, args: &Args, now: Option<&str>) -> Result<String> {
     if let Some(runtime) = &args.runtime {
         return Ok(runtime.clone());
     }
-    let family = plan.detected.family;
     if let Some(now) = now.filter(|now| Family::of_runtime(now) == Some(family)) {
         return Ok(now.to_owned());
     }
@@ -273,7 +291,7 @@ async fn settle(client: &Client, name: &str) -> Result<Value> {
 }
 
 /// Waits until the function is active and its last update successful; says why if it will not be.
-async fn wait(client: &Client, name: &str) -> Result<Value> {
+pub(crate) async fn wait(client: &Client, name: &str) -> Result<Value> {
     let now = settle(client, name).await?;
     let reason = match (text(&now, "State"), text(&now, "LastUpdateStatus")) {
         ("Failed", _) => text(&now, "StateReason"),
@@ -394,7 +412,7 @@ fn parse_reserved(text: &str) -> Result<Reserved> {
     text.parse().map(Reserved::Calls).with_context(|| format!("{text} is neither a number of calls nor none"))
 }
 
-fn parse_pair(text: &str) -> Result<(String, String)> {
+pub(crate) fn parse_pair(text: &str) -> Result<(String, String)> {
     let (key, value) = text.split_once('=').ok_or_else(|| anyhow!("{text} is not of the form KEY=VALUE"))?;
     if key.is_empty() {
         bail!("{text} has no name before the =");

@@ -20,7 +20,7 @@ fn segment(text: &str) -> String {
 }
 
 /// `/2015-03-31/functions/NAME` with the rest behind it. `NAME:QUALIFIER` becomes a query.
-fn function_path(function: &str, rest: &str) -> String {
+pub(crate) fn function_path(function: &str, rest: &str) -> String {
     let qualified = (!function.starts_with("arn:")).then(|| function.split_once(':')).flatten();
     match qualified {
         Some((name, qualifier)) => {
@@ -31,7 +31,7 @@ fn function_path(function: &str, rest: &str) -> String {
 }
 
 /// A member that is text, or nothing.
-fn text<'a>(value: &'a serde_json::Value, member: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a serde_json::Value, member: &str) -> &'a str {
     value[member].as_str().unwrap_or("")
 }
 

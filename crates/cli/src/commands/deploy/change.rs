@@ -181,7 +181,10 @@ fn previous(settings: &Map<String, Value>, now: &Value) -> Map<String, Value> {
 /// Members of UpdateFunctionConfiguration that differ from what the server has.
 async fn changes(plan: &Plan, args: &Args, now: &Value) -> Result<Map<String, Value>> {
     let mut wanted = Map::new();
-    wanted.insert("Runtime".to_owned(), json!(runtime(plan, args, Some(text(now, "Runtime"))).await?));
+    wanted.insert(
+        "Runtime".to_owned(),
+        json!(runtime(plan.detected.family, args, Some(text(now, "Runtime"))).await?),
+    );
     wanted.insert("Handler".to_owned(), json!(plan.detected.handler));
     Ok(differing(wanted, args, now))
 }
