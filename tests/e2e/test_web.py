@@ -5,6 +5,7 @@ import json
 
 import pytest
 import requests
+import urllib3
 import websocket
 
 from support import kinds, zips
@@ -183,3 +184,23 @@ def test_traversal_stays_in_the_function(express):
         wire.begin("GET", ["Connection: close"])
         status, _ = wire.head()
         assert status in (400, 403, 404)
+
+
+HALVES = """import os, socket
+listener = socket.create_server(("0.0.0.0", int(os.environ["PORT"])))
+while True:
+    connection, _ = listener.accept()
+    if connection.recv(4096):
+        connection.sendall(b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n4\\r\\nhalf\\r\\n")
+    connection.close()
+"""
+
+
+def test_of_an_answer_that_breaks_off_the_caller_sees_what_there_was(functions):
+    name = functions.deploy({"server.py": HALVES}, kinds.system_python(), "server.py", tags={"virga:contract": "http"}, url=True)
+    for _ in range(50):
+        with requests.get(functions.path(name), stream=True, timeout=30) as answer:
+            assert answer.status_code == 200
+            assert answer.raw.read1(100) == b"half"
+            with pytest.raises(urllib3.exceptions.ProtocolError):
+                answer.raw.read()

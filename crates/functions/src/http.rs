@@ -185,7 +185,8 @@ fn pass_on(
         return response;
     }
     let host = Arc::clone(host);
-    response.map(|body| Body::boxed(Watched { body, place: Place::Own(under_way), timer: None, host }))
+    let watched = |body| Watched { body, place: Place::Own(under_way), timer: None, failing: None, host };
+    response.map(|body| Body::boxed(watched(body)))
 }
 
 /// A request under way that more than one party may end.
@@ -223,6 +224,8 @@ struct Watched {
     body: Body,
     place: Place,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// What the body broke off with, until it is said.
+    failing: Option<BoxError>,
     host: Arc<Host>,
 }
 
@@ -297,6 +300,9 @@ impl HttpBody for Watched {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        if let Some(error) = this.failing.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if this.is_lost() {
             return Poll::Ready(Some(Err(this.broken())));
         }
@@ -311,7 +317,11 @@ impl HttpBody for Watched {
             }
             Poll::Ready(Some(Err(error))) => {
                 this.ended(Ending::Error);
-                Poll::Ready(Some(Err(error)))
+                // Who sends the answer sends what it has while it waits, and drops that on an error: the caller is to
+                // see as much of the answer as there was, so the error comes a moment later.
+                this.failing = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Ready(None) => {
                 this.ended(Ending::Success);
