@@ -6,6 +6,7 @@ use base::FunctionArn;
 use iam::Credentials;
 use sandbox::Artifact;
 
+use crate::logging::Logging;
 use crate::model::Configuration;
 use crate::{Error, limits};
 
@@ -21,7 +22,9 @@ const RESERVED: &[&str] = &[
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_FUNCTION_VERSION",
     "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_FORMAT",
     "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_LEVEL",
     "AWS_LAMBDA_LOG_STREAM_NAME",
     "AWS_ACCESS_KEY",
     "AWS_ACCESS_KEY_ID",
@@ -120,6 +123,10 @@ pub(crate) fn of_instance(
     set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory.to_string());
     set("AWS_LAMBDA_LOG_GROUP_NAME", log_group(&arn.name));
     set("AWS_LAMBDA_LOG_STREAM_NAME", log_stream.to_owned());
+    if let Logging::Json { application, .. } = configuration.logging {
+        set("AWS_LAMBDA_LOG_FORMAT", "JSON".into());
+        set("AWS_LAMBDA_LOG_LEVEL", application.as_str().into());
+    }
     set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".into());
     set("AWS_REGION", arn.region.to_string());
     set("AWS_DEFAULT_REGION", arn.region.to_string());

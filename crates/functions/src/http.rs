@@ -10,17 +10,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use base::RequestId;
+use base::{Clock, RequestId};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use observe::Ending;
+use observe::{Ending, LogStream};
 use parking_lot::Mutex;
 use sandbox::{Body, BoxError, Call, Exit, Fault, Isolation, Output, Payload, Speaks};
 
 use crate::failure::Failure;
 use crate::invoke::{Admission, OFFERS, admit};
+use crate::model::Configuration;
 use crate::pool::{FailedStart, Host, Lease, Stream, Target};
-use crate::report;
+use crate::report::Lines;
 use crate::service::Inner;
 use crate::{Alarm, Error};
 
@@ -41,7 +42,7 @@ impl Inner {
                 Admission::Leased(lease) => lease,
                 Admission::Failed(start, plan) => {
                     self.host.metrics.meter(&plan.labels()).not_started();
-                    return Err(not_started(&self.host, id, &start));
+                    return Err(not_started(&self.host, id, &start, &plan.configuration));
                 }
             };
             offered += 1;
@@ -53,13 +54,25 @@ impl Inner {
     }
 }
 
-fn not_started(host: &Host, id: RequestId, start: &FailedStart) -> Error {
+fn not_started(host: &Host, id: RequestId, start: &FailedStart, configuration: &Configuration) -> Error {
     match Failure::start(id, &start.error, host.bounds.init_timeout.as_secs_f64()) {
         Some(failure) => {
-            start.log.line(&format!("{} {}", failure.message, failure.error_type));
+            say(&start.log, Lines::of(configuration, &*host.clock).fault(said(&failure)));
             Error::Failed { error_type: failure.error_type, message: failure.message }
         }
         None => Error::Unavailable("The host could not start an instance of the function.".into()),
+    }
+}
+
+/// What happened, for the function's log.
+fn said(failure: &Failure) -> String {
+    format!("{} {}", failure.message, failure.error_type)
+}
+
+/// Writes a line that is wanted.
+fn say(log: &LogStream, line: Option<String>) {
+    if let Some(line) = line {
+        log.line(&line);
     }
 }
 
@@ -69,11 +82,14 @@ struct UnderWay {
     id: RequestId,
     began: Instant,
     deadline: Instant,
-    timeout_s: u32,
     counted: bool,
 }
 
 impl UnderWay {
+    fn lines<'a>(&'a self, clock: &'a dyn Clock) -> Lines<'a> {
+        Lines::of(&self.lease.pool().plan().configuration, clock)
+    }
+
     fn count(&mut self, ending: Ending) {
         if !std::mem::replace(&mut self.counted, true) {
             self.lease.pool().meter().invoked(ending, self.began.elapsed());
@@ -81,18 +97,19 @@ impl UnderWay {
     }
 
     /// The instance had ended before it got the request: for its log alone, since another one has the call.
-    fn not_taken(&mut self, exit: Exit) {
+    fn not_taken(&mut self, exit: Exit, clock: &dyn Clock) {
         self.lease.retire();
         self.counted = true;
-        self.lease.log().line(&report::not_delivered(&Failure::exited(self.id, exit).message));
+        let exited = Failure::exited(self.id, exit).message;
+        say(self.lease.log(), self.lines(clock).not_delivered(&exited));
     }
 
     /// The time is up: the instance gets no new calls, since nobody knows what it still does for this one.
-    fn time_out(&mut self, now: base::Timestamp) {
+    fn time_out(&mut self, clock: &dyn Clock) {
         if self.lease.pool().plan().configuration.settings.isolation == Isolation::Process {
             self.lease.retire();
         }
-        self.lease.log().line(&report::timed_out(self.id, now, self.timeout_s));
+        say(self.lease.log(), self.lines(clock).timed_out(self.id));
         self.count(Ending::Timeout);
     }
 }
@@ -131,7 +148,7 @@ async fn exchange(
     let deadline_unix_ms = host.clock.now().as_millis() + i64::from(timeout_s) * 1000;
     let call = Call { id, deadline, deadline_unix_ms, payload: Payload::Http(request) };
     // Before the call, so that one whose caller hangs up is counted too.
-    let mut under_way = UnderWay { lease, id, began, deadline, timeout_s, counted: false };
+    let mut under_way = UnderWay { lease, id, began, deadline, counted: false };
     let answer = under_way.lease.instance().invoke(call);
     let answered = alarm.bound(deadline, answer).await;
     match answered {
@@ -140,7 +157,7 @@ async fn exchange(
             Err(failed(host, &mut under_way, &Fault::NotDelivered(exit)))
         }
         Some(Ok(Output::NotTaken(request, exit))) => {
-            under_way.not_taken(exit);
+            under_way.not_taken(exit, &*host.clock);
             Ok(Exchanged::NotTaken(request))
         }
         Some(Ok(Output::Event(_) | Output::FunctionError(_))) => {
@@ -149,7 +166,7 @@ async fn exchange(
         }
         Some(Err(fault)) => Err(failed(host, &mut under_way, &fault)),
         None => {
-            under_way.time_out(host.clock.now());
+            under_way.time_out(&*host.clock);
             Err(Error::TimedOut(Failure::timed_out(id, timeout_s).message))
         }
     }
@@ -166,7 +183,7 @@ fn failed(host: &Host, under_way: &mut UnderWay, fault: &Fault) -> Error {
     }
     under_way.count(Ending::Error);
     let failure = Failure::fault(under_way.id, fault);
-    under_way.lease.log().line(&format!("{} {}", failure.message, failure.error_type));
+    say(under_way.lease.log(), under_way.lines(&*host.clock).fault(said(&failure)));
     Error::Failed { error_type: failure.error_type, message: failure.message }
 }
 
@@ -203,7 +220,7 @@ impl Stream for Shared {
         let left = held.is_some();
         drop(held);
         if let Some(mut under_way) = ended {
-            under_way.time_out(self.host.clock.now());
+            under_way.time_out(&*self.host.clock);
         }
         left
     }
@@ -278,7 +295,7 @@ impl Watched {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         std::task::ready!(timer.as_mut().poll(cx));
         if let Some(mut under_way) = self.take() {
-            under_way.time_out(self.host.clock.now());
+            under_way.time_out(&*self.host.clock);
         }
         Poll::Ready(self.broken())
     }

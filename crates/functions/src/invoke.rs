@@ -23,7 +23,7 @@ use sandbox::{Body, Call, Event, Exit, Fault, FunctionError, Isolation, Output, 
 
 use crate::failure::Failure;
 use crate::pool::{FailedStart, Host, Lease, Plan, Refusal, Target};
-use crate::report::{self, Report, Status};
+use crate::report::{Lines, Report, Status};
 use crate::service::{Inner, Outcome};
 use crate::startup::{Startup, Timings};
 use crate::{Error, limits};
@@ -172,9 +172,10 @@ fn failed_start(host: &Host, start: FailedStart, plan: &Plan, offer: &Offer) -> 
         peak_bytes: 0,
         status: Status::Error(&failure.error_type),
     };
-    let start = report::start(request.id, &plan.configuration.version);
-    let happened = format!("{} {}", failure.message, failure.error_type);
-    log.lines([&start, &happened, &report::end(request.id), &report.line()].map(String::as_str));
+    let lines = Lines::of(&plan.configuration, &*host.clock);
+    let happened = lines.fault(format!("{} {}", failure.message, failure.error_type));
+    let said = [lines.start(request.id), happened, lines.end(&report), lines.report(&report)];
+    log.lines(said.iter().flatten().map(String::as_str));
     Ok(Outcome {
         executed_version: plan.configuration.version.clone(),
         result: Err(failure.into_function_error()),
@@ -220,7 +221,9 @@ impl Run {
         if self.offer.request.tail {
             log.begin_tail();
         }
-        log.line(&report::start(id, &plan.configuration.version));
+        if let Some(start) = Lines::of(&plan.configuration, &*self.host.clock).start(id) {
+            log.line(&start);
+        }
         let init = self.lease.take_init();
         let began = Instant::now();
         let end = self.hand_over(&plan, began).await;
@@ -233,9 +236,10 @@ impl Run {
             self.lease.instance().collect_output();
         }
         let log = self.lease.log();
-        let happened = self.what_happened(&end, plan.configuration.timeout_s);
+        let lines = Lines::of(&plan.configuration, &*self.host.clock);
         let report = self.report(&plan, &end, duration, init);
-        log.lines(happened.iter().map(String::as_str).chain([report::end(id).as_str(), report.as_str()]));
+        let said = [self.what_happened(&end, &lines), lines.end(&report), lines.report(&report)];
+        log.lines(said.iter().flatten().map(String::as_str));
         self.count(&end, duration, init);
         let timings = self.offer.timings(init, duration);
         let log_tail = self.offer.request.tail.then(|| log.end_tail().into());
@@ -251,8 +255,18 @@ impl Run {
     /// Says in the log of the instance that ended what became of it and of the call.
     fn offer_again(self, exit: Exit, spent: Duration) -> Offer {
         let (id, log) = (self.id(), self.lease.log());
-        let why = report::not_delivered(&Failure::exited(id, exit).message);
-        log.lines([why.as_str(), report::end(id).as_str()]);
+        let plan = self.lease.pool().plan();
+        let lines = Lines::of(&plan.configuration, &*self.host.clock);
+        let why = lines.not_delivered(&Failure::exited(id, exit).message);
+        let report = Report {
+            id,
+            duration: spent,
+            init: None,
+            configuration: &plan.configuration,
+            peak_bytes: 0,
+            status: Status::Error("Runtime.ExitError"),
+        };
+        log.lines([why, lines.end(&report)].iter().flatten().map(String::as_str));
         if self.offer.request.tail {
             log.end_tail();
         }
@@ -328,15 +342,21 @@ impl Run {
     }
 
     /// What the platform has to say about a call that went wrong.
-    fn what_happened(&self, end: &End, timeout_s: u32) -> Option<String> {
+    fn what_happened(&self, end: &End, lines: &Lines<'_>) -> Option<String> {
         match end {
             End::Answer(_) | End::Reported(_) => None,
-            End::Failed(failure) => Some(format!("{} {}", failure.message, failure.error_type)),
-            End::TimedOut(_) => Some(report::timed_out(self.id(), self.host.clock.now(), timeout_s)),
+            End::Failed(failure) => lines.fault(format!("{} {}", failure.message, failure.error_type)),
+            End::TimedOut(_) => lines.timed_out(self.id()),
         }
     }
 
-    fn report(&self, plan: &Plan, end: &End, duration: Duration, init: Option<Startup>) -> String {
+    fn report<'a>(
+        &self,
+        plan: &'a Plan,
+        end: &'a End,
+        duration: Duration,
+        init: Option<Startup>,
+    ) -> Report<'a> {
         let peak_bytes = self.lease.instance().peak_memory();
         self.lease.pool().meter().memory(peak_bytes);
         let status = match end {
@@ -345,7 +365,6 @@ impl Run {
             End::TimedOut(_) => Status::Timeout,
         };
         Report { id: self.id(), duration, init, configuration: &plan.configuration, peak_bytes, status }
-            .line()
     }
 
     fn count(&self, end: &End, duration: Duration, init: Option<Startup>) {

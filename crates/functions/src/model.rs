@@ -7,6 +7,7 @@ use sandbox::{Contract, Egress, Isolation};
 use serde::{Deserialize, Serialize};
 
 use crate::concurrency::Provisioned;
+use crate::logging::{Logging, LoggingChange};
 
 /// The qualifier of the version that can still change.
 pub const LATEST: &str = "$LATEST";
@@ -152,6 +153,9 @@ pub struct Configuration {
     pub ephemeral_mb: u32,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
+    /// How it logs.
+    #[serde(default)]
+    pub logging: Logging,
     /// The code. Of an image, how it is kept here; nothing before it was fetched.
     pub code: CodeRef,
     /// The image, where the code is one.
@@ -310,6 +314,8 @@ pub struct CreateFunction {
     pub ephemeral_mb: u32,
     /// Environment variables.
     pub environment: BTreeMap<String, String>,
+    /// How it logs, where that is not the default.
+    pub logging: LoggingChange,
     /// Its code.
     pub code: NewCode,
     /// What it says in place of its image.
@@ -339,6 +345,8 @@ pub struct UpdateConfiguration {
     pub ephemeral_mb: Option<u32>,
     /// Environment variables, replaced as a whole.
     pub environment: Option<BTreeMap<String, String>>,
+    /// How it logs.
+    pub logging: LoggingChange,
     /// What an image function says in place of its image, replaced as a whole.
     pub image_config: Option<ImageConfig>,
     /// The change is made only if this is the current revision.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use functions::model::{Configuration, FunctionView, ImageConfig, Reason, State, UpdateStatus};
+use functions::{LogLevel, Logging, LoggingChange};
 use serde_json::{Map, Value, json};
 
 use super::image;
@@ -36,7 +37,7 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
         "Architectures": [HOST_ARCHITECTURE],
         "EphemeralStorage": { "Size": configuration.ephemeral_mb },
         "SnapStart": { "ApplyOn": "None", "OptimizationStatus": "Off" },
-        "LoggingConfig": { "LogFormat": "Text", "LogGroup": format!("/aws/lambda/{}", view.arn.name) },
+        "LoggingConfig": logging_shape(configuration.logging, &view.arn.name),
     });
     if let Value::Object(out) = &mut out {
         match &configuration.image {
@@ -59,6 +60,19 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
         reason(out, "LastUpdateStatusReason", update);
     }
     out
+}
+
+fn logging_shape(logging: Logging, function: &str) -> Value {
+    let group = format!("/aws/lambda/{function}");
+    match logging {
+        Logging::Text => json!({ "LogFormat": "Text", "LogGroup": group }),
+        Logging::Json { application, system } => json!({
+            "LogFormat": "JSON",
+            "ApplicationLogLevel": application.as_str(),
+            "SystemLogLevel": system.as_str(),
+            "LogGroup": group,
+        }),
+    }
 }
 
 fn reason(out: &mut Map<String, Value>, member: &str, reason: Option<&Reason>) {
@@ -103,6 +117,7 @@ pub(crate) struct Given {
     pub(crate) memory_mb: Option<u32>,
     pub(crate) ephemeral_mb: Option<u32>,
     pub(crate) environment: Option<BTreeMap<String, String>>,
+    pub(crate) logging: LoggingChange,
     pub(crate) image_config: Option<ImageConfig>,
 }
 
@@ -120,6 +135,7 @@ pub(crate) fn given(members: &Members<'_>, violations: &mut Violations) -> Resul
         memory_mb: number(members.integer("MemorySize")?, "memorySize", 128, 32_768, violations),
         ephemeral_mb: ephemeral_storage(members, violations)?,
         environment: environment(members, violations)?,
+        logging: logging(members, violations)?,
         image_config: image::config(members)?,
     };
     if let Some(text) = &given.description {
@@ -159,6 +175,27 @@ fn environment(
         violations.pattern("environment.variables", name, is_variable(name), VARIABLE_PATTERN);
     }
     Ok(Some(variables))
+}
+
+/// How the function logs; the log's group is checked elsewhere.
+fn logging(members: &Members<'_>, violations: &mut Violations) -> Result<LoggingChange, Failure> {
+    let Some(config) = members.object("LoggingConfig")? else { return Ok(LoggingChange::default()) };
+    let format = config.text("LogFormat")?;
+    if let Some(format) = &format {
+        violations.one_of("loggingConfig.logFormat", format, &["JSON", "Text"]);
+    }
+    let application = config.text("ApplicationLogLevel")?;
+    if let Some(level) = &application {
+        let names = LogLevel::ALL.map(LogLevel::as_str);
+        violations.one_of("loggingConfig.applicationLogLevel", level, &names);
+    }
+    let system = config.text("SystemLogLevel")?;
+    if let Some(level) = &system {
+        violations.one_of("loggingConfig.systemLogLevel", level, &["DEBUG", "INFO", "WARN"]);
+    }
+    let level = |name: Option<String>| name.as_deref().and_then(LogLevel::parse);
+    let (application, system) = (level(application), level(system));
+    Ok(LoggingChange { json: format.map(|format| format == "JSON"), application, system })
 }
 
 fn is_variable(name: &str) -> bool {
@@ -207,6 +244,7 @@ pub(crate) mod tests {
                 timeout_s: 3,
                 memory_mb: 128,
                 ephemeral_mb: 512,
+                logging: Logging::Text,
                 environment: BTreeMap::new(),
                 code: CodeRef { digest: "ab".repeat(32), size: 321 },
                 image: None,

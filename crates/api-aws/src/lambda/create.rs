@@ -56,6 +56,7 @@ fn read(request: &Request<'_>) -> Result<CreateFunction, Failure> {
         memory_mb: given.memory_mb.unwrap_or(MEMORY_MB),
         ephemeral_mb: given.ephemeral_mb.unwrap_or(EPHEMERAL_MB),
         environment: given.environment.unwrap_or_else(BTreeMap::new),
+        logging: given.logging,
         code,
         image_config: given.image_config.unwrap_or_default(),
         tags,

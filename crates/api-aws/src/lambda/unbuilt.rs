@@ -23,7 +23,6 @@ pub(crate) fn refuse(members: &Members<'_>, function: &str) -> Result<(), Failur
         ("CodeSigningConfigArn", json!("")),
         ("Architectures", json!([HOST_ARCHITECTURE])),
         ("SnapStart", json!({ "ApplyOn": "None" })),
-        ("LoggingConfig", json!({ "LogFormat": "Text", "LogGroup": format!("/aws/lambda/{function}") })),
         ("TenancyConfig", json!(null)),
         ("CapacityProviderConfig", json!(null)),
         ("DurableConfig", json!(null)),
@@ -42,7 +41,14 @@ pub(crate) fn refuse(members: &Members<'_>, function: &str) -> Result<(), Failur
             return Err(refusal(name, &default));
         }
     }
-    Ok(())
+    let group = members.object("LoggingConfig")?.map(|config| config.text("LogGroup")).transpose()?.flatten();
+    let default = format!("/aws/lambda/{function}");
+    match group {
+        Some(group) if !group.is_empty() && group != default => {
+            Err(refusal("LoggingConfig.LogGroup", &json!(default)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refusal(name: &str, default: &Value) -> Failure {
@@ -106,7 +112,7 @@ mod tests {
             r#"{"SnapStart":{"ApplyOn":"None"},"Layers":[],"KMSKeyArn":"","ImageConfig":{"EntryPoint":[]}}"#,
             None,
         );
-        check(r#"{"LoggingConfig":{"LogFormat":"Text","LogGroup":"/aws/lambda/hello"}}"#, None);
+        check(r#"{"LoggingConfig":{"LogFormat":"JSON","LogGroup":"/aws/lambda/hello"}}"#, None);
         check(
             r#"{"PackageType":"Zip","FileSystemConfigs":[],"DurableConfig":null,"Surprise":{"a":1}}"#,
             None,
@@ -122,8 +128,7 @@ mod tests {
         check(r#"{"Architectures":["sparc"]}"#, Some("Architectures"));
         check(r#"{"Layers":["arn:x"]}"#, Some("Layers"));
         check(r#"{"SnapStart":{"ApplyOn":"PublishedVersions"}}"#, Some("SnapStart"));
-        check(r#"{"LoggingConfig":{"LogFormat":"JSON"}}"#, Some("LoggingConfig"));
-        check(r#"{"LoggingConfig":{"LogGroup":"mine"}}"#, Some("LoggingConfig"));
+        check(r#"{"LoggingConfig":{"LogFormat":"JSON","LogGroup":"mine"}}"#, Some("LoggingConfig.LogGroup"));
         check(r#"{"S3Bucket":"code"}"#, Some("S3Bucket"));
         check(r#"{"AcceleratorConfig":{"AcceleratorMemorySize":16}}"#, Some("AcceleratorConfig"));
     }

@@ -58,6 +58,7 @@ fn read_configuration(body: &[u8], function: &str) -> Result<UpdateConfiguration
         memory_mb: given.memory_mb,
         ephemeral_mb: given.ephemeral_mb,
         environment: given.environment,
+        logging: given.logging,
         image_config: given.image_config,
         revision_id: members.condition("RevisionId")?,
     })

@@ -8,6 +8,7 @@ use sandbox::Runtime;
 
 use super::{key, new_revision, permit, waiting};
 use crate::image;
+use crate::logging::Logging;
 use crate::model::{
     CodeRef, Configuration, CreateFunction, FunctionRef, FunctionView, ImageCode, ImageConfig, LATEST,
     NewCode, State, UpdateStatus,
@@ -74,6 +75,7 @@ fn configuration(inner: &Inner, args: &CreateFunction) -> Result<Configuration, 
         memory_mb: args.memory_mb,
         ephemeral_mb: args.ephemeral_mb,
         environment: args.environment.clone(),
+        logging: args.logging.apply(Logging::default())?,
         code: CodeRef { digest: String::new(), size: 0 },
         image,
         settings: settings::resolve(&runtime, &args.tags, &inner.host.bounds)?,

@@ -101,8 +101,13 @@ impl Functions {
             let is_image = old.latest.configuration.image.is_some();
             let named = [&args.runtime, &args.handler].into_iter().flatten().any(|text| !text.is_empty());
             image::check_kinds(is_image, false, args.image_config.is_some(), named)?;
+            let logging = args.logging.apply(old.latest.configuration.logging)?;
+            let change = |configuration: &mut Configuration| {
+                apply(configuration, args);
+                configuration.logging = logging;
+            };
             let mut new = (*old).clone();
-            inner.change_latest(&mut new, |configuration| apply(configuration, args)).await?;
+            inner.change_latest(&mut new, change).await?;
             let view = new.view(&new.latest, None);
             inner.commit(&key, Some(&old), Some(new)).await?;
             inner.queue.push(key);

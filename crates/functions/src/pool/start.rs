@@ -13,8 +13,9 @@ use super::Pool;
 use super::caps::Room;
 use super::lease::Slot;
 use crate::failure::Failure;
+use crate::report::Lines;
 use crate::startup::Startup;
-use crate::{environment, limits, report};
+use crate::{environment, limits};
 
 /// How an instance came not to be, with what its call's report needs.
 pub(crate) struct FailedStart {
@@ -98,7 +99,9 @@ async fn start(pool: Arc<Pool>, room: Room) {
     let group = environment::log_group(&plan.arn.name);
     let log = Arc::new(host.logs.stream(&plan.arn.account, &group, &stream));
     log.begin_tail();
-    log.line(&format!("INIT_START Runtime Version: {}", plan.artifact.runtime));
+    if let Some(line) = Lines::of(&plan.configuration, &*host.clock).init_start(&plan.artifact.runtime) {
+        log.line(&line);
+    }
     let spec = Arc::new(specification(&pool, instance, &stream, &log));
     let Some(backend) = host.backend(plan.configuration.settings.isolation) else { return };
     let began = Instant::now();
@@ -138,7 +141,10 @@ fn failed(pool: &Arc<Pool>, failure: FailedStart) {
         }
         // The owner's to mend: the log says so even if no call waits for this start any more.
         error => {
-            failure.log.line(&report::init_failed(failure.init, error_type(error).as_deref()));
+            let lines = Lines::of(&pool.plan().configuration, &*pool.host().clock);
+            if let Some(line) = lines.init_failed(failure.init, error_type(error).as_deref()) {
+                failure.log.line(&line);
+            }
             pool.start_failed(failure);
         }
     }

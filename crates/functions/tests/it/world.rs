@@ -136,6 +136,7 @@ impl World {
             timeout_s: 3,
             memory_mb: 128,
             ephemeral_mb: 512,
+            logging: Default::default(),
             environment: BTreeMap::new(),
             code: zips::package("x").into(),
             image_config: Default::default(),

@@ -148,6 +148,7 @@ impl World {
             timeout_s: 20,
             memory_mb: 128,
             ephemeral_mb: 512,
+            logging: Default::default(),
             environment: Default::default(),
             code: package().into(),
             image_config: Default::default(),

@@ -45,7 +45,7 @@ pub(crate) const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 /// The Python client's module, relative to the folder.
 pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
 
-const FILES: [(&str, &str); 22] = [
+const FILES: [(&str, &str); 23] = [
     ("python/bootstrap.py", include_str!("clients/python/bootstrap.py")),
     ("python/ahead.py", include_str!("clients/python/ahead.py")),
     ("python/virga_template.py", include_str!("clients/python/virga_template.py")),
@@ -55,6 +55,7 @@ const FILES: [(&str, &str); 22] = [
     ),
     (PYTHON_MODULE, include_str!("clients/python/virga_runtime.py")),
     ("python/virga_concurrent.py", include_str!("clients/python/virga_concurrent.py")),
+    ("python/virga_logging.py", include_str!("clients/python/virga_logging.py")),
     ("python/web.py", include_str!("clients/python/web.py")),
     ("python/virga_web.py", include_str!("clients/python/virga_web.py")),
     ("python/virga_asgi.py", include_str!("clients/python/virga_asgi.py")),

@@ -252,6 +252,10 @@ function json(value) {
 }
 
 function logError(title, error) {
+  if (process.env.AWS_LAMBDA_LOG_FORMAT === 'JSON') {
+    writeEntry('ERROR', [isError(error) ? error : forLog(error)]);
+    return;
+  }
   writeLine('ERROR', `${title}\t${json(forLog(error))}`);
 }
 
@@ -314,7 +318,51 @@ function writeLine(level, text) {
   stdout.write(`${line}\n`);
 }
 
+/** From the least important to the most, as the function's configuration names them. */
+const LEVELS = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'];
+
+/** Lambda's form of an error in a log of JSON. */
+function errorEntry(error) {
+  return { errorType: error.name, errorMessage: error.message, stackTrace: String(error.stack).split('\n') };
+}
+
+/** A line of a log of JSON (Lambda: Using structured JSON logs with Node.js). */
+function writeEntry(level, values) {
+  const invocation = current();
+  const entry = { timestamp: new Date(now()).toISOString(), level };
+  if (invocation) entry.requestId = invocation.id;
+  const [first] = values;
+  const replaced = (_, value) => (value instanceof Error ? errorEntry(value) : value);
+  let text;
+  try {
+    const plain = values.length === 1 && typeof first === 'object' && first !== null;
+    text = JSON.stringify({ ...entry, message: plain ? first : util.format(...values), ...errorOf(values) }, replaced);
+  } catch (_) {
+    // It leads back to itself, or is of a kind that JSON does not have.
+    text = JSON.stringify({ ...entry, message: util.format(...values) });
+  }
+  stdout.write(`${text}\n`);
+}
+
+/** Of several values the first error is told apart. */
+function errorOf(values) {
+  const error = values.length > 1 ? values.find((value) => value instanceof Error) : undefined;
+  return error ? errorEntry(error) : {};
+}
+
+function patchConsoleForJson() {
+  const from = LEVELS.indexOf(process.env.AWS_LAMBDA_LOG_LEVEL);
+  const levels = { trace: 'TRACE', debug: 'DEBUG', log: 'INFO', info: 'INFO', warn: 'WARN', error: 'ERROR', fatal: 'FATAL' };
+  for (const [method, level] of Object.entries(levels)) {
+    console[method] = LEVELS.indexOf(level) < from ? () => {} : (...values) => writeEntry(level, values);
+  }
+}
+
 function patchConsole() {
+  if (process.env.AWS_LAMBDA_LOG_FORMAT === 'JSON') {
+    patchConsoleForJson();
+    return;
+  }
   const levels = { log: 'INFO', info: 'INFO', debug: 'DEBUG', warn: 'WARN', error: 'ERROR' };
   for (const [method, level] of Object.entries(levels)) {
     console[method] = (...values) => writeLine(level, util.format(...values));

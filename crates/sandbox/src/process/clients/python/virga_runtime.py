@@ -355,6 +355,7 @@ def stack(error):
 
 def is_ours(filename):
     ours = ("/python/virga_runtime.py", "/python/virga_concurrent.py", "/python/virga_template.py")
+    ours += ("/python/virga_logging.py",)
     return filename.startswith("<frozen importlib") or filename.endswith(ours)
 
 
@@ -363,6 +364,10 @@ def log_error(report):
     text = "[ERROR] %s" % report["errorType"]
     if report["errorMessage"]:
         text += ": %s" % report["errorMessage"]
+    if is_json_wanted():
+        flush()
+        half("logging").write_error(report)
+        return
     lines = [text, "Traceback (most recent call last):"]
     for entry in report["stackTrace"]:
         lines.extend(entry.splitlines())
@@ -465,7 +470,21 @@ class ImportHook:
         return spec
 
 
+def is_json_wanted():
+    """Whether the function asked for its log as JSON."""
+    return os.environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON"
+
+
+# The root logger's handler for lines of text, once `logging` was imported.
+text_handler = None
+
+
 def set_up_logging(logging):
+    global text_handler
+    if is_json_wanted():
+        half("logging").set_up(logging)
+        return
+
     class Handler(logging.Handler):
         def emit(self, record):
             try:
@@ -477,9 +496,9 @@ def set_up_logging(logging):
     layout = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
     formatter = logging.Formatter(layout, "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
-    handler = Handler()
-    handler.setFormatter(formatter)
-    logging.getLogger().addHandler(handler)
+    text_handler = Handler()
+    text_handler.setFormatter(formatter)
+    logging.getLogger().addHandler(text_handler)
 
 
 def layers():
@@ -564,6 +583,11 @@ def main(prepared=False):
     template = os.environ.pop("VIRGA_TEMPLATE", None)
     if not prepared:
         set_up_process()
+    elif text_handler is not None and is_json_wanted():
+        # It was set up before there was a function.
+        logging = sys.modules["logging"]
+        logging.getLogger().removeHandler(text_handler)
+        set_up_logging(logging)
     began = began_at(time.monotonic_ns())
     try:
         handler = find_handler(os.environ.get("_HANDLER", ""))

@@ -17,6 +17,12 @@ module VirgaRuntime
   class << self
     # The invocation under way, for log lines.
     attr_accessor :request_id
+
+    # An error in a log of JSON.
+    def error_entry(error)
+      message = error.message.to_s.dup.force_encoding(Encoding::UTF_8).scrub
+      { message: message, errorType: error.class.name, errorMessage: message, stackTrace: stack(error) }
+    end
   end
 
   # HTTP/1.1 with the Runtime API over one kept connection. A message is one write.
@@ -132,10 +138,27 @@ module VirgaRuntime
 
   # Lambda's form of what `logger` writes: with the request's id.
   module LogFormat
+    # Lambda's names of levels that Ruby has not.
+    LEVELS = { 'TRACE' => 0, 'DEBUG' => 0, 'INFO' => 1, 'WARN' => 2, 'ERROR' => 3, 'FATAL' => 4 }.freeze
+
     def call(severity, time, progname, message)
+      return json(severity, time, progname, message) if ENV['AWS_LAMBDA_LOG_FORMAT'] == 'JSON'
+
       at = time.strftime('%Y-%m-%dT%H:%M:%S.%6N')
       id = VirgaRuntime.request_id
       format("%s, [%s #%d] %5s %s -- %s: %s\n", severity[0], at, $$, severity, id, progname, msg2str(message))
+    end
+
+    # A line of a log of JSON; nothing where the function wants to see no such level.
+    def json(severity, time, progname, message)
+      return '' if LEVELS.fetch(severity, 5) < LEVELS.fetch(ENV['AWS_LAMBDA_LOG_LEVEL'], 1)
+
+      entry = { timestamp: time.utc.strftime('%Y-%m-%dT%H:%M:%S.%3NZ'), level: severity }
+      entry[:requestId] = VirgaRuntime.request_id if VirgaRuntime.request_id
+      entry[:logger] = progname if progname
+      entry.update(VirgaRuntime.error_entry(message)) if message.is_a?(Exception)
+      entry[:message] ||= message.is_a?(Hash) ? message : msg2str(message)
+      "#{JSON.generate(entry)}\n"
     end
   end
 
@@ -267,7 +290,7 @@ module VirgaRuntime
       report = { errorMessage: message, errorType: kind, stackTrace: stack(error) }
       json = JSON.generate(report)
       init = classification == 'Init'
-      log("#{init ? 'Init error when loading handler' : 'Error raised from handler method'}\t#{json}")
+      log_failure(init ? 'Init error when loading handler' : 'Error raised from handler method', report, json)
       headers = "Content-Type: application/json\r\n" \
                 "Lambda-Runtime-Function-Error-Type: #{kind.gsub(/[^\x21-\x7e]/, '_')}\r\n"
       [init ? 'init/error' : "invocation/#{request_id}/error", json, headers]
@@ -277,6 +300,15 @@ module VirgaRuntime
     def stack(error)
       frames = (error.backtrace || []).reject { |frame| frame.start_with?(OURS, '<internal:') }
       frames.first(100).map { |frame| frame.dup.force_encoding(Encoding::UTF_8).scrub }
+    end
+
+    def log_failure(title, report, json)
+      return log("#{title}\t#{json}") unless ENV['AWS_LAMBDA_LOG_FORMAT'] == 'JSON'
+
+      at = Time.now.utc.strftime('%Y-%m-%dT%H:%M:%S.%3NZ')
+      entry = { timestamp: at, level: 'ERROR', message: title, **report }
+      entry[:requestId] = request_id if request_id
+      log(JSON.generate(entry))
     end
 
     # Past whatever the function may have made of `$stdout`.
