@@ -92,5 +92,18 @@ if ! current "$node/.made-from" "$sum"; then
     echo "$sum" >"$node/.made-from"
 fi
 
+# Other versions of Node than the host's, each a package with the program in it.
+versions=$target/e2e-node-versions
+machine=$(uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/')
+wanted="node-linux-$machine@22.23.3"
+if ! current "$versions/.made-from" "$wanted"; then
+    say "$wanted"
+    rm -rf "$versions"
+    mkdir -p "$versions"
+    echo '{ "name": "versions", "private": true }' >"$versions/package.json"
+    (cd "$versions" && npm install --silent --no-audit --no-fund --no-save --no-package-lock "$wanted" >/dev/null 2>&1)
+    echo "$wanted" >"$versions/.made-from"
+fi
+
 say "Rust guests"
 (cd "$here/fixtures/lambda-rust" && CARGO_TARGET_DIR=$target/e2e-rust cargo build --locked --quiet)
