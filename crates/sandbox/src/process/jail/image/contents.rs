@@ -63,15 +63,17 @@ impl Memory {
         Ok(joined(&owned).map(|(page, count)| run(mapping, page, count)).collect())
     }
 
-    /// The pages of a private mapping that a copied process has for itself: it wrote to them since it was copied.
+    /// The pages of a private mapping that a copied process has for itself: it wrote to them since it was copied. Empty
+    /// ones are left out: memory comes in larger pieces than are written to.
     pub(super) fn written(&self, mapping: &Mapping) -> io::Result<Vec<Range>> {
         let mut entries = vec![0_u8; usize::try_from(mapping.bytes() / PAGE).unwrap_or(0) * 8];
         self.pagemap.read_exact_at(&mut entries, mapping.start / PAGE * 8)?;
         let entries =
             entries.chunks_exact(8).map(|entry| u64::from_ne_bytes(entry.try_into().unwrap_or_default()));
         let own = |entry: u64| entry & PRESENT != 0 && entry & OF_A_FILE == 0 && entry & MAPPED_ONCE != 0;
-        let pages: Vec<u64> =
+        let mut pages: Vec<u64> =
             (0..).zip(entries).filter(|(_, entry)| own(*entry)).map(|(page, _)| page).collect();
+        pages.retain(|page| !self.is_zero(mapping.start + page * PAGE).unwrap_or(true));
         let ranges = ranges(&pages, 0);
         Ok(ranges.map(|(page, count)| (mapping.start + page * PAGE, count * PAGE)).collect())
     }
