@@ -6,13 +6,14 @@ import os
 import pathlib
 import re
 import signal
+import ssl
 import threading
 
 import pytest
 import requests
 import wasmtime
 
-from support import host, kinds, poll
+from support import host, images, kinds, poll
 from support.clients import Functions
 from test_wasm import component
 
@@ -160,6 +161,64 @@ def test_the_way_out_is_the_servers(apart):
     # error-code: 15 is HTTP-request-denied, 4 destination-IP-prohibited.
     assert fetched == {"none": "error 15", "public": "error 4", place: "status 204"}
     assert len(workers(server)) == 1
+
+
+@pytest.fixture
+def encrypted(tmp_path):
+    """A web server with a certificate that nobody but the test vouches for: its port, and the certificate's file."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    images.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+               "-keyout", key, "-out", certificate, "-subj", "/CN=elsewhere.test",
+               "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE")  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    class Listener(http.server.ThreadingHTTPServer):
+        def finish_request(self, request, client_address):
+            with context.wrap_socket(request, server_side=True) as secured:
+                super().finish_request(secured, client_address)
+
+        def handle_error(self, *_):
+            """A client that does not believe it hangs up."""
+
+    with Listener(("127.0.0.1", 0), Answer) as listener:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        yield listener.server_port, certificate
+        listener.shutdown()
+
+
+@pytest.mark.parametrize("where", ["always", "never"])
+def test_https_reaches_whom_the_operator_vouches_for(new_server, encrypted, where):
+    port, certificate = encrypted
+    fetched = {}
+    for vouched in (False, True):
+        arguments = ["--wasm-workers", where, "--max-egress", "open"]
+        arguments += ["--egress-ca", str(certificate)] if vouched else []
+        server = new_server(arguments=arguments).start()
+        functions = Functions(server)
+        tags = {"virga:egress": "open"}
+        name = functions.deploy(probe(), "wasm", "main.wasm", url=True, tags=tags)
+        for called in ("127.0.0.1", "localhost"):
+            answer = requests.get(functions.path(name, f"fetch-tls/{called}:{port}"), timeout=30)
+            fetched[vouched, called] = answer.text
+        said = server.cli("logs", name, check=0).stdout
+        assert f"https to localhost:{port} failed: invalid peer certificate" in said, said
+        assert len(workers(server)) == (where == "always")
+        server.stop()
+    # error-code: 13 is TLS-certificate-error. The certificate is the address's, not the name's.
+    assert fetched == {
+        (False, "127.0.0.1"): "error 13",
+        (False, "localhost"): "error 13",
+        (True, "127.0.0.1"): "status 204",
+        (True, "localhost"): "error 13",
+    }
+
+
+def test_certificates_that_cannot_be_read_are_told_at_the_start(new_server, tmp_path):
+    (tmp_path / "ca.pem").write_text("not a certificate")
+    server = new_server(arguments=["--egress-ca", str(tmp_path / "ca.pem")]).launch()
+    assert server.process.wait(60) not in (0, None)
+    assert f"reading certificates from {tmp_path / 'ca.pem'}: there is no certificate in it" in server.tail()
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

@@ -13,6 +13,7 @@ use crate::instance::WasmInstance;
 use crate::outside::Outside;
 use crate::program::Programs;
 use crate::settings::Settings;
+use crate::trust::Trust;
 
 /// Runs WebAssembly components in this process. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +22,7 @@ pub struct WasmBackend {
     pub(crate) programs: Arc<Programs>,
     /// The way out.
     pub(crate) network: Arc<Network>,
+    pub(crate) trust: Arc<Trust>,
 }
 
 impl WasmBackend {
@@ -28,8 +30,10 @@ impl WasmBackend {
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let (host, linker, places) = Host::start(settings.max_instances)?;
         let network = settings.network.clone();
+        let trust = Trust::new(settings.certificates.as_deref());
+        let trust = Arc::new(trust.map_err(Error::host("setting TLS up for WebAssembly"))?);
         let programs = Arc::new(Programs::new(host.engine.clone(), linker, places, settings)?);
-        Ok(Self { host: Arc::new(host), programs, network })
+        Ok(Self { host: Arc::new(host), programs, network, trust })
     }
 
     /// How many components this back end has compiled; the rest came from the cache.
@@ -73,7 +77,7 @@ impl Backend for WasmBackend {
             let program = tokio::time::timeout(spec.init_timeout, loading)
                 .await
                 .map_err(|_| StartError::TimedOut)??;
-            let outside = Outside::here(&spec, self.network.clone());
+            let outside = Outside::here(&spec, self.network.clone(), self.trust.clone());
             let instance = WasmInstance::new(self.host.clone(), program, Shared::new(spec, outside));
             Ok(Arc::new(instance) as Arc<dyn Instance>)
         }

@@ -12,7 +12,7 @@
 //! yields at every tick (`ticker`), and within the instance's share of the processor (`share`). Places in the pool are queued for. Output is streamed, never gathered,
 //! but for a command's answer, which has a limit.
 //!
-//! Absent: preview 3, trailers of requests, outgoing `https`, upgrades, threads.
+//! Absent: preview 3, trailers of requests, upgrades, threads.
 
 mod adapt;
 mod backend;
@@ -32,11 +32,13 @@ mod outgoing;
 mod outside;
 mod package;
 mod program;
+mod sealed;
 mod settings;
 mod share;
 mod stdio;
 mod stream;
 mod ticker;
+mod trust;
 mod worker;
 
 pub use adapt::componentize;

@@ -27,7 +27,7 @@ pub(crate) fn context(egress: &Egress, outside: &Outside) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder.allow_udp(false).allow_ip_name_lookup(false);
     // A worker has no network to connect in.
-    let Outside::Here(gate) = outside else { return builder.allow_tcp(false).build() };
+    let Outside::Here(gate, _) = outside else { return builder.allow_tcp(false).build() };
     if *egress == Egress::None {
         return builder.allow_tcp(false).build();
     }

@@ -1,20 +1,24 @@
 //! Requests that a guest sends (`wasi:http/outgoing-handler`) and which headers it may touch.
 //!
 //! A request goes to an address that the function's egress rules allow, looked up and checked here and not again; one
-//! that is refused has a line in the function's log that says why. Only plain `http` goes out; `https` is refused,
-//! because this crate has no TLS.
+//! that is refused has a line in the function's log that says why. The rules are the same for `https`, whose other
+//! side must have a certificate for the name that the guest asked for; it too is told in the log if it has not.
+//! Each request has a connection of its own.
 
 use std::sync::Arc;
 
-use http::uri::Scheme;
+use http::uri::{Authority, Scheme};
 use http::{HeaderName, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use sandbox::Egress;
+use sandbox::egress::Place;
+use tls::Cause;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::host::Shared;
-use crate::outside::Unreachable;
+use crate::outside::{Stream, Unreachable};
 use crate::stdio::Log;
 
 type Worker = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -64,19 +68,13 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Worker,
     ) -> Box<dyn Future<Output = Exchange> + Send> {
-        let refusal = match self.shared.spec.egress {
-            Egress::None => Some(("outbound network is off for this function", Error::HttpRequestDenied)),
-            _ if request.uri().scheme() == Some(&Scheme::HTTPS) => {
-                Some(("https is not available to WebAssembly functions", Error::TlsProtocolError))
-            }
-            _ => None,
-        };
-        let Some((why, error)) = refusal else {
-            return Box::new(exchange(Arc::clone(&self.shared), request, options));
-        };
-        let line = format!("request to {} denied: {why}\n", request.uri());
-        self.log.write(line.as_bytes());
-        Box::new(std::future::ready(Err(error)))
+        if self.shared.spec.egress == Egress::None {
+            let line =
+                format!("request to {} denied: outbound network is off for this function\n", request.uri());
+            self.log.write(line.as_bytes());
+            return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
+        }
+        Box::new(exchange(Arc::clone(&self.shared), self.log.clone(), request, options))
     }
 
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
@@ -89,30 +87,76 @@ impl WasiHttpHooks for Hooks {
 }
 
 fn failed(unreachable: Unreachable) -> Error {
-    match unreachable {
-        Unreachable::Denied => Error::HttpRequestDenied,
-        Unreachable::Prohibited => Error::DestinationIpProhibited,
-        Unreachable::NoAddress => Error::DnsError { rcode: None, info_code: None },
-        Unreachable::NoPlace => Error::ConnectionLimitReached,
-        Unreachable::Failed(errno) => Error::Connect(std::io::Error::from_raw_os_error(errno)),
+    let errno = match unreachable {
+        Unreachable::Denied => return Error::HttpRequestDenied,
+        Unreachable::Prohibited => return Error::DestinationIpProhibited,
+        Unreachable::NoAddress => return Error::DnsError { rcode: None, info_code: None },
+        Unreachable::NoPlace => return Error::ConnectionLimitReached,
+        Unreachable::Failed(errno) => errno,
+    };
+    match Errno::from_raw_os_error(errno) {
+        Errno::CONNREFUSED => Error::ConnectionRefused,
+        Errno::TIMEDOUT => Error::ConnectionTimeout,
+        Errno::NETUNREACH => Error::DestinationIpUnroutable,
+        Errno::HOSTUNREACH => Error::DestinationUnavailable,
+        _ => Error::Connect(std::io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// What a guest is told of a handshake that failed.
+fn not_encrypted(cause: Cause) -> Error {
+    match cause {
+        Cause::Certificate(_) => Error::TlsCertificateError,
+        Cause::Refused { alert, name } => {
+            Error::TlsAlertReceived { alert_id: Some(alert), alert_message: Some(name) }
+        }
+        Cause::Protocol(_) => Error::TlsProtocolError,
+        Cause::Name => Error::HttpRequestUriInvalid,
+        Cause::Connection => Error::ConnectionTerminated,
+    }
+}
+
+/// A connection to where a request goes.
+async fn connect(
+    shared: &Shared,
+    log: &Log,
+    authority: &Authority,
+    encrypted: bool,
+) -> Result<(Box<dyn Stream>, Option<Place>), Error> {
+    let host = authority.host();
+    let port = authority.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
+    let (stream, place) = shared.outside.connect(host, port).await.map_err(failed)?.split();
+    if !encrypted {
+        return Ok((stream, place));
+    }
+    let tls = shared.outside.tls().await.map_err(|error| {
+        tracing::warn!(%error, "a guest's https request cannot be encrypted");
+        Error::ConfigurationError
+    })?;
+    match tls.connect(host, stream).await {
+        Ok(stream) => Ok((Box::new(stream), place)),
+        Err(error) => {
+            log.write(format!("https to {host}:{port} failed: {error}\n").as_bytes());
+            Err(not_encrypted(Cause::of(&error)))
+        }
     }
 }
 
 async fn exchange(
     shared: Arc<Shared>,
+    log: Log,
     request: Request<WasiBody>,
     options: Option<RequestOptions>,
 ) -> Exchange {
     let mut request = request;
     let authority = request.uri().authority().ok_or(Error::HttpRequestUriInvalid)?;
-    let (host, port) = (authority.host().to_owned(), authority.port_u16().unwrap_or(80));
+    let encrypted = request.uri().scheme() == Some(&Scheme::HTTPS);
     let options = options.unwrap_or_default();
-    let connecting = async { shared.outside.connect(&host, port).await.map_err(failed) };
-    let connected = match options.connect_timeout {
+    let connecting = connect(&shared, &log, authority, encrypted);
+    let (stream, place) = match options.connect_timeout {
         Some(limit) => tokio::time::timeout(limit, connecting).await.map_err(|_| Error::ConnectionTimeout)?,
         None => connecting.await,
     }?;
-    let (stream, place) = connected.split();
     let io = TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());

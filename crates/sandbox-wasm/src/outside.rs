@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::trust::Trust;
 use crate::worker::Asker;
 
 /// Where an instance's guests turn to.
 pub(crate) enum Outside {
     /// The gate is in this process.
-    Here(Arc<Gate>),
+    Here(Arc<Gate>, Arc<Trust>),
     /// The server has it.
     Asked(Asker),
 }
@@ -62,24 +63,32 @@ impl Connection {
 
 impl Outside {
     /// For an instance of this process.
-    pub(crate) fn here(spec: &Spec, network: Arc<Network>) -> Self {
-        Self::Here(Arc::new(Gate::new(spec.egress.clone(), network, spec.output.clone())))
+    pub(crate) fn here(spec: &Spec, network: Arc<Network>, trust: Arc<Trust>) -> Self {
+        Self::Here(Arc::new(Gate::new(spec.egress.clone(), network, spec.output.clone())), trust)
     }
 
     /// A connection to the first address of a host that can be connected to.
     pub(crate) async fn connect(&self, host: &str, port: u16) -> Result<Connection, Unreachable> {
         match self {
-            Self::Here(gate) => {
+            Self::Here(gate, _) => {
                 connect(gate, host, port).await.map(|(stream, place)| Connection::Here(stream, place))
             }
             Self::Asked(asker) => asker.connect(host, port).await.map(Connection::Relayed),
         }
     }
 
+    /// What encrypts connections, which is done in this process wherever they are made.
+    pub(crate) async fn tls(&self) -> std::io::Result<tls::Client> {
+        match self {
+            Self::Here(_, trust) => trust.client().await,
+            Self::Asked(asker) => asker.tls().await,
+        }
+    }
+
     /// The addresses of a name that may be connected to.
     pub(crate) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Unreachable> {
         match self {
-            Self::Here(gate) => look_up(gate, name).await,
+            Self::Here(gate, _) => look_up(gate, name).await,
             Self::Asked(asker) => asker.look_up(name).await,
         }
     }

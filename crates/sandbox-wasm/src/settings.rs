@@ -22,6 +22,8 @@ pub struct Settings {
     pub loaded_programs: usize,
     /// The way out, and where names are looked up.
     pub network: Arc<Network>,
+    /// Certificates (PEM) that servers may be vouched for by whom guests speak `https` to, besides the host's own.
+    pub certificates: Option<PathBuf>,
 }
 
 impl Settings {
@@ -34,6 +36,7 @@ impl Settings {
             compile_timeout: Duration::from_secs(120),
             loaded_programs: 128,
             network: Arc::new(Network::new(Vec::new())),
+            certificates: None,
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct Config {
     pub max_egress: Egress,
     /// Where functions' names are looked up; empty: at the host's resolvers.
     pub resolvers: Vec<SocketAddr>,
+    /// Certificates (PEM) that vouch, besides the host's own, for servers that WebAssembly functions speak `https` to.
+    pub egress_certificates: Option<PathBuf>,
     /// Where container images come from.
     pub images: Images,
     /// The server's own log.

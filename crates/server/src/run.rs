@@ -171,6 +171,7 @@ fn backends(
     let mut settings = sandbox_wasm::Settings::new(data_dir.path("wasm-cache"));
     settings.max_instances = settings.max_instances.max(config.max_instances);
     settings.network = network;
+    settings.certificates = config.egress_certificates.clone();
     let workers = workers(config, data_dir, settings.max_instances, iam)?;
     let wasm = WasmBackend::new(settings).and_then(|here| Workers::new(here, launcher, workers));
     let wasm = wasm.context("cannot start the WebAssembly back end")?;

@@ -79,6 +79,9 @@ pub(crate) struct Args {
     /// Where names are looked up for functions; may be given several times (default: the host's resolvers)
     #[arg(long = "resolver", value_name = "HOST:PORT", value_parser = parse_address)]
     resolvers: Vec<SocketAddr>,
+    /// Certificates (PEM) that vouch for servers that WebAssembly functions speak https to, besides the host's own
+    #[arg(long, value_name = "FILE")]
+    egress_ca: Option<PathBuf>,
     /// A file like Docker's config.json with credentials of registries; read anew at each pull
     #[arg(long, value_name = "FILE")]
     registry_auth: Option<PathBuf>,
@@ -181,6 +184,7 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         egress: args.egress.clone(),
         max_egress: args.max_egress.clone(),
         resolvers: args.resolvers.clone(),
+        egress_certificates: args.egress_ca.clone(),
         images: Images {
             plain_registries: args.plain_registries.clone(),
             credentials: args.registry_auth.clone(),

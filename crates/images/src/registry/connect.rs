@@ -11,52 +11,28 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::{Error, limits};
-
-/// Where distributions keep the certificates that they trust.
-const BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// Makes connections. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    tls: TlsConnector,
+    tls: tls::Client,
     plain: Arc<[String]>,
 }
 
 impl Connector {
     /// Reads the certificates that registries are vouched for by: the host's, and those in `more`.
     pub(crate) fn new(plain: &[String], more: Option<&Path>) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        if let Some(bundle) = BUNDLES.iter().map(Path::new).find(|path| path.exists()) {
-            // One that cannot be parsed vouches for nobody; distributions ship a few that are odd.
-            roots.add_parsable_certificates(certificates(bundle)?);
-        }
-        if let Some(path) = more {
-            for certificate in certificates(path)? {
-                let added = roots.add(certificate).map_err(io::Error::other);
-                added.map_err(Error::host(format!("reading certificates from {}", path.display())))?;
-            }
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)
-            .map_err(Error::host("setting TLS up"))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)), plain: plain.into() })
+        let client = || {
+            let mut roots = tls::Roots::default();
+            roots.add_hosts()?;
+            more.map_or(Ok(()), |path| roots.add_file(path))?;
+            tls::Client::new(&roots)
+        };
+        let tls = client().map_err(Error::host("setting TLS up"))?;
+        Ok(Self { tls, plain: plain.into() })
     }
 
     /// Whether the operator says that a registry has no TLS.
@@ -90,10 +66,11 @@ impl Connector {
             if !encrypted {
                 return exchange(TokioIo::new(stream), request, authority).await;
             }
-            let name = ServerName::try_from(host.to_owned());
-            let name = name.map_err(|_| Error::Reference(format!("{host} is not a host's name")))?;
-            let stream = within(limits::CONNECT, self.tls.connect(name, stream)).await;
-            let stream = stream.map_err(|error| unreachable(authority, &error))?;
+            let stream = within(limits::CONNECT, self.tls.connect(host, stream)).await;
+            let stream = stream.map_err(|error| match tls::Cause::of(&error) {
+                tls::Cause::Name => Error::Reference(format!("{host} is not a host's name")),
+                _ => unreachable(authority, &error),
+            })?;
             exchange(TokioIo::new(stream), request, authority).await
         };
         sent.await
@@ -134,13 +111,6 @@ pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
         cause = source;
     }
     cause.to_string()
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let reading = || format!("reading certificates from {}", path.display());
-    let bytes = std::fs::read(path).map_err(Error::host(reading()))?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    all.map_err(|error| Error::host(reading())(io::Error::other(error)))
 }
 
 /// By name or address; a name that somebody else resolves to loopback is none of these.

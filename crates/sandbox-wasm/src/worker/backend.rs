@@ -86,7 +86,7 @@ impl Workers {
             Some(worker) => worker.clone(),
             None => {
                 *slot = None;
-                let worker = Worker::start(&self.launcher, &self.settings).await?;
+                let worker = Worker::start(&self.launcher, &self.settings, self.here.trust.clone()).await?;
                 tokio::spawn(end_when_idle(tenant.clone(), worker.clone(), self.settings.idle));
                 slot.insert(worker).clone()
             }

@@ -70,8 +70,15 @@ pub(super) enum FromWorker {
 /// What a guest wants.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Wanted {
-    Connection { host: String, port: u16 },
-    Addresses { name: String },
+    Connection {
+        host: String,
+        port: u16,
+    },
+    Addresses {
+        name: String,
+    },
+    /// Who vouches for others.
+    Roots,
 }
 
 /// What was found outside.
@@ -80,6 +87,8 @@ pub(super) enum Found {
     /// Comes with the connection.
     Connection,
     Addresses(Vec<std::net::IpAddr>),
+    /// Come in a file.
+    Roots,
 }
 
 /// One end of the socket.

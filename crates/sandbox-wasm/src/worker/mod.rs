@@ -12,7 +12,7 @@
 //! by a window; closing it ends the call. Idle lines are kept for further calls.
 //!
 //! Decided in the server: what is compiled, what code a worker gets (checked, then copied into a sealed memory file),
-//! where a guest may connect to. The server believes a worker nothing but what its own tenant could have said.
+//! where a guest may connect to, whose certificates count. The server believes a worker nothing but what its own tenant could have said.
 //!
 //! A worker that dies takes its tenant's calls with it, and the next start makes another. It ends when it has had no
 //! instance for a while, with the server, and with the launcher.
@@ -37,4 +37,4 @@ pub(crate) use inside::{Asker, Relayed};
 pub use separation::Separation;
 
 /// What server and worker must agree on: they are the same program, unless it was replaced meanwhile.
-const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " 1");
+const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " 2");

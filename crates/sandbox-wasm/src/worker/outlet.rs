@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::control::{Channel, Found, ToWorker, Wanted};
 use crate::outside::{self, Unreachable};
+use crate::trust::Trust;
 
 /// Questions under way and connections open at once, of one worker.
 const AT_ONCE: usize = 1024;
@@ -19,12 +20,13 @@ const AT_ONCE: usize = 1024;
 /// The questions of one worker.
 pub(super) struct Outlet {
     channel: Arc<Channel>,
+    trust: Arc<Trust>,
     tasks: JoinSet<()>,
 }
 
 impl Outlet {
-    pub(super) fn new(channel: Arc<Channel>) -> Self {
-        Self { channel, tasks: JoinSet::new() }
+    pub(super) fn new(channel: Arc<Channel>, trust: Arc<Trust>) -> Self {
+        Self { channel, trust, tasks: JoinSet::new() }
     }
 
     /// Answers a question, by the gate of the instance that asks; `None`: it has none.
@@ -36,8 +38,8 @@ impl Outlet {
             let _ = self.channel.try_send(&ToWorker::Answer { question, answer });
             return;
         };
-        let channel = Arc::clone(&self.channel);
-        self.tasks.spawn(async move { answer(&channel, question, &gate, wanted).await });
+        let (channel, trust) = (Arc::clone(&self.channel), Arc::clone(&self.trust));
+        self.tasks.spawn(async move { answer(&channel, question, &gate, &trust, wanted).await });
     }
 }
 
@@ -51,12 +53,19 @@ async fn say(
     let _ = channel.send(&ToWorker::Answer { question, answer }, with).await;
 }
 
-async fn answer(channel: &Channel, question: u64, gate: &Gate, wanted: Wanted) {
+async fn answer(channel: &Channel, question: u64, gate: &Gate, trust: &Trust, wanted: Wanted) {
     match wanted {
         Wanted::Addresses { name } => {
             let found = outside::look_up(gate, &name).await;
             say(channel, question, found.map(Found::Addresses), None).await;
         }
+        Wanted::Roots => match trust.file().await {
+            Ok(file) => say(channel, question, Ok(Found::Roots), Some(file.as_fd())).await,
+            Err(error) => {
+                tracing::warn!(%error, "certificates cannot be given to a worker for WebAssembly");
+                say(channel, question, Err(Unreachable::Failed(0)), None).await;
+            }
+        },
         Wanted::Connection { host, port } => {
             let connected = outside::connect(gate, &host, port).await;
             let pair = UnixStream::pair();

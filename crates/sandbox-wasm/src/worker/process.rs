@@ -1,8 +1,7 @@
 //! The server's end of one worker.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +12,6 @@ use std::time::Duration;
 use base::InstanceId;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use rustix::fs::{MemfdFlags, SealFlags};
 use sandbox::egress::Gate;
 use sandbox::process::jail::{Beginning, Jail, Job, Launcher, Mount, ProgramClass};
 use sandbox::{Artifact, Error, Exit, Limits, StartError};
@@ -26,6 +24,8 @@ use super::line::{FRAME, Line};
 use super::outlet::Outlet;
 use super::{BUILD, packages};
 use crate::program::Programs;
+use crate::sealed::{self, Holds};
+use crate::trust::Trust;
 
 /// Where a worker finds its own program.
 const PROGRAM: &str = "/var/runtime/virga";
@@ -41,8 +41,6 @@ const RECENT: usize = 128;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long its end may take to be known once a call has broken off.
 const END: Duration = Duration::from_secs(2);
-/// `MFD_EXEC`, which older kernels do not know and do not need.
-const EXECUTABLE: MemfdFlags = MemfdFlags::from_bits_retain(0x10);
 
 /// A running worker. Dropping the last handle kills it.
 pub(super) struct Worker {
@@ -114,6 +112,7 @@ impl Worker {
     pub(super) async fn start(
         launcher: &Launcher,
         settings: &WorkerSettings,
+        trust: Arc<Trust>,
     ) -> Result<Arc<Self>, StartError> {
         let failed = |error| StartError::from(Error::host("making a worker for WebAssembly")(error));
         let name = InstanceId::random();
@@ -133,7 +132,7 @@ impl Worker {
             over: false.into(),
             gates: Mutex::default(),
         });
-        tokio::spawn(read(Arc::clone(&ends)));
+        tokio::spawn(read(Arc::clone(&ends), trust));
         let worker = Arc::new(Self {
             jail,
             ends,
@@ -270,7 +269,7 @@ impl Worker {
         let (from, to) = (artifact.dir.clone(), code.folder.clone());
         let made = tokio::task::spawn_blocking(move || {
             packages::link(&from, &to)?;
-            sealed(&bytes)
+            sealed::file(Holds::Code, &bytes)
         });
         let failed = Error::host("handing WebAssembly to a worker");
         let file = match made.await.unwrap_or_else(|error| Err(error.into())) {
@@ -374,23 +373,9 @@ fn job(settings: &WorkerSettings, name: InstanceId, folder: &Folder, channel: Ow
     }
 }
 
-/// Compiled code in a file that nobody can change any more, whoever holds it.
-fn sealed(code: &[u8]) -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = rustix::fs::memfd_create("code", flags | EXECUTABLE).or_else(|error| match error {
-        rustix::io::Errno::INVAL => rustix::fs::memfd_create("code", flags),
-        other => Err(other),
-    })?;
-    let mut file = File::from(file);
-    file.write_all(code)?;
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&file, seals)?;
-    Ok(file.into())
-}
-
 /// Reads its channel to the end.
-async fn read(ends: Arc<Ends>) {
-    let mut outlet = Outlet::new(Arc::clone(&ends.channel));
+async fn read(ends: Arc<Ends>, trust: Arc<Trust>) {
+    let mut outlet = Outlet::new(Arc::clone(&ends.channel), trust);
     let mut buffer = vec![0; MESSAGE];
     while let Ok(Some((message, _))) = ends.channel.receive(&mut buffer).await {
         match message {

@@ -10,6 +10,7 @@ mod bombs;
 mod calls;
 mod events;
 mod hostile;
+mod https;
 mod prepare;
 mod support;
 mod wasi;
@@ -28,11 +29,12 @@ pub(crate) const WORKER: &str = "--worker";
 /// How long a case may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const MODULES: [(&str, &[Case]); 6] = [
+const MODULES: [(&str, &[Case]); 7] = [
     ("bombs", bombs::CASES),
     ("calls", calls::CASES),
     ("events", events::CASES),
     ("hostile", hostile::CASES),
+    ("https", https::CASES),
     ("prepare", prepare::CASES),
     ("wasi", wasi::CASES),
 ];

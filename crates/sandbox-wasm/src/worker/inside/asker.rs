@@ -1,6 +1,7 @@
 //! What guests want outside, asked of the server.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 use super::super::control::{Channel, Found, FromWorker, Wanted};
 use crate::outside::Unreachable;
@@ -20,6 +21,8 @@ pub(super) struct Questions {
     channel: Arc<Channel>,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    /// What encrypts for all of the worker's guests, once one has asked.
+    tls: OnceCell<tls::Client>,
 }
 
 /// Asks in the name of one instance.
@@ -39,7 +42,7 @@ impl Drop for Waiting<'_> {
 
 impl Questions {
     pub(super) fn new(channel: Arc<Channel>) -> Self {
-        Self { channel, next: AtomicU64::new(1), waiting: Mutex::default() }
+        Self { channel, next: AtomicU64::new(1), waiting: Mutex::default(), tls: OnceCell::new() }
     }
 
     pub(super) fn answered(
@@ -81,11 +84,22 @@ impl Asker {
         }
     }
 
+    /// What encrypts connections: made of the roots that the server hands over.
+    pub(crate) async fn tls(&self) -> io::Result<tls::Client> {
+        let make = || async {
+            match self.questions.ask(self.instance, Wanted::Roots).await {
+                Ok((Found::Roots, Some(file))) => crate::trust::client(file),
+                _ => Err(io::Error::other("the server gave no certificates")),
+            }
+        };
+        self.questions.tls.get_or_try_init(make).await.cloned()
+    }
+
     /// The addresses of a name.
     pub(crate) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Unreachable> {
         match self.questions.ask(self.instance, Wanted::Addresses { name: name.to_owned() }).await? {
             (Found::Addresses(addresses), _) => Ok(addresses),
-            (Found::Connection, _) => Err(Unreachable::NoAddress),
+            _ => Err(Unreachable::NoAddress),
         }
     }
 }
