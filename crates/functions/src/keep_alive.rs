@@ -36,6 +36,9 @@ const RESTART: f64 = 2.0;
 /// Below this coefficient of variation of the octaves' counts, the gaps have no shape to go by.
 const SHAPE: f64 = 1.0;
 
+/// What the first byte is of habits that are written down.
+const FORMAT: u8 = 1;
+
 /// Idle times of one version.
 #[derive(Debug, Clone)]
 pub struct Habits {
@@ -71,6 +74,39 @@ impl Habits {
     /// Of gaps that are at least so long; an instance is always kept for that time.
     pub fn new(shortest: Duration) -> Self {
         Self { bins: Box::new([0; BINS]), total: 0, shortest }
+    }
+
+    /// What [`Habits::from_bytes`] reads: where the first bin begins, and the number and count of each that is not empty.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![FORMAT];
+        // Seconds, or a test's milliseconds.
+        bytes.extend((self.shortest.as_millis() as u64).to_le_bytes());
+        for (bin, count) in (0_u16..).zip(self.bins.iter()).filter(|(_, count)| **count > 0) {
+            bytes.extend(bin.to_le_bytes());
+            bytes.push(*count);
+        }
+        bytes
+    }
+
+    /// What [`Habits::to_bytes`] made; `None` where it did not, or for gaps of another length.
+    pub fn from_bytes(bytes: &[u8], shortest: Duration) -> Option<Self> {
+        let mut habits = Self::new(shortest);
+        let (head, bins) = bytes.split_first_chunk::<9>()?;
+        let (bins, rest) = bins.as_chunks::<3>();
+        if *head != habits.to_bytes()[..] || !rest.is_empty() {
+            return None;
+        }
+        let mut least = 0;
+        for [low, high, count] in bins {
+            let bin = usize::from(u16::from_le_bytes([*low, *high]));
+            if bin < least || *count == 0 {
+                return None;
+            }
+            *habits.bins.get_mut(bin)? = *count;
+            habits.total += u32::from(*count);
+            least = bin + 1;
+        }
+        Some(habits)
     }
 
     /// A call came after this long without any.
@@ -240,6 +276,32 @@ mod tests {
         }
         let (from, until) = habits.forecast(FIXED).window.unwrap();
         assert!(from.as_secs() < 7200 && until.as_secs() > 7200);
+    }
+
+    #[test]
+    fn bytes_are_read_as_written_and_nothing_else_is() {
+        let mut habits = Habits::default();
+        for gap in [9, 1800, 1800, 1801, 40_000] {
+            habits.record(Duration::from_secs(gap));
+        }
+        let bytes = habits.to_bytes();
+        assert!(bytes.len() < 30, "{}", bytes.len());
+        let read = Habits::from_bytes(&bytes, SHORTEST).unwrap();
+        assert_eq!((read.bins, read.total), (habits.bins.clone(), habits.total));
+        assert_eq!(Habits::from_bytes(&bytes, SHORTEST * 2).map(|read| read.total), None);
+        for length in (0..bytes.len()).filter(|length| (length - length.min(&9)) % 3 != 0 || *length < 9) {
+            assert!(Habits::from_bytes(&bytes[..length], SHORTEST).is_none(), "{length}");
+        }
+        let changed = |at: usize, to: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = to;
+            Habits::from_bytes(&bytes, SHORTEST)
+        };
+        assert!(changed(0, 2).is_none(), "another format");
+        assert!(changed(10, 0xff).is_none(), "no such bin");
+        assert!(changed(11, 0).is_none(), "a count of none");
+        let twice = [&bytes[..], &bytes[9..12]].concat();
+        assert!(Habits::from_bytes(&twice, SHORTEST).is_none(), "a bin that was there");
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod package;
 mod pool;
 mod prepare;
 mod registry;
+mod remember;
 mod report;
 mod service;
 mod settings;

@@ -28,6 +28,7 @@ use crate::model::{Configuration, FunctionRef, UrlConfig};
 use crate::pool::{self, Host, Target};
 use crate::prepare::{self, Queue};
 use crate::registry::{Key, Registry};
+use crate::remember;
 use crate::startup::Timings;
 use crate::tables::{self, Change, Everything};
 use crate::vault::Vault;
@@ -94,6 +95,8 @@ pub struct Scaling {
     pub panic_threshold: f64,
     /// For so long an idle instance is kept whatever the past says; shorter gaps between calls are no part of it.
     pub keep_at_least: Duration,
+    /// How often what is known of callers is written down, for the next server.
+    pub remember_every: Duration,
     /// Calls in flight of all functions of an account, those that wait included.
     pub account_concurrency: u32,
     /// Calls of all functions that may wait for an instance.
@@ -111,6 +114,7 @@ impl Default for Scaling {
             panic_window: Duration::from_secs(6),
             panic_threshold: 2.0,
             keep_at_least: keep_alive::SHORTEST,
+            remember_every: Duration::from_secs(300),
             account_concurrency: 1000,
             max_waiting: 10_000,
             max_waiting_bytes: 256 << 20,
@@ -181,6 +185,8 @@ pub(crate) struct Inner {
     locks: Vec<tokio::sync::Mutex<()>>,
     /// Held while a function's reserved or provisioned concurrency changes. Taken before the function's own lock.
     pub(crate) claiming: tokio::sync::Mutex<()>,
+    /// Held while what is known of callers is written down.
+    pub(crate) remembering: tokio::sync::Mutex<()>,
     hasher: RandomState,
     tasks: Mutex<Vec<AbortHandle>>,
 }
@@ -217,6 +223,7 @@ impl Functions {
             queue: Arc::default(),
             locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
             claiming: tokio::sync::Mutex::default(),
+            remembering: tokio::sync::Mutex::default(),
             hasher: RandomState::new(),
             tasks: Mutex::default(),
         });
@@ -225,13 +232,18 @@ impl Functions {
         inner.resume();
         let preparer = tokio::spawn(prepare::preparer(Arc::downgrade(&inner), Arc::clone(&inner.queue)));
         let reaper = tokio::spawn(pool::ticker(Arc::downgrade(&inner.host)));
-        inner.tasks.lock().extend([preparer.abort_handle(), reaper.abort_handle()]);
+        let every = inner.host.bounds.scaling.remember_every;
+        let rememberer = tokio::spawn(remember::rememberer(Arc::downgrade(&inner), every));
+        let tasks = [preparer, reaper, rememberer].map(|task| task.abort_handle());
+        inner.tasks.lock().extend(tasks);
         Ok(Self { inner })
     }
 
-    /// Refuses new calls, waits for those under way at most `grace`, stops every instance.
+    /// Refuses new calls, waits for those under way at most `grace`, stops every instance, and writes down what is
+    /// known of callers.
     pub async fn shutdown(&self, grace: Duration) {
         self.inner.host.shut_down(grace).await;
+        self.inner.remember().await;
         for task in self.inner.tasks.lock().drain(..) {
             task.abort();
         }
@@ -263,6 +275,7 @@ impl Inner {
                 self.load_function(row.clone(), &document, &versions, urls.remove(&row).as_deref())?;
             rewritten.extend(change);
         }
+        self.recall(all.habits);
         if all.unsealed { self.seal(rewritten).await } else { Ok(()) }
     }
 

@@ -6,8 +6,11 @@
 use store::{Error, Migration, Tx, Value};
 
 /// The schema of this noun.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { name: "functions-0001", sql: TABLES }, Migration { name: "functions-0002", sql: CHORES }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { name: "functions-0001", sql: TABLES },
+    Migration { name: "functions-0002", sql: CHORES },
+    Migration { name: "functions-0003", sql: HABITS },
+];
 
 const TABLES: &str = "
         CREATE TABLE functions (
@@ -37,6 +40,20 @@ const CHORES: &str = "
         CREATE TABLE function_chores (name TEXT PRIMARY KEY NOT NULL);
         INSERT INTO function_chores (name) SELECT 'seal' WHERE EXISTS (SELECT 1 FROM function_versions);
     ";
+
+/// What is known of a version's callers. Not in its document: it changes by itself, and is worth no more than a hint.
+const HABITS: &str = "
+        CREATE TABLE function_habits (
+            account TEXT NOT NULL,
+            name TEXT NOT NULL,
+            version TEXT NOT NULL,
+            habits BLOB NOT NULL,
+            PRIMARY KEY (account, name, version)
+        );
+    ";
+
+/// A row of it: account, name, version, bytes.
+pub(crate) type Row = (String, String, String, Vec<u8>);
 
 /// What a transaction changes about one function.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,6 +85,8 @@ pub(crate) struct Everything {
     pub(crate) urls: Vec<(String, String, String)>,
     /// Whether environment variables may be there, or have been there, that are not sealed.
     pub(crate) unsealed: bool,
+    /// What is known of callers.
+    pub(crate) habits: Vec<Row>,
 }
 
 /// Makes the change.
@@ -78,6 +97,7 @@ pub(crate) fn apply(tx: &mut dyn Tx, change: &Change) -> Result<(), Error> {
         for sql in [
             "DELETE FROM function_urls WHERE account = $1 AND name = $2",
             "DELETE FROM function_versions WHERE account = $1 AND name = $2",
+            "DELETE FROM function_habits WHERE account = $1 AND name = $2",
             "DELETE FROM functions WHERE account = $1 AND name = $2",
         ] {
             tx.execute(sql, &[account(), name()])?;
@@ -99,10 +119,12 @@ pub(crate) fn apply(tx: &mut dyn Tx, change: &Change) -> Result<(), Error> {
         )?;
     }
     for version in &change.removed_versions {
-        tx.execute(
+        for sql in [
             "DELETE FROM function_versions WHERE account = $1 AND name = $2 AND version = $3",
-            &[account(), name(), version.as_str().into()],
-        )?;
+            "DELETE FROM function_habits WHERE account = $1 AND name = $2 AND version = $3",
+        ] {
+            tx.execute(sql, &[account(), name(), version.as_str().into()])?;
+        }
     }
     apply_url(tx, change)
 }
@@ -139,8 +161,32 @@ pub(crate) fn load(tx: &mut dyn Tx) -> Result<Everything, Error> {
     for row in tx.query("SELECT account, name, document FROM function_urls", &[])? {
         all.urls.push((row.text(0)?.into(), row.text(1)?.into(), row.text(2)?.into()));
     }
+    for row in tx.query("SELECT account, name, version, habits FROM function_habits", &[])? {
+        // One that is damaged is as good as none.
+        if let Ok(bytes) = row.blob(3) {
+            all.habits.push((row.text(0)?.into(), row.text(1)?.into(), row.text(2)?.into(), bytes.into()));
+        }
+    }
     all.unsealed = !tx.query("SELECT 1 FROM function_chores WHERE name = 'seal'", &[])?.is_empty();
     Ok(all)
+}
+
+/// Writes down what is known of callers, but of versions that have gone meanwhile.
+pub(crate) fn remember(tx: &mut dyn Tx, rows: &[Row]) -> Result<(), Error> {
+    for (account, name, version, habits) in rows {
+        tx.execute(
+            "INSERT INTO function_habits (account, name, version, habits) SELECT $1, $2, $3, $4
+             WHERE EXISTS (SELECT 1 FROM function_versions WHERE account = $1 AND name = $2 AND version = $3)
+             ON CONFLICT (account, name, version) DO UPDATE SET habits = excluded.habits",
+            &[
+                account.as_str().into(),
+                name.as_str().into(),
+                version.as_str().into(),
+                Value::Blob(habits.clone()),
+            ],
+        )?;
+    }
+    Ok(())
 }
 
 /// Every row is sealed, and nothing of what they were is left.

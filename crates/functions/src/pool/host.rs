@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 
 use super::caps::Caps;
 use super::lease::Slot;
+use super::past::News;
 use super::share::{Account, Share};
 use super::version::Waiting;
 use super::worth;
@@ -43,6 +44,8 @@ pub(crate) struct Host {
     /// Pools whose calls wait for room on the host.
     hungry: Mutex<Vec<Weak<Pool>>>,
     hungry_count: AtomicUsize,
+    /// What there is to be written down of callers.
+    pub(crate) news: News,
     /// Starts that are planned ahead of calls, by when they are.
     reminders: Mutex<BTreeMap<(Instant, u64), Reminder>>,
     next_reminder: AtomicU64,
@@ -96,6 +99,7 @@ impl Host {
             live: Mutex::default(),
             hungry: Mutex::default(),
             hungry_count: AtomicUsize::new(0),
+            news: News::default(),
             reminders: Mutex::default(),
             next_reminder: AtomicU64::new(0),
             turns: AtomicU64::new(0),

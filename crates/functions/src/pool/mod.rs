@@ -9,6 +9,7 @@
 //! What pools share is in [`Host`]: caps, the line of pools that want room, the reaper.
 //!
 //! Rooms: `version` lets calls in and serves them, `line` holds its decisions, `supply` has instances come and go,
+//! `past` keeps when calls come,
 //! `upkeep` is what the shared tick does; `share` (concurrency of functions and accounts), `caps`, `fair` (who
 //! gives way), `worth` (who is evicted) and `demand` (how many instances) are rules that need no pool.
 //!
@@ -20,6 +21,7 @@ mod fair;
 mod host;
 mod lease;
 mod line;
+mod past;
 mod share;
 mod start;
 mod supply;

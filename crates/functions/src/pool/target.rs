@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use base::FunctionArn;
 use observe::FunctionLabels;
-use parking_lot::Mutex;
 use sandbox::{Artifact, Prepared};
 
 use super::lease::Lease;
+use super::past::Past;
 use super::start::FailedStart;
 use super::{Host, Pool};
 use crate::Error;
 use crate::concurrency::{Provisioned, ProvisionedStatus};
-use crate::keep_alive::Habits;
 use crate::model::Configuration;
 
 /// What instances of a version are made from.
@@ -46,20 +45,17 @@ impl Plan {
     }
 }
 
-/// When a version is called: it outlives instances and changes of the code, not the server.
-pub(super) type Past = Arc<Mutex<Option<Habits>>>;
-
 /// What calls of a version get.
 pub(crate) struct Target {
     plan: Arc<Plan>,
-    past: Past,
+    past: Arc<Past>,
     /// `None` once retired before the first call.
     pool: OnceLock<Option<Arc<Pool>>>,
 }
 
 impl Target {
     pub(crate) fn from_plan(plan: Plan) -> Self {
-        Self { plan: Arc::new(plan), past: Past::default(), pool: OnceLock::new() }
+        Self { plan: Arc::new(plan), past: Arc::default(), pool: OnceLock::new() }
     }
 
     /// The same with the habits of the callers of what it takes the place of.
@@ -68,6 +64,11 @@ impl Target {
             self.past = Arc::clone(&before.past);
         }
         self
+    }
+
+    /// When it is called.
+    pub(crate) fn past(&self) -> &Past {
+        &self.past
     }
 
     pub(crate) fn plan(&self) -> &Arc<Plan> {

@@ -16,7 +16,6 @@ use super::Pool;
 use super::lease::Slot;
 use super::line::Line;
 use super::worth::{self, Worth};
-use crate::keep_alive::Forecast;
 use crate::limits;
 
 /// How fast calls go and how dear starts are: written by the tick and by starts, read without a lock.
@@ -208,11 +207,7 @@ impl Pool {
         if idle < shortest {
             return shortest.min(fixed);
         }
-        let past = &self.past;
-        let ask = || {
-            past.lock().as_ref().map_or(Forecast { keep: fixed, window: None }, |past| past.forecast(fixed))
-        };
-        line.forecast.get_or_insert_with(ask).keep
+        line.forecast.get_or_insert_with(|| self.past.forecast(fixed)).keep
     }
 
     /// Has the host start an instance ahead of the call that is likely to come later.

@@ -11,11 +11,11 @@ use tokio::sync::{Notify, oneshot};
 use super::fair::Standing;
 use super::lease::{Lease, Slot};
 use super::line::{Line, Shape, Waiter};
+use super::past::Past;
 use super::share::{CONCURRENT, Share};
-use super::target::{Past, Plan, Refusal, Stream};
+use super::target::{Plan, Refusal, Stream};
 use super::upkeep::Pace;
 use super::{Host, start};
-use crate::keep_alive::Habits;
 use crate::{Error, limits};
 
 /// The instances of one version and the calls that wait for one.
@@ -29,7 +29,7 @@ pub(crate) struct Pool {
     pub(super) line: Mutex<Line>,
     pub(super) streams: Mutex<Vec<Weak<dyn Stream>>>,
     /// When calls come.
-    pub(super) past: Past,
+    pub(super) past: Arc<Past>,
     /// How fast calls go and how dear starts are.
     pub(super) pace: Pace,
     /// The host's count of turns when it last had one.
@@ -70,7 +70,7 @@ enum Attempt<'a> {
 }
 
 impl Pool {
-    pub(super) fn new(host: Arc<Host>, plan: Arc<Plan>, past: Past) -> Arc<Self> {
+    pub(super) fn new(host: Arc<Host>, plan: Arc<Plan>, past: Arc<Past>) -> Arc<Self> {
         let meter = host.metrics.meter(&plan.labels());
         let settings = &plan.configuration.settings;
         let most = if plan.one_at_a_time() { 1 } else { settings.hard_concurrency };
@@ -178,7 +178,7 @@ impl Pool {
         let idle = since.elapsed();
         let shortest = self.host.bounds.scaling.keep_at_least;
         if idle >= shortest {
-            self.past.lock().get_or_insert_with(|| Habits::new(shortest)).record(idle);
+            self.host.news.record(&self.plan, &self.past, idle, shortest);
         }
     }
 

@@ -10,6 +10,7 @@ mod lifecycle;
 mod packages;
 mod phases;
 mod queues;
+mod remembering;
 mod reserving;
 mod scaling;
 mod secrets;
