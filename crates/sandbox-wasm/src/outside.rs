@@ -114,9 +114,36 @@ pub(crate) async fn connect(gate: &Gate, host: &str, port: u16) -> Result<(TcpSt
             continue;
         }
         match TcpStream::connect(destination).await {
-            Ok(stream) => return Ok((stream, place)),
+            Ok(stream) => {
+                // A request that follows the end of a handshake would wait for its acknowledgement; no more is lost than
+                // that.
+                let _ = stream.set_nodelay(true);
+                return Ok((stream, place));
+            }
             Err(error) => last = Unreachable::Failed(error.raw_os_error().unwrap_or(0)),
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbox::Egress;
+
+    use super::*;
+
+    struct Nowhere;
+
+    impl sandbox::LogSink for Nowhere {
+        fn write(&self, _: &[u8]) {}
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_sent() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gate = Gate::new(Egress::Open, Arc::new(Network::new(Vec::new())), Arc::new(Nowhere));
+        let port = listener.local_addr().unwrap().port();
+        let (stream, _) = connect(&gate, "127.0.0.1", port).await.ok().unwrap();
+        assert!(stream.nodelay().unwrap());
+    }
 }

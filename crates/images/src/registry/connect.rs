@@ -63,6 +63,8 @@ impl Connector {
             let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
             let stream = within(limits::CONNECT, TcpStream::connect((host, port))).await;
             let stream = stream.map_err(|error| unreachable(authority, &error))?;
+            // The request would wait until the handshake's end is acknowledged; no more is lost than that.
+            let _ = stream.set_nodelay(true);
             if !encrypted {
                 return exchange(TokioIo::new(stream), request, authority).await;
             }

@@ -77,8 +77,6 @@ async fn answer(channel: &Channel, question: u64, gate: &Gate, trust: &Trust, wa
             say(channel, question, Ok(Found::Connection), Some(theirs.as_fd())).await;
             drop(theirs);
             let (mut stream, _place) = connected;
-            // Only a delay would be lost.
-            let _ = stream.set_nodelay(true);
             // However it ends, both sides see it end.
             let _ = tokio::io::copy_bidirectional(&mut ours, &mut stream).await;
         }
