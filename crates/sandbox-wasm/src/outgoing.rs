@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use sandbox::Egress;
 use sandbox::egress::Place;
 use tls::Cause;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, TlsAlertReceivedPayload};
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::host::Shared;
@@ -77,6 +78,10 @@ impl WasiHttpHooks for Hooks {
         Box::new(exchange(Arc::clone(&self.shared), self.log.clone(), request, options))
     }
 
+    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
+        broken_off(error)
+    }
+
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
         BODY_CHUNKS
     }
@@ -113,6 +118,23 @@ fn not_encrypted(cause: Cause) -> Error {
         Cause::Protocol(_) => Error::TlsProtocolError,
         Cause::Name => Error::HttpRequestUriInvalid,
         Cause::Connection => Error::ConnectionTerminated,
+    }
+}
+
+/// What a guest is told of an exchange that came to nothing. It is the guest's affair and no line in the server's log.
+fn broken_off(error: &hyper::Error) -> ErrorCode {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    match cause.map(Cause::of) {
+        Some(Cause::Refused { alert, name }) => ErrorCode::TlsAlertReceived(TlsAlertReceivedPayload {
+            alert_id: Some(alert),
+            alert_message: Some(name),
+        }),
+        Some(Cause::Certificate(_) | Cause::Protocol(_)) => ErrorCode::TlsProtocolError,
+        Some(Cause::Name | Cause::Connection) => ErrorCode::ConnectionTerminated,
+        None if error.is_incomplete_message() => ErrorCode::HttpResponseIncomplete,
+        None if error.is_parse_too_large() => ErrorCode::HttpResponseHeaderSectionSize(None),
+        None if error.is_canceled() || error.is_closed() => ErrorCode::ConnectionTerminated,
+        None => ErrorCode::HttpProtocolError,
     }
 }
 
@@ -181,9 +203,10 @@ async fn exchange(
     }?;
     drop(sending);
     let worker = Box::new(async move {
-        let ended = connection.await.map_err(Error::from);
+        // The body tells the guest; told here as well it would be a line in the server's log.
+        let _ = connection.await;
         drop(place);
-        ended
+        Ok(())
     });
     Ok((response.map(|body| body.map_err(Error::from).boxed_unsync()), worker))
 }

@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(memory_is_limited_and_counted),
     case!(the_package_can_be_read_and_not_written),
     case!(requests_go_out_only_where_that_is_allowed),
+    case!(an_answer_that_is_none_is_told_apart),
     case!(calls_over_the_pools_size_wait_and_succeed, threads),
     case!(a_busy_guest_blocks_nobody),
     case!(stopping_ends_calls_and_streams),
@@ -173,6 +174,9 @@ async fn the_package_can_be_read_and_not_written() {
 // Codes of wasi:http/types#error-code, by their place in it.
 const HTTP_REQUEST_DENIED: &str = "error 15";
 const DESTINATION_IP_PROHIBITED: &str = "error 4";
+const HTTP_RESPONSE_INCOMPLETE: &str = "error 25";
+const HTTP_RESPONSE_HEADER_SECTION_SIZE: &str = "error 26";
+const HTTP_PROTOCOL_ERROR: &str = "error 35";
 
 async fn requests_go_out_only_where_that_is_allowed() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -215,6 +219,32 @@ async fn fetch_through(listener: &tokio::net::TcpListener, open: &Started) {
     let path = format!("/fetch/{address}");
     let (_, answer) = tokio::join!(serving, open.text("GET", &path, ""));
     assert_eq!(answer.unwrap().1, "status 204");
+}
+
+async fn an_answer_that_is_none_is_told_apart() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let path = format!("/fetch/{}", listener.local_addr().unwrap());
+    let bench = Bench::with(PROBE).unwrap();
+    let open = bench.start_with(|spec| spec.egress = Egress::Open).await.unwrap();
+    let endless = [b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'x'; 1 << 20]].concat();
+    for (answer, told) in [
+        (b"".to_vec(), HTTP_RESPONSE_INCOMPLETE),
+        (b"HTTP/1.1 200".to_vec(), HTTP_RESPONSE_INCOMPLETE),
+        (b"not at all\r\n\r\n".to_vec(), HTTP_PROTOCOL_ERROR),
+        (endless, HTTP_RESPONSE_HEADER_SECTION_SIZE),
+    ] {
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            // The other side may have had enough.
+            let _ = stream.write_all(&answer).await;
+        };
+        let (_, seen) = tokio::join!(serving, open.text("GET", &path, ""));
+        assert_eq!(seen.unwrap().1, told, "{:?}", &answer[..answer.len().min(20)]);
+    }
 }
 
 async fn calls_over_the_pools_size_wait_and_succeed() {
