@@ -94,7 +94,7 @@ pub(crate) fn unpack(compressed: &mut dyn Read, into: &Path, budget: Budget) -> 
 }
 
 /// How a layer is packed is told by its first bytes: media types lie, and what `docker save` writes has none.
-fn decompressed(stream: &mut dyn Read) -> Result<Box<dyn Read + '_>, Error> {
+pub(crate) fn decompressed(stream: &mut dyn Read) -> Result<Box<dyn Read + '_>, Error> {
     let mut first = Vec::new();
     stream.take(4).read_to_end(&mut first).map_err(Error::unreadable("a layer"))?;
     let gzip = first.starts_with(&[0x1f, 0x8b]);

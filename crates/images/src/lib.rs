@@ -10,9 +10,11 @@
 //!   streams, and a layer against the digest of its uncompressed archive besides.
 //! - `tar`, `layer`: archives become trees, in a folder and nowhere else; `merge`: trees become an image.
 //! - `store`: what is kept, shared and removed.
+//! - [`build`]: the other way, from a folder to an image, which may be pushed.
 //!
 //! Not here: file attributes, owners, devices (no instance could have them), images that are fetched while they run.
 
+pub mod build;
 mod digest;
 mod error;
 mod execution;
@@ -33,6 +35,7 @@ pub use error::Error;
 pub use execution::Execution;
 pub use pull::{Images, Pulled};
 pub use reference::{Name, Reference};
+pub use registry::Pushed;
 pub use store::Stored;
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::digest::Verified;
 use crate::layer::{self, Budget, Notes};
 use crate::reference::Reference;
-use crate::registry::{Connector, Credentials, Session};
+use crate::registry::{Access, Connector, Credentials, Session};
 use crate::source::{Found, LayerAt, Source};
 use crate::store::{Lease, Store, Stored};
 use crate::tree::Root;
@@ -126,7 +126,7 @@ impl Inner {
                     None => Credentials::default(),
                 };
                 let login = credentials.find(&name.registry);
-                let session = Session::new(self.connector.clone(), name.clone(), login);
+                let session = Session::new(self.connector.clone(), name.clone(), login, Access::Pull);
                 Ok(Source::Registry(Box::new(session)))
             }
             Reference::Layout { folder, tag } => {

@@ -23,6 +23,8 @@ pub(crate) struct LayerAt {
     pub(crate) diff: Digest,
     /// Of what is sent; an archive of `docker save` does not say.
     pub(crate) blob: Option<Digest>,
+    /// What the manifest says that it is; empty where nothing says so.
+    pub(crate) media_type: String,
     /// Bytes of what is sent.
     pub(crate) size: u64,
     /// Where it begins in an archive of `docker save`.
@@ -124,6 +126,7 @@ fn found(digest: Digest, manifest: Manifest, config: Vec<u8>) -> Result<Found, E
     let parsed = manifest::Config::parse(&config, manifest.layers.len())?;
     let layers = manifest.layers.into_iter().zip(parsed.rootfs.diff_ids).map(|(layer, diff)| LayerAt {
         diff,
+        media_type: layer.media_type,
         size: layer.size,
         blob: Some(layer.digest),
         at: 0,
@@ -327,7 +330,8 @@ fn find_in_archive(file: &File, tag: Option<&str>) -> Result<Found, Error> {
         return Err(Error::Invalid("the archive ends in the middle".to_owned()));
     }
     let layers = parsed.rootfs.diff_ids.into_iter().zip(places);
-    let layers = layers.map(|(diff, (at, size))| LayerAt { diff, blob: None, size, at }).collect();
+    let layers =
+        layers.map(|(diff, (at, size))| LayerAt { diff, blob: None, media_type: String::new(), size, at });
     let id = Digest::of(&config);
-    Ok(Found { digest: id.clone(), id, config, layers })
+    Ok(Found { digest: id.clone(), id, config, layers: layers.collect() })
 }

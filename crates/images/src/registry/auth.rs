@@ -10,6 +10,7 @@ use http::{HeaderValue, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
+use super::Access;
 use crate::{Error, limits};
 
 /// A name and a password. Never shown.
@@ -135,11 +136,12 @@ impl Challenge {
     }
 }
 
-/// Where a token to pull is asked for. The scope is what we need, whatever the registry says.
-pub(crate) fn token_uri(realm: &str, service: Option<&str>, repository: &str) -> Option<Uri> {
+/// Where a token is asked for. The scope is what we need, whatever the registry says.
+pub(crate) fn token_uri(realm: &str, service: Option<&str>, repository: &str, access: Access) -> Option<Uri> {
     let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mark = if realm.contains('?') { '&' } else { '?' };
-    let scope = escaped(&format!("repository:{repository}:pull"));
+    let actions = if access == Access::Push { "pull,push" } else { "pull" };
+    let scope = escaped(&format!("repository:{repository}:{actions}"));
     let service = service.map(|service| format!("service={}&", escaped(service))).unwrap_or_default();
     let uri: Uri = format!("{realm}{mark}{service}scope={scope}").parse().ok()?;
     uri.authority().is_some().then_some(uri)
@@ -175,8 +177,9 @@ mod tests {
         assert_eq!(Challenge::parse(r#"Basic realm="r""#), Some(Challenge::Basic));
         assert_eq!(Challenge::parse("Negotiate"), None);
         assert_eq!(Challenge::parse(r#"Bearer service="x""#), None);
-        let uri = token_uri("https://auth.x/token", Some("a b"), "n/m").unwrap().to_string();
-        assert_eq!(uri, "https://auth.x/token?service=a%20b&scope=repository%3An%2Fm%3Apull");
+        let uri = |access| token_uri("https://auth.x/token", Some("a b"), "n/m", access).unwrap().to_string();
+        let pull = "https://auth.x/token?service=a%20b&scope=repository%3An%2Fm%3Apull";
+        assert_eq!((uri(Access::Pull), uri(Access::Push)), (pull.to_owned(), format!("{pull}%2Cpush")));
     }
 
     #[test]

@@ -4,16 +4,26 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::Empty;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::{Error, limits};
+
+/// A request's body.
+pub(super) type Outgoing = UnsyncBoxBody<Bytes, io::Error>;
+
+/// No body.
+pub(super) fn nothing() -> Outgoing {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
 
 /// Makes connections. Cheap to clone.
 #[derive(Clone)]
@@ -45,11 +55,12 @@ impl Connector {
         is_loopback(authority) || self.is_named_plain(authority)
     }
 
-    /// Sends one request over a connection of its own.
-    pub(crate) async fn send(
+    /// Sends one request over a connection of its own. As long as `progress` grows, its body is on its way.
+    pub(super) async fn send(
         &self,
         uri: &Uri,
-        request: Request<Empty<Bytes>>,
+        request: Request<Outgoing>,
+        progress: &AtomicU64,
     ) -> Result<Response<Incoming>, Error> {
         let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let sent = async {
@@ -66,14 +77,14 @@ impl Connector {
             // The request would wait until the handshake's end is acknowledged; no more is lost than that.
             let _ = stream.set_nodelay(true);
             if !encrypted {
-                return exchange(TokioIo::new(stream), request, authority).await;
+                return exchange(TokioIo::new(stream), request, authority, progress).await;
             }
             let stream = within(limits::CONNECT, self.tls.connect(host, stream)).await;
             let stream = stream.map_err(|error| match tls::Cause::of(&error) {
                 tls::Cause::Name => Error::Reference(format!("{host} is not a host's name")),
                 _ => unreachable(authority, &error),
             })?;
-            exchange(TokioIo::new(stream), request, authority).await
+            exchange(TokioIo::new(stream), request, authority, progress).await
         };
         sent.await
     }
@@ -81,8 +92,9 @@ impl Connector {
 
 async fn exchange(
     stream: impl Read + Write + Unpin + Send + 'static,
-    request: Request<Empty<Bytes>>,
+    request: Request<Outgoing>,
     authority: &str,
+    progress: &AtomicU64,
 ) -> Result<Response<Incoming>, Error> {
     let failed = |error: hyper::Error| Error::Unreachable(format!("{authority}: {}", root_cause(&error)));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(failed)?;
@@ -92,9 +104,14 @@ async fn exchange(
             tracing::debug!(error = root_cause(&error), "a connection to a registry broke off");
         }
     });
-    match tokio::time::timeout(limits::SILENCE, sender.send_request(request)).await {
-        Ok(answered) => answered.map_err(failed),
-        Err(_) => Err(Error::Unreachable(format!("{authority} does not answer"))),
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    loop {
+        let before = progress.load(Ordering::Relaxed);
+        match tokio::time::timeout(limits::SILENCE, &mut answer).await {
+            Ok(answered) => return answered.map_err(failed),
+            Err(_) if progress.load(Ordering::Relaxed) > before => {}
+            Err(_) => return Err(Error::Unreachable(format!("{authority} does not answer"))),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Registries (OCI distribution spec 1.1, pull; Docker's token authentication).
+//! Registries (OCI distribution spec 1.1, pull and, in `push`, push; Docker's token authentication).
 //!
 //! A client of our own on hyper and rustls: what a pull takes is four requests, of which the last streams for minutes
 //! through the checks; and it decides itself who gets credentials. Those go to the registry they are for and to the
@@ -7,12 +7,14 @@
 
 mod auth;
 mod connect;
+mod push;
 
 use std::io::{self, Read};
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::{Mutex, OnceCell, mpsc};
@@ -23,12 +25,22 @@ use crate::{Digest, Error, limits};
 use auth::Challenge;
 pub(crate) use auth::{Credentials, Login};
 pub(crate) use connect::Connector;
+use connect::{Outgoing, nothing};
+pub use push::Pushed;
+
+/// What a token is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Pull,
+    Push,
+}
 
 /// One image's requests.
 pub(crate) struct Session {
     connector: Connector,
     name: Name,
     login: Option<Login>,
+    access: Access,
     /// What the registry wants to see, once it has said so.
     authorization: Mutex<Option<HeaderValue>>,
     /// `http` or `https`, once it is known.
@@ -36,8 +48,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(connector: Connector, name: Name, login: Option<Login>) -> Self {
-        Self { connector, name, login, authorization: Mutex::default(), scheme: OnceCell::new() }
+    pub(crate) fn new(connector: Connector, name: Name, login: Option<Login>, access: Access) -> Self {
+        Self { connector, name, login, access, authorization: Mutex::default(), scheme: OnceCell::new() }
     }
 
     /// A manifest or index, with its digest: of the image that was named, or that a digest names.
@@ -109,10 +121,7 @@ impl Session {
 
     /// An answer of 200, wherever the registry sends us for it.
     async fn get(&self, path: &str, accept: &str) -> Result<Response<Incoming>, Error> {
-        let authority = self.name.authority();
-        let scheme = self.scheme.get_or_init(|| self.find_scheme()).await;
-        let uri = format!("{scheme}://{authority}/v2/{}/{path}", self.name.repository);
-        let uri: Uri = uri.parse().map_err(|_| Error::Reference(format!("{authority} is not a registry")))?;
+        let uri = self.uri(path).await?;
         let response = self.ask(&uri, accept).await?;
         let response = match response.status() {
             StatusCode::UNAUTHORIZED => {
@@ -123,6 +132,14 @@ impl Session {
         };
         let response = self.follow(uri, response, accept).await?;
         self.judge(response).await
+    }
+
+    /// Where something of the image's repository is.
+    async fn uri(&self, path: &str) -> Result<Uri, Error> {
+        let authority = self.name.authority();
+        let scheme = self.scheme.get_or_init(|| self.find_scheme()).await;
+        let uri = format!("{scheme}://{authority}/v2/{}/{path}", self.name.repository);
+        uri.parse().map_err(|_| Error::Reference(format!("{authority} is not a registry")))
     }
 
     /// TLS, but where it is named as one without, or is on a loopback address and answers without.
@@ -154,16 +171,31 @@ impl Session {
         accept: &str,
         authorization: Option<HeaderValue>,
     ) -> Result<Response<Incoming>, Error> {
+        let accept = HeaderValue::try_from(accept).unwrap_or_else(|_| HeaderValue::from_static("*/*"));
+        let mut headers = vec![(ACCEPT, accept)];
+        headers.extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
+        self.transmit(Method::GET, uri, headers, nothing(), &AtomicU64::new(0)).await
+    }
+
+    /// Sends any request. `progress` grows while its body is taken.
+    async fn transmit(
+        &self,
+        method: Method,
+        uri: &Uri,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Outgoing,
+        progress: &AtomicU64,
+    ) -> Result<Response<Incoming>, Error> {
         let host = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let mut request = http::Request::get(target).header(HOST, host).header(ACCEPT, accept);
+        let mut request = http::Request::builder().method(method).uri(target).header(HOST, host);
         request = request.header(USER_AGENT, concat!("virga/", env!("CARGO_PKG_VERSION")));
-        if let Some(authorization) = authorization {
-            request = request.header(AUTHORIZATION, authorization);
+        for (name, value) in headers {
+            request = request.header(name, value);
         }
-        let request = request.body(http_body_util::Empty::<Bytes>::new());
+        let request = request.body(body);
         let request = request.map_err(|_| Error::Invalid(format!("{host} sent us to no address")))?;
-        self.connector.send(uri, request).await
+        self.connector.send(uri, request, progress).await
     }
 
     /// Follows redirects, to which no credentials go.
@@ -208,7 +240,7 @@ impl Session {
         service: Option<&str>,
         login: Option<&Login>,
     ) -> Result<HeaderValue, Error> {
-        let uri = auth::token_uri(realm, service, &self.name.repository)
+        let uri = auth::token_uri(realm, service, &self.name.repository, self.access)
             .ok_or_else(|| self.denied("its token service has no address"))?;
         let response = self.send(&uri, "application/json", login.map(Login::basic)).await?;
         match response.status() {
