@@ -1,6 +1,6 @@
 //! `virga`: the server and the command line for it.
 //!
-//! Every command but `serve` and `doctor` is a client of the API that SDKs use. Exit codes: 0 done, 1 the
+//! Every command but `serve`, `doctor` and `build` is a client of the API that SDKs use. Exit codes: 0 done, 1 the
 //! function (or the server, for `serve`) failed, 2 wrong usage or input, 3 the server cannot be reached or
 //! refused.
 
@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use commands::{delete, deploy, doctor, invoke, list, logs, serve, show};
+use commands::{build, delete, deploy, doctor, invoke, list, logs, serve, show};
 use settings::{Connection, Flags};
 
 #[global_allocator]
@@ -42,6 +42,8 @@ enum Command {
     Serve(serve::Args),
     /// Create or update a function from a file or a folder
     Deploy(deploy::Args),
+    /// Make a container image of a folder, without a daemon
+    Build(build::Args),
     /// Call a function with an event
     Invoke(invoke::Args),
     /// Show a function's log
@@ -77,12 +79,21 @@ fn run(line: &Line) -> Result<()> {
         Command::Serve(args) => serve::run(args, &line.flags.data),
         Command::Doctor => doctor::run(line.flags.json),
         Command::WasmWorker => server::wasm_worker(),
+        Command::Build(args) => {
+            // Without keys nothing is deployed; that is said before anything is built.
+            let connection = args.deploys().then(|| Connection::resolve(&line.flags)).transpose()?;
+            runtime()?.block_on(build::run(connection.map(Client::new).as_ref(), args, line.flags.json))
+        }
         command => {
             let client = Client::new(Connection::resolve(&line.flags)?);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.context("cannot make a runtime")?.block_on(ask(&client, command, line.flags.json))
+            runtime()?.block_on(ask(&client, command, line.flags.json))
         }
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot make a runtime")
 }
 
 async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {
@@ -93,7 +104,7 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {
         Command::List => list::run(client, json).await,
         Command::Show(args) => show::run(client, args, json).await,
         Command::Delete(args) => delete::run(client, args, json).await,
-        Command::Serve(_) | Command::Doctor | Command::WasmWorker => Ok(()),
+        Command::Serve(_) | Command::Build(_) | Command::Doctor | Command::WasmWorker => Ok(()),
     }
 }
 

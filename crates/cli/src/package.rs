@@ -29,6 +29,13 @@ const LEFT_OUT: [&str; 10] = [
     ".cache",
 ];
 
+/// Whether something is no part of any function: by its name, or because it is a server's data directory, whatever that
+/// is called. Its keys are no function's.
+pub(crate) fn is_left_out(path: &Path) -> bool {
+    let named = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| LEFT_OUT.contains(&name));
+    named || path.join("seal.key").exists()
+}
+
 /// Bytes of files, unpacked: Lambda's own limit on a package (Lambda quotas: 250 MB).
 const MAX_UNPACKED_BYTES: u64 = 250 << 20;
 
@@ -199,7 +206,7 @@ fn collect(root: &Path, folder: &Path, entries: &mut Vec<Entry>) -> Result<()> {
     for item in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let item = item?;
         let path = item.path();
-        if item.file_name().to_str().is_some_and(|name| LEFT_OUT.contains(&name)) {
+        if is_left_out(&path) {
             continue;
         }
         let relative = path.strip_prefix(root).unwrap_or(&path);
@@ -209,10 +216,7 @@ fn collect(root: &Path, folder: &Path, entries: &mut Vec<Entry>) -> Result<()> {
             .to_owned();
         let kind = item.file_type()?;
         if kind.is_dir() {
-            // A server's data directory, whatever it is called: its keys are no function's.
-            if !path.join("seal.key").exists() {
-                collect(root, &path, entries)?;
-            }
+            collect(root, &path, entries)?;
         } else if kind.is_symlink() {
             entries.push(Entry::link(root, path, name)?);
         } else {

@@ -6,7 +6,7 @@
 
 mod change;
 mod concurrency;
-mod image;
+pub(super) mod image;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::output::{self, Progress};
 use crate::package::Package;
 
 /// Arguments.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// A file or a folder; several deploy one function each
     #[arg(required_unless_present = "image", value_name = "PATH")]
@@ -122,6 +122,18 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         report(path, &plan, &done, as_json)?;
     }
     Ok(())
+}
+
+/// Deploys an image that was built here, as `virga deploy --image` does.
+pub(crate) async fn built(
+    client: &Client,
+    image: &str,
+    name: String,
+    contract: Contract,
+    as_json: bool,
+) -> Result<()> {
+    let args = Args { name: Some(name), contract: Some(contract), ..Args::default() };
+    image::run(client, image, &args, as_json).await
 }
 
 async fn plan(client: &Client, path: &Path, args: &Args, progress: &Progress) -> Result<Plan> {

@@ -1,5 +1,7 @@
-//! One file a command. Each is a client of the API that SDKs use; only `serve` and `doctor` are not.
+//! One file a command. Each is a client of the API that SDKs use; only `serve`, `doctor` and, unless it deploys, `build`
+//! are not.
 
+pub(crate) mod build;
 pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod doctor;

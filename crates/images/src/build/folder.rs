@@ -32,6 +32,18 @@ pub(crate) enum ItemKind {
     Link(Vec<u8>),
 }
 
+impl Item {
+    /// Whether it is a folder, the files in which are items of their own.
+    pub fn is_folder(&self) -> bool {
+        self.kind == ItemKind::Folder
+    }
+
+    /// The first name of its path.
+    pub fn top(&self) -> &[u8] {
+        self.path.split(|byte| *byte == b'/').next().unwrap_or_default()
+    }
+}
+
 /// What to do about something that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {

@@ -57,10 +57,10 @@ pub struct Base {
     source: Arc<Source>,
     layers: Vec<LayerAt>,
     config: Value,
-    /// What it runs when nothing else is said: entry point and command.
-    pub command_line: Vec<String>,
-    /// Whether it has an entry point of its own.
-    pub has_entrypoint: bool,
+    /// What it runs when nothing else is said; may be empty.
+    pub entrypoint: Vec<String>,
+    /// The entry point's arguments, or the command line where there is no entry point.
+    pub command: Vec<String>,
 }
 
 /// How an image is run: what is absent is the base's.
@@ -147,10 +147,8 @@ impl Workshop {
         for layer in layers {
             named.push(if layer.blob.is_some() { layer } else { self.identify(&source, layer).await? });
         }
-        let entrypoint = parsed.entrypoint.unwrap_or_default();
-        let has_entrypoint = !entrypoint.is_empty();
-        let command_line = entrypoint.into_iter().chain(parsed.cmd.unwrap_or_default()).collect();
-        Ok(Base { source, layers: named, config, command_line, has_entrypoint })
+        let (entrypoint, command) = (parsed.entrypoint.unwrap_or_default(), parsed.cmd.unwrap_or_default());
+        Ok(Base { source, layers: named, config, entrypoint, command })
     }
 
     /// Gives a layer of an archive, which says only what it unpacks to, the digest and type of its bytes.
@@ -252,6 +250,11 @@ impl Made {
         };
         let bytes = layers.iter().map(|layer| layer.size).sum();
         Self { digest: Digest::of(&manifest), bytes, manifest, config, layers }
+    }
+
+    /// How many layers it has, those of its base among them.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
     }
 
     /// Everything that a manifest needs to be there, each once.

@@ -175,9 +175,15 @@ fn unpacked(
     scratch: &Path,
 ) -> Result<Unpacked, Error> {
     let mut out = Hashing::new(BufWriter::with_capacity(64 << 10, spool::nameless(scratch)?));
-    let plain = layer::decompressed(&mut content)?;
-    io::copy(&mut plain.take(limits::IMAGE_BYTES), &mut out).map_err(Error::host("unpacking a layer"))?;
+    let copied = layer::decompressed(&mut content).and_then(|plain| {
+        io::copy(&mut plain.take(limits::IMAGE_BYTES), &mut out).map_err(Error::host("unpacking a layer"))
+    });
+    // What broke off, or found no room, says nothing about the blob; else what the blob is comes before what is wrong with it.
+    if let Err(error @ (Error::Full(_) | Error::Unreachable(_))) = copied {
+        return Err(error);
+    }
     content.finish()?;
+    copied?;
     let (file, diff, size) = out.finish();
     if diff != blob.diff {
         return Err(Error::Invalid(format!(

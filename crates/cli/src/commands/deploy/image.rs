@@ -71,7 +71,7 @@ pub(super) async fn run(client: &Client, image: &str, args: &Args, as_json: bool
 }
 
 /// A local form is meant from where the command runs.
-fn absolute(image: &str) -> Result<String> {
+pub(in crate::commands) fn absolute(image: &str) -> Result<String> {
     for scheme in ["oci:", "docker-archive:"] {
         let Some(rest) = image.strip_prefix(scheme) else { continue };
         let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
