@@ -29,6 +29,7 @@ need composer composer
     missing="$missing ruby-sinatra"
 need skopeo skopeo
 need umoci umoci
+need buildah buildah
 need docker-registry docker-registry
 need perl perl
 need openssl openssl

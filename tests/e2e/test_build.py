@@ -408,6 +408,53 @@ def test_what_cannot_be_built_is_said(registry, build, place, app, arguments, co
     assert not (place / "out").exists()
 
 
+@pytest.fixture
+def buildah(place):
+    """buildah's own settings: a storage of the test's, and no further namespaces than a test may have."""
+    assert shutil.which("buildah"), "missing: buildah; tests/e2e/setup.sh installs it"
+    storage = place / "storage.conf"
+    storage.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{place}/storage"\nrunroot = "{place}/run"\n')
+    return {"CONTAINERS_STORAGE_CONF": str(storage), "BUILDAH_ISOLATION": "chroot"}
+
+
+def test_a_dockerfile_is_built_by_buildah(server, functions, registry, build, buildah, place, app):
+    images.Layout(place / "base").image([images.busybox_layer()], Env=["PATH=/bin"])
+    (app / "Dockerfile").write_text(
+        f"FROM oci:{place}/base:latest\nARG GREETING\nCOPY www /www\nRUN echo $GREETING >/www/made\n"
+        'EXPOSE 8080\nCMD ["/bin/httpd", "-f", "-p", "8080", "-h", "/www"]\n'
+    )
+    tag = f"{registry.host}/team/dockerfile:v1"
+    done = build(app, "-t", tag, "--push", "-o", "oci:out", "--build-arg", "GREETING=from-a-step", "--deploy", "--name", "built-docker",
+                 "--json", check=0, env=server.client_environment() | buildah)  # fmt: skip
+    functions.made.append("built-docker")
+    assert "RUN echo $GREETING" in done.stderr, "what buildah says is shown"
+    told, deployed = map(json.loads, done.stdout.splitlines())
+    assert deployed["ResolvedImageUri"] == told["Pushed"]["ResolvedImageUri"]
+    assert requests.get(functions.path("built-docker"), timeout=20).text == PAGE
+    assert requests.get(functions.path("built-docker", "made"), timeout=20).text == "from-a-step\n"
+    inspected = json.loads(images.run("skopeo", "inspect", "--tls-verify=false", f"docker://{tag}"))
+    assert inspected["Digest"] == told["Digest"] == json.loads(images.run("skopeo", "inspect", f"oci:{place}/out:v1"))["Digest"]
+
+
+def test_a_dockerfile_that_fails_leaves_nothing(build, buildah, place, app):
+    images.Layout(place / "base").image([images.busybox_layer()], Env=["PATH=/bin"])
+    (app / "Dockerfile").write_text(f"FROM oci:{place}/base:latest\nRUN echo told && exit 3\n")
+    done = build(app, "-o", "oci:out", check=2, env=buildah)
+    assert "told" in done.stderr and "buildah could not build app/Dockerfile: exit status" in done.stderr.replace(str(place) + "/", "")
+    assert not (place / "out").exists()
+
+
+def test_a_dockerfile_without_buildah(build, app, place):
+    (app / "Dockerfile").write_text("FROM scratch\n")
+    done = build(app, "-o", "oci:out", check=2, env={"PATH": "/nowhere"})
+    assert "install it (Debian: apt-get install buildah" in done.stderr, done.stderr
+    done = build(app, "-o", "oci:out", "--entrypoint", HTTPD, check=2)
+    assert "--entrypoint is for" in done.stderr and "--base" in done.stderr
+    build(app, "-o", "oci:out", "--base", "scratch", "--entrypoint", HTTPD, check=0, env={"PATH": "/nowhere"})
+    done = build(app, "-o", "oci:out", "--base", "scratch", "--entrypoint", HTTPD, "--build-arg", "A=1", check=2)
+    assert "--build-arg is for a Dockerfile" in done.stderr
+
+
 def test_a_large_file_takes_little_memory(build, place, app):
     with open(app / "large", "wb") as file:
         for _ in range(64):

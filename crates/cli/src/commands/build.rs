@@ -2,8 +2,11 @@
 //!
 //! The folder's files become layers upon a base, packages (`node_modules`, `vendor`) in one of their own, so that a change of
 //! the code sends no packages. What starts the image is said or found out, as `virga deploy` does it. `images::build`
-//! makes and pushes it; this decides what goes in and shows what came of it. `start` knows how each kind is started.
+//! makes and pushes it; this decides what goes in. `start` knows how each kind is started,
+//! `report` shows what came of it, and `buildah` builds folders that have a Dockerfile.
 
+mod buildah;
+mod report;
 mod start;
 
 use std::path::{Path, PathBuf};
@@ -11,13 +14,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use images::build::{Base, Choice, Ignore, Item, Made, Recipe, Run, Workshop, WorkshopSettings};
 use images::{Pushed, Reference};
-use serde_json::{Value, json};
 
 use super::deploy;
 use crate::client::Client;
 use crate::detect::{self, Contract, Detected, Known};
 use crate::failure::Failure;
-use crate::output::{self, Progress};
+use crate::output::Progress;
 use crate::package::{self, Files};
 use start::{Place, Start};
 
@@ -66,6 +68,9 @@ pub(crate) struct Args {
     /// How it is called (default: found out)
     #[arg(long, value_enum)]
     contract: Option<Contract>,
+    /// An argument of the Dockerfile; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = deploy::parse_pair)]
+    build_arg: Vec<(String, String)>,
     /// Deploy it: from the registry, or without --push from where it was written to
     #[arg(long)]
     deploy: bool,
@@ -108,7 +113,17 @@ struct Plan {
     contract: Contract,
     at: String,
     run: Run,
-    outputs: Vec<Output>,
+}
+
+/// What came of it.
+struct Summary {
+    what: String,
+    hints: Vec<String>,
+    files: Option<usize>,
+    contract: Option<Contract>,
+    run: Run,
+    made: Made,
+    pushed: Option<Pushed>,
 }
 
 impl Args {
@@ -126,24 +141,64 @@ impl Args {
 pub(crate) async fn run(client: Option<&Client>, args: &Args, as_json: bool) -> Result<()> {
     let outputs = outputs(args)?;
     let workshop = workshop(args)?;
+    let summary = match buildah::file(args)? {
+        Some(file) => by_buildah(&workshop, args, &file, &outputs).await?,
+        None if args.build_arg.is_empty() => by_hand(&workshop, args, &outputs).await?,
+        None => bail!("--build-arg is for a Dockerfile, and none is built"),
+    };
+    report::show(args, &summary, &outputs, as_json)?;
+    if let Some(client) = client {
+        let name = args.name.clone().map_or_else(|| detect::name_of(&args.path), Ok)?;
+        return deploy::built(client, &deployed(args, &outputs)?, name, summary.contract, as_json).await;
+    }
+    Ok(())
+}
+
+/// The folder's files upon a base.
+async fn by_hand(workshop: &Workshop, args: &Args, outputs: &[Output]) -> Result<Summary> {
     let progress = Progress::start(format!("building {}", args.path.display()));
-    let base = base(&workshop, args, &progress).await?;
-    let plan = plan(args, base.as_ref(), outputs)?;
+    let base = base(workshop, args, &progress).await?;
+    let plan = plan(args, base.as_ref())?;
     progress.step(format!("packing {}", args.path.display()));
-    let layers = layers(&plan)?;
+    let layers = layers(&plan, outputs)?;
     let count = layers.iter().flatten().filter(|item| !item.is_folder()).count();
     let into = plan.at.trim_start_matches('/').to_owned();
     let recipe = Recipe { base, layers, into, run: plan.run.clone() };
     let made = workshop.make(recipe).await.map_err(failed)?;
-    write(&workshop, &made, args, &plan, &progress).await?;
-    let pushed = push(&workshop, &made, args, &progress).await?;
-    drop(progress);
-    report(args, &plan, &made, pushed.as_ref(), count, as_json)?;
-    if let Some(client) = client {
-        let name = args.name.clone().map_or_else(|| detect::name_of(&args.path), Ok)?;
-        return deploy::built(client, &deployed(args, &plan)?, name, plan.contract, as_json).await;
-    }
-    Ok(())
+    let pushed = take_there(workshop, &made, args, outputs, &progress).await?;
+    Ok(Summary {
+        what: plan.found.as_ref().map_or_else(|| "a folder".to_owned(), Detected::describe),
+        hints: plan.found.map(|found| found.hints).unwrap_or_default(),
+        files: Some(count),
+        contract: Some(plan.contract),
+        run: plan.run,
+        made,
+        pushed,
+    })
+}
+
+/// What the folder's Dockerfile says.
+async fn by_buildah(workshop: &Workshop, args: &Args, file: &Path, outputs: &[Output]) -> Result<Summary> {
+    // No spinner: buildah shows what it does.
+    let built = buildah::run(args, file, &std::env::temp_dir()).await?;
+    let progress = Progress::start(format!("reading what {} became", file.display()));
+    let made = workshop.take(&built.reference()).await.map_err(failed)?;
+    let pushed = take_there(workshop, &made, args, outputs, &progress).await?;
+    let what = format!("built by buildah from {}", file.display());
+    let contract = args.contract;
+    Ok(Summary { what, hints: Vec::new(), files: None, contract, run: Run::default(), made, pushed })
+}
+
+/// Writes and pushes it.
+async fn take_there(
+    workshop: &Workshop,
+    made: &Made,
+    args: &Args,
+    outputs: &[Output],
+    progress: &Progress,
+) -> Result<Option<Pushed>> {
+    write(workshop, made, args, outputs, progress).await?;
+    push(workshop, made, args, progress).await
 }
 
 /// Where it goes; nowhere is an error before anything is made.
@@ -219,7 +274,7 @@ async fn base(workshop: &Workshop, args: &Args, progress: &Progress) -> Result<O
 }
 
 /// What the folder is, and how the image starts.
-fn plan(args: &Args, base: Option<&Base>, outputs: Vec<Output>) -> Result<Plan> {
+fn plan(args: &Args, base: Option<&Base>) -> Result<Plan> {
     let known = Known { family: None, handler: args.handler.clone(), contract: wanted_contract(args) };
     let found = match detect::detect(&args.path, &known) {
         Ok(found) => Some(found),
@@ -260,7 +315,7 @@ fn plan(args: &Args, base: Option<&Base>, outputs: Vec<Output>) -> Result<Plan> 
         ports: port.into_iter().collect(),
         labels: args.label.clone(),
     };
-    Ok(Plan { files, found, contract, at, run, outputs })
+    Ok(Plan { files, found, contract, at, run })
 }
 
 /// A port is a web server's.
@@ -274,7 +329,7 @@ fn place_of(contract: Contract) -> &'static str {
 }
 
 /// The files of each layer, packages below the code.
-fn layers(plan: &Plan) -> Result<Vec<Vec<Item>>> {
+fn layers(plan: &Plan, outputs: &[Output]) -> Result<Vec<Vec<Item>>> {
     let root = match &plan.files {
         Files::Folder(root) => root,
         Files::One { path, name, executable } => {
@@ -284,7 +339,7 @@ fn layers(plan: &Plan) -> Result<Vec<Vec<Item>>> {
     };
     let root = root.canonicalize().with_context(|| format!("cannot read {}", root.display()))?;
     let ignore = Ignore::read(&root)?;
-    let written: Vec<PathBuf> = plan.outputs.iter().filter_map(|output| real(output.path())).collect();
+    let written: Vec<PathBuf> = outputs.iter().filter_map(|output| real(output.path())).collect();
     let choose = |path: &[u8], from: &Path| {
         if package::is_left_out(from)
             || ABOUT_BUILDING.contains(&path)
@@ -317,10 +372,10 @@ async fn write(
     workshop: &Workshop,
     made: &Made,
     args: &Args,
-    plan: &Plan,
+    outputs: &[Output],
     progress: &Progress,
 ) -> Result<()> {
-    for output in &plan.outputs {
+    for output in outputs {
         progress.step(format!("writing {}", output.path().display()));
         match output {
             Output::Layout { folder, tag } => {
@@ -360,8 +415,8 @@ async fn push(workshop: &Workshop, made: &Made, args: &Args, progress: &Progress
 }
 
 /// The reference that the server fetches the image by.
-fn deployed(args: &Args, plan: &Plan) -> Result<String> {
-    match (&args.tag, plan.outputs.first()) {
+fn deployed(args: &Args, outputs: &[Output]) -> Result<String> {
+    match (&args.tag, outputs.first()) {
         (Some(tag), _) if args.push => Ok(tag.clone()),
         (_, Some(Output::Layout { folder, tag })) => {
             let tag = layout_tag(tag.as_deref(), args.tag.as_deref());
@@ -369,60 +424,6 @@ fn deployed(args: &Args, plan: &Plan) -> Result<String> {
         }
         (_, Some(Output::Archive(file))) => Ok(format!("docker-archive:{}", file.display())),
         _ => bail!("there is nothing to deploy from"),
-    }
-}
-
-fn report(
-    args: &Args,
-    plan: &Plan,
-    made: &Made,
-    pushed: Option<&Pushed>,
-    count: usize,
-    as_json: bool,
-) -> Result<()> {
-    for hint in plan.found.iter().flat_map(|found| &found.hints) {
-        eprintln!("warning: {hint}");
-    }
-    let written: Vec<String> =
-        plan.outputs.iter().map(|output| output.path().display().to_string()).collect();
-    if as_json {
-        let done = json!({
-            "Image": args.tag,
-            "Digest": made.digest.to_string(),
-            "Layers": made.layers(),
-            "Bytes": made.bytes,
-            "Files": count,
-            "Contract": plan.contract.as_str(),
-            "EntryPoint": plan.run.entrypoint,
-            "Command": plan.run.command,
-            "Written": written,
-            "Pushed": pushed.map_or(Value::Null, |pushed| json!({
-                "ResolvedImageUri": pushed.resolved,
-                "Unchanged": pushed.unchanged,
-                "Blobs": pushed.sent,
-                "Bytes": pushed.bytes,
-            })),
-        });
-        return output::line(done.to_string());
-    }
-    let what = plan.found.as_ref().map_or_else(|| "a folder".to_owned(), Detected::describe);
-    let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
-    output::line(format!("{}: {what}, {files}", args.path.display()))?;
-    let name = args.tag.as_deref().map(|tag| format!("{tag} ")).unwrap_or_default();
-    let size = made.bytes.div_ceil(1024);
-    let layers = if made.layers() == 1 { "1 layer".to_owned() } else { format!("{} layers", made.layers()) };
-    output::line(format!("{} {name}{} ({layers}, {size} KB)", output::colour(32, "built"), made.digest))?;
-    for path in written {
-        output::line(format!("  {path}"))?;
-    }
-    match pushed {
-        Some(pushed) if pushed.unchanged => output::line(format!("  {} is there already", pushed.resolved)),
-        Some(pushed) => {
-            let sent = if pushed.sent == 1 { "1 blob".to_owned() } else { format!("{} blobs", pushed.sent) };
-            let size = pushed.bytes.div_ceil(1024);
-            output::line(format!("  {} ({sent} sent, {size} KB)", pushed.resolved))
-        }
-        None => Ok(()),
     }
 }
 

@@ -129,10 +129,10 @@ pub(crate) async fn built(
     client: &Client,
     image: &str,
     name: String,
-    contract: Contract,
+    contract: Option<Contract>,
     as_json: bool,
 ) -> Result<()> {
-    let args = Args { name: Some(name), contract: Some(contract), ..Args::default() };
+    let args = Args { name: Some(name), contract, ..Args::default() };
     image::run(client, image, &args, as_json).await
 }
 

@@ -57,6 +57,8 @@ pub struct Base {
     source: Arc<Source>,
     layers: Vec<LayerAt>,
     config: Value,
+    /// The configuration's bytes.
+    document: Vec<u8>,
     /// What it runs when nothing else is said; may be empty.
     pub entrypoint: Vec<String>,
     /// The entry point's arguments, or the command line where there is no entry point.
@@ -142,13 +144,21 @@ impl Workshop {
         });
         let Found { config, layers, .. } = source.find(None).await?;
         let parsed = manifest::Config::parse(&config, layers.len())?.config.unwrap_or_default();
-        let config = manifest::json(&config, "configuration")?;
+        let (config, document) = (manifest::json(&config, "configuration")?, config);
         let mut named = Vec::with_capacity(layers.len());
         for layer in layers {
             named.push(if layer.blob.is_some() { layer } else { self.identify(&source, layer).await? });
         }
         let (entrypoint, command) = (parsed.entrypoint.unwrap_or_default(), parsed.cmd.unwrap_or_default());
-        Ok(Base { source, layers: named, config, entrypoint, command })
+        Ok(Base { source, layers: named, config, document, entrypoint, command })
+    }
+
+    /// Takes an image as it is, to be written or pushed elsewhere.
+    pub async fn take(&self, reference: &str) -> Result<Made, Error> {
+        let base = self.base(reference).await?;
+        let layers = base.layers.iter().map(|layer| Blob::of_base(Some(Arc::clone(&base.source)), layer));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        Ok(Made::new(base.document, layers))
     }
 
     /// Gives a layer of an archive, which says only what it unpacks to, the digest and type of its bytes.
