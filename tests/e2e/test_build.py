@@ -6,10 +6,12 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import threading
+import time
 import uuid
 
 import pytest
@@ -449,10 +451,72 @@ def test_a_dockerfile_without_buildah(build, app, place):
     done = build(app, "-o", "oci:out", check=2, env={"PATH": "/nowhere"})
     assert "install it (Debian: apt-get install buildah" in done.stderr, done.stderr
     done = build(app, "-o", "oci:out", "--entrypoint", HTTPD, check=2)
-    assert "--entrypoint is for" in done.stderr and "--base" in done.stderr
+    assert "--entrypoint does not go with" in done.stderr and "--base" in done.stderr
     build(app, "-o", "oci:out", "--base", "scratch", "--entrypoint", HTTPD, check=0, env={"PATH": "/nowhere"})
     done = build(app, "-o", "oci:out", "--base", "scratch", "--entrypoint", HTTPD, "--build-arg", "A=1", check=2)
     assert "--build-arg is for a Dockerfile" in done.stderr
+
+
+def declare(app, *steps):
+    """Writes the file that declares steps."""
+    (app / "virga-build.json").write_text(json.dumps({"steps": steps}))
+
+
+def test_steps_run_in_a_copy_and_what_they_make_is_packed(build, place, app):
+    before = tree(app)
+    declare(app, {"name": "compile", "run": "echo making at $LEVEL; cat secret.src >www/made; pwd", "env": {"LEVEL": "3"}},
+            {"name": "more", "run": ["sh", "-c", 'echo "level=$LEVEL home=$HOME" >>www/made; echo oops >&2; rm secret.src']})  # fmt: skip
+    (app / "secret.src").write_text("compiled\n")
+    (app / "only-for-steps").write_text("x")
+    (app / ".dockerignore").write_text("only-for-steps\n")
+    said = ["--entrypoint", HTTPD, "--env", "X=1"]
+    plain = build(app, "-o", "oci:plain", *said, check=0)
+    assert "compile and what follows in virga-build.json runs only with --run-steps" in plain.stderr
+    assert "made" not in str(tree(unpacked(place / "plain", "latest", place / "b1")))
+    done = build(app, "-o", "oci:out", "--run-steps", *said, check=0)
+    assert "compile | making at 3\n" in done.stderr and "more | oops\n" in done.stderr, done.stderr
+    assert f"compile | {place}/scratch/virga-build-" in done.stderr and "app: " in done.stdout
+    root = unpacked(place / "out", "latest", place / "b2") / "app"
+    assert (root / "www/made").read_text() == f"compiled\nlevel= home={place}\n"
+    assert sorted(path.name for path in root.iterdir()) == ["busybox", "www"]
+    assert (app / "secret.src").exists() and not (app / "www/made").exists(), "the folder itself is not touched"
+    assert all(tree(app)[path] == what for path, what in before.items())
+
+
+@pytest.mark.parametrize(
+    "step,code,said",
+    [
+        ({"name": "bad", "run": "echo told; exit 7"}, 7, "step bad failed: exit status: 7"),
+        ({"name": "bad", "run": "kill -9 $$"}, 137, "step bad failed: signal: 9"),
+        ({"name": "bad", "run": ["/no/such/program"]}, 2, "step bad: cannot run /no/such/program"),
+        ({"name": "bad", "image": "x"}, 2, "virga-build.json cannot be used: step 2: it has no member run"),
+    ],
+)
+def test_a_step_that_fails_ends_the_build(build, place, app, step, code, said):
+    # What cannot be removed without further ado is removed too.
+    first = {"name": "first", "run": "mkdir -p deep/er; touch deep/er/x; chmod 500 deep/er"}
+    declare(app, first, step, {"name": "never", "run": f"touch {place}/ran"})
+    done = build(app, "-o", "oci:out", "--run-steps", "--entrypoint", HTTPD, check=code)
+    assert said in done.stderr, done.stderr
+    assert not (place / "ran").exists() and not (place / "out").exists()
+
+
+def test_what_a_step_leaves_running_is_not_waited_for(build, app):
+    declare(app, {"name": "bg", "run": "sleep 20 & echo done; printf tail"})
+    started = time.monotonic()
+    done = build(app, "-o", "oci:out", "--run-steps", "--entrypoint", HTTPD, check=0)
+    assert time.monotonic() - started < 15 and "bg | done\nbg | tail\n" in done.stderr
+
+
+def test_an_interrupt_leaves_nothing(place, app):
+    declare(app, {"name": "first", "run": "echo begun"}, {"name": "long", "run": ["sleep", "600"]})
+    command = [binary(), "build", str(app), "-o", f"oci:{place}/out", "--run-steps", "--entrypoint", HTTPD]
+    environment = clean_environment(TMPDIR=str(place / "scratch"), HOME=str(place))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
+        assert running.stderr.readline() == "first | begun\n" and any((place / "scratch").iterdir())
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 130 and "interrupted" in running.stderr.read()
+    assert not any((place / "scratch").iterdir()) and not (place / "out").exists()
 
 
 def test_a_large_file_takes_little_memory(build, place, app):

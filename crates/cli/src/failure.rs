@@ -7,6 +7,13 @@ use std::process::ExitCode;
 pub(crate) enum Failure {
     /// The function failed, or its deployment did: 1.
     Function(String),
+    /// A step of a build failed, or it was interrupted: as a shell would tell it.
+    Exit {
+        /// For people.
+        message: String,
+        /// The exit code.
+        code: u8,
+    },
     /// The server cannot be reached: 3.
     Unreachable(String),
     /// The server refused the request: 3.
@@ -23,7 +30,9 @@ pub(crate) enum Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Function(text) | Self::Unreachable(text) => f.write_str(text),
+            Self::Function(text) | Self::Unreachable(text) | Self::Exit { message: text, .. } => {
+                f.write_str(text)
+            }
             Self::Refused { code, message, .. } if message.is_empty() => f.write_str(code),
             Self::Refused { code, message, .. } => write!(f, "{message} ({code})"),
         }
@@ -36,6 +45,7 @@ impl std::error::Error for Failure {}
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<Failure>() {
         Some(Failure::Function(_)) => ExitCode::from(1),
+        Some(Failure::Exit { code, .. }) => ExitCode::from(*code),
         Some(Failure::Unreachable(_) | Failure::Refused { .. }) => ExitCode::from(3),
         None => ExitCode::from(2),
     }

@@ -21,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 use client::Client;
 use commands::{build, delete, deploy, doctor, invoke, list, logs, serve, show};
+use failure::Failure;
 use settings::{Connection, Flags};
 
 #[global_allocator]
@@ -82,7 +83,12 @@ fn run(line: &Line) -> Result<()> {
         Command::Build(args) => {
             // Without keys nothing is deployed; that is said before anything is built.
             let connection = args.deploys().then(|| Connection::resolve(&line.flags)).transpose()?;
-            runtime()?.block_on(build::run(connection.map(Client::new).as_ref(), args, line.flags.json))
+            let client = connection.map(Client::new);
+            let runtime = runtime()?;
+            let done = runtime.block_on(interruptible(build::run(client.as_ref(), args, line.flags.json)));
+            // A thread that reads from a registry is not waited for.
+            runtime.shutdown_background();
+            done
         }
         command => {
             let client = Client::new(Connection::resolve(&line.flags)?);
@@ -94,6 +100,18 @@ fn run(line: &Line) -> Result<()> {
 fn runtime() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot make a runtime")
+}
+
+/// Ends with the first interrupt, in order: what is dropped takes away what is not finished.
+async fn interruptible(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        // First: it is listened for before anything is made.
+        biased;
+        _ = tokio::signal::ctrl_c() => {
+            Err(Failure::Exit { message: "interrupted".to_owned(), code: 130 }.into())
+        }
+        done = work => done,
+    }
 }
 
 async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {

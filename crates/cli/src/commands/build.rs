@@ -3,11 +3,13 @@
 //! The folder's files become layers upon a base, packages (`node_modules`, `vendor`) in one of their own, so that a change of
 //! the code sends no packages. What starts the image is said or found out, as `virga deploy` does it. `images::build`
 //! makes and pushes it; this decides what goes in. `start` knows how each kind is started,
-//! `report` shows what came of it, and `buildah` builds folders that have a Dockerfile.
+//! `report` shows what came of it, `steps` runs what the folder declares, and `buildah` builds folders that have a Dockerfile.
 
 mod buildah;
+mod folder;
 mod report;
 mod start;
+mod steps;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,7 @@ use crate::detect::{self, Contract, Detected, Known};
 use crate::failure::Failure;
 use crate::output::Progress;
 use crate::package::{self, Files};
+use folder::Own;
 use start::{Place, Start};
 
 /// Arguments.
@@ -68,6 +71,9 @@ pub(crate) struct Args {
     /// How it is called (default: found out)
     #[arg(long, value_enum)]
     contract: Option<Contract>,
+    /// Run the steps of virga-build.json first, in a copy of the folder. Nothing confines them: they may do what you may
+    #[arg(long)]
+    run_steps: bool,
     /// An argument of the Dockerfile; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = deploy::parse_pair)]
     build_arg: Vec<(String, String)>,
@@ -95,7 +101,8 @@ const PORT: u16 = 8080;
 const PACKAGES: [&str; 2] = ["node_modules", "vendor"];
 
 /// At the folder's top, what is about building and not about running.
-const ABOUT_BUILDING: [&[u8]; 3] = [b".dockerignore", b"Dockerfile", b"Containerfile"];
+const ABOUT_BUILDING: [&[u8]; 4] =
+    [b".dockerignore", b"Dockerfile", b"Containerfile", steps::FILE.as_bytes()];
 
 type Words = Vec<String>;
 
@@ -156,9 +163,11 @@ pub(crate) async fn run(client: Option<&Client>, args: &Args, as_json: bool) -> 
 
 /// The folder's files upon a base.
 async fn by_hand(workshop: &Workshop, args: &Args, outputs: &[Output]) -> Result<Summary> {
+    let copy = after_steps(args, outputs).await?;
+    let root = copy.as_ref().map_or(args.path.as_path(), Own::path);
     let progress = Progress::start(format!("building {}", args.path.display()));
     let base = base(workshop, args, &progress).await?;
-    let plan = plan(args, base.as_ref())?;
+    let plan = plan(args, root, base.as_ref())?;
     progress.step(format!("packing {}", args.path.display()));
     let layers = layers(&plan, outputs)?;
     let count = layers.iter().flatten().filter(|item| !item.is_folder()).count();
@@ -175,6 +184,32 @@ async fn by_hand(workshop: &Workshop, args: &Args, outputs: &[Output]) -> Result
         made,
         pushed,
     })
+}
+
+/// A copy of the folder in which its steps have run, where that was asked for. In it is whatever a step may need;
+/// `.dockerignore` is about what becomes of it.
+async fn after_steps(args: &Args, outputs: &[Output]) -> Result<Option<Own>> {
+    let steps = steps::of(&args.path)?;
+    if !args.run_steps {
+        if let Some(first) = steps.first() {
+            eprintln!(
+                "warning: {} and what follows in {} runs only with --run-steps",
+                first.name,
+                steps::FILE
+            );
+        }
+        return Ok(None);
+    }
+    if steps.is_empty() {
+        bail!("--run-steps: {} declares no steps in {}", args.path.display(), steps::FILE);
+    }
+    let copy = Own::new(&std::env::temp_dir())?;
+    let all = listed(&args.path, outputs, &Ignore::default(), &[])?;
+    images::build::copy(&all, copy.path())?;
+    for step in &steps {
+        steps::run(step, copy.path()).await?;
+    }
+    Ok(Some(copy))
 }
 
 /// What the folder's Dockerfile says.
@@ -274,13 +309,13 @@ async fn base(workshop: &Workshop, args: &Args, progress: &Progress) -> Result<O
 }
 
 /// What the folder is, and how the image starts.
-fn plan(args: &Args, base: Option<&Base>) -> Result<Plan> {
+fn plan(args: &Args, root: &Path, base: Option<&Base>) -> Result<Plan> {
     let known = Known { family: None, handler: args.handler.clone(), contract: wanted_contract(args) };
-    let found = match detect::detect(&args.path, &known) {
+    let found = match detect::detect(root, &known) {
         Ok(found) => Some(found),
         // What is said outright need not be found out.
-        Err(_) if args.entrypoint.is_some() && args.path.is_dir() => None,
-        Err(error) if args.path.exists() => bail!("{error:#}; or say what it starts with --entrypoint"),
+        Err(_) if args.entrypoint.is_some() && root.is_dir() => None,
+        Err(error) if root.exists() => bail!("{error:#}; or say what it starts with --entrypoint"),
         Err(error) => return Err(error),
     };
     let contract = known.contract.or(found.as_ref().map(|found| found.contract)).unwrap_or(Contract::Http);
@@ -300,7 +335,7 @@ fn plan(args: &Args, base: Option<&Base>) -> Result<Plan> {
     };
     let files = match &found {
         Some(found) => found.files.clone(),
-        None => Files::Folder(args.path.clone()),
+        None => Files::Folder(root.to_owned()),
     };
     if base.is_none() {
         let program = start.entrypoint.iter().flatten().next().map_or("", String::as_str);
@@ -337,30 +372,33 @@ fn layers(plan: &Plan, outputs: &[Output]) -> Result<Vec<Vec<Item>>> {
         }
         Files::Ready(path) => bail!("{} is a package already: unpack it first", path.display()),
     };
-    let root = root.canonicalize().with_context(|| format!("cannot read {}", root.display()))?;
-    let ignore = Ignore::read(&root)?;
-    let written: Vec<PathBuf> = outputs.iter().filter_map(|output| real(output.path())).collect();
-    let choose = |path: &[u8], from: &Path| {
-        if package::is_left_out(from)
-            || ABOUT_BUILDING.contains(&path)
-            || written.iter().any(|written| written == from)
-        {
-            Choice::Leave
-        } else if !ignore.leaves_out(path) {
-            Choice::Keep
-        } else if ignore.brings_back() {
-            Choice::LookInside
-        } else {
-            Choice::Leave
-        }
-    };
-    let items = images::build::list(&root, &choose)?;
+    let items = listed(root, outputs, &Ignore::read(root)?, &ABOUT_BUILDING)?;
     if items.is_empty() {
         bail!("{} holds no files that would go into an image", root.display());
     }
     let is_package = |item: &Item| PACKAGES.iter().any(|name| item.top() == name.as_bytes());
     let (packages, code): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_package);
     Ok([packages, code].into_iter().filter(|layer| !layer.is_empty()).collect())
+}
+
+/// What is in a folder, without what no image has, what is `ignored`, what is at its top and `left`, and what is written
+/// there.
+fn listed(root: &Path, outputs: &[Output], ignored: &Ignore, left: &[&[u8]]) -> Result<Vec<Item>> {
+    let root = root.canonicalize().with_context(|| format!("cannot read {}", root.display()))?;
+    let written: Vec<PathBuf> = outputs.iter().filter_map(|output| real(output.path())).collect();
+    let choose = |path: &[u8], from: &Path| {
+        if package::is_left_out(from) || left.contains(&path) || written.iter().any(|written| written == from)
+        {
+            Choice::Leave
+        } else if !ignored.leaves_out(path) {
+            Choice::Keep
+        } else if ignored.brings_back() {
+            Choice::LookInside
+        } else {
+            Choice::Leave
+        }
+    };
+    Ok(images::build::list(&root, &choose)?)
 }
 
 /// A path as the listing shows it, whether or not something is there yet.

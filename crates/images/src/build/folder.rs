@@ -63,6 +63,27 @@ pub fn list(root: &Path, choose: &dyn Fn(&[u8], &Path) -> Choice) -> Result<Vec<
     Ok(items)
 }
 
+/// Makes a copy of what was listed, in an empty folder. Blocking.
+pub fn copy(items: &[Item], into: &Path) -> Result<(), Error> {
+    for item in items {
+        let to = into.join(OsStr::from_bytes(&item.path));
+        let copied = match &item.kind {
+            ItemKind::Folder => fs::create_dir(&to),
+            ItemKind::Link(target) => std::os::unix::fs::symlink(OsStr::from_bytes(target), &to),
+            ItemKind::File { executable } => copy_file(&item.from, &to, *executable)?,
+        };
+        copied.map_err(Error::host(format!("copying {}", item.from.display())))?;
+    }
+    Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path, executable: bool) -> Result<io::Result<()>, Error> {
+    let (mut content, _) = open(from)?;
+    let mode = if executable { 0o755 } else { 0o644 };
+    let copied = File::options().write(true).create_new(true).mode(mode).open(to);
+    Ok(copied.and_then(|mut file| io::copy(&mut content, &mut file).map(drop)))
+}
+
 /// One file, as one of that name.
 pub fn single(path: &Path, name: &str, executable: bool) -> Result<Vec<Item>, Error> {
     let about = fs::metadata(path).map_err(Error::host(format!("reading {}", path.display())))?;

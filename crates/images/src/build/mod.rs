@@ -21,7 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-pub use folder::{Choice, Item, list, single};
+pub use folder::{Choice, Item, copy, list, single};
 pub use ignore::Ignore;
 
 use crate::digest::Verified;

@@ -5,7 +5,6 @@
 //! settings say.
 
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -13,25 +12,18 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 use super::Args;
+use super::folder::Own;
 
 /// The image's name in the layout.
 const NAME: &str = "built";
 
 /// An image in a folder that goes with this.
-pub(super) struct Built {
-    folder: PathBuf,
-}
+pub(super) struct Built(Own);
 
 impl Built {
     /// Where it is.
     pub(super) fn reference(&self) -> String {
-        format!("oci:{}:{NAME}", self.folder.display())
-    }
-}
-
-impl Drop for Built {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
+        format!("oci:{}:{NAME}", self.0.path().display())
     }
 }
 
@@ -51,17 +43,18 @@ pub(super) fn file(args: &Args) -> Result<Option<PathBuf>> {
         ("--into", args.into.is_some()),
         ("--label", !args.label.is_empty()),
         ("--handler", args.handler.is_some()),
+        ("--run-steps", args.run_steps),
     ];
     if let Some((flag, _)) = said.into_iter().find(|(_, said)| *said) {
         let file = file.display();
-        bail!("{flag} is for {file} to say; with --base the folder is built without it");
+        bail!("{flag} does not go with {file}; with --base the folder is built without that");
     }
     Ok(Some(file))
 }
 
 /// Has buildah build it.
 pub(super) async fn run(args: &Args, file: &Path, scratch: &Path) -> Result<Built> {
-    let built = Built { folder: own_folder(scratch)? };
+    let built = Built(Own::new(scratch)?);
     let mut command = Command::new("buildah");
     command.args(arguments(args, file, &built)).stdin(Stdio::null()).stdout(io::stderr()).kill_on_drop(true);
     let status = match command.status().await {
@@ -80,7 +73,8 @@ pub(super) async fn run(args: &Args, file: &Path, scratch: &Path) -> Result<Buil
 
 /// Its command line.
 fn arguments(args: &Args, file: &Path, built: &Built) -> Vec<std::ffi::OsString> {
-    let mut line: Vec<std::ffi::OsString> = ["build", "--format", "oci", "--disable-compression=false"].map(Into::into).into();
+    let mut line: Vec<std::ffi::OsString> =
+        ["build", "--format", "oci", "--disable-compression=false"].map(Into::into).into();
     if let Some(auth) = &args.registry_auth {
         line.extend(["--authfile".into(), auth.into()]);
     }
@@ -91,17 +85,4 @@ fn arguments(args: &Args, file: &Path, built: &Built) -> Vec<std::ffi::OsString>
     // A folder whose name begins with a dash is a folder all the same.
     line.extend(["--".into(), args.path.clone().into()]);
     line
-}
-
-/// A folder that only this user can look into.
-fn own_folder(scratch: &Path) -> Result<PathBuf> {
-    for number in 0..1000 {
-        let folder = scratch.join(format!("virga-build-{}-{number}", std::process::id()));
-        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot make {}", folder.display())),
-        }
-    }
-    bail!("{} holds too many folders of builds", scratch.display())
 }
