@@ -1,5 +1,6 @@
 """`virga build`: images of folders without a daemon, judged by skopeo, umoci, a real registry and a running server."""
 
+import base64
 import hashlib
 import http.server
 import json
@@ -12,6 +13,7 @@ import stat
 import subprocess
 import threading
 import time
+import urllib.parse
 import uuid
 
 import pytest
@@ -281,15 +283,41 @@ def test_a_registry_that_wants_credentials(workspace, build, place, app):
 class Uploads:
     """A proxy in front of a registry that passes requests on, and lets `meddle` answer an upload in its own way."""
 
-    def __init__(self, registry, meddle):
+    def __init__(self, registry, meddle=lambda handler, length: False, login=None):
         outer = self
-        self.uploads, self.manifests = [], []
+        self.uploads, self.manifests, self.scopes = [], [], []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def bare(self, status, body=b"", **headers):
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def token(self):
+                """Docker's token service: whoever shows the login gets a token for the scope that they ask for."""
+                if self.headers.get("Authorization") != login:
+                    return self.bare(401)
+                outer.scopes.append(urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["scope"][0])
+                self.bare(200, json.dumps({"token": f"for-{len(outer.scopes) - 1}"}).encode())
+
+            def may(self):
+                """Whether the token shown is one that was given out for what is asked."""
+                shown = self.headers.get("Authorization", "").removeprefix("Bearer for-")
+                actions = outer.scopes[int(shown)].rsplit(":", 1)[1].split(",") if shown.isdigit() else []
+                return ("pull" if self.command in ("GET", "HEAD") else "push") in actions
+
             def passed(self):
                 length = int(self.headers.get("Content-Length", 0))
+                if login and self.path.startswith("/token?"):
+                    return self.token()
+                if login and not self.may():
+                    self.rfile.read(length)
+                    return self.bare(401, WWW_Authenticate=f'Bearer realm="http://{outer.host}/token",service="test"')
                 if self.command == "PUT" and "/uploads/" in self.path:
                     outer.uploads.append(length)
                     if meddle(self, length):
@@ -304,7 +332,7 @@ class Uploads:
                     if name in answer.headers:
                         self.send_header(name, answer.headers[name])
                 if "Location" in answer.headers:
-                    self.send_header("Location", answer.headers["Location"].replace(registry.url, ""))
+                    self.send_header("Location", answer.headers["Location"].split(registry.host)[-1])
                 self.send_header("Content-Length", str(len(answer.content)))
                 self.end_headers()
                 self.wfile.write(answer.content)
@@ -323,6 +351,52 @@ class Uploads:
         """Ends it."""
         self.server.shutdown()
         self.server.server_close()
+
+
+def test_a_registry_that_wants_tokens(registry, build, place, app):
+    login = "Basic " + base64.b64encode(b"pusher:very-secret-word").decode()
+    proxy = Uploads(registry, login=login)
+    push = [app, "-t", f"{proxy.host}/tokens/app", "--push", "--entrypoint", HTTPD]
+    refused = build(*push, check=3)
+    assert "its token service does not accept the credentials" in refused.stderr, refused.stderr
+    auth = images.docker_config(place / "auth.json", proxy, "pusher", "very-secret-word")
+    assert "2 blobs sent" in build(*push, check=0, env={"REGISTRY_AUTH_FILE": str(auth)}).stdout
+    proxy.stop()
+    assert set(proxy.scopes) == {"repository:tokens/app:pull,push"} and len(proxy.manifests) == 1
+
+
+def test_a_registry_with_tls(workspace, build, place, app):
+    images.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+               "-keyout", place / "key.pem", "-out", place / "cert.pem", "-subj", "/CN=registry.test",
+               "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE")  # fmt: skip
+    tls = {"certificate": str(place / "cert.pem"), "key": str(place / "key.pem")}
+    secured = images.Registry(workspace / "build-secured", tls=tls)
+    try:
+        push = [app, "-t", f"{secured.host}/team/app", "--push", "--entrypoint", HTTPD]
+        assert "certificate" in build(*push, check=3).stderr
+        told = made(build(*push, "--registry-ca", place / "cert.pem", "--json", check=0))
+        inspected = json.loads(images.run("skopeo", "inspect", "--tls-verify=false", f"docker://{secured.host}/team/app"))
+        assert inspected["Digest"] == told["Digest"]
+    finally:
+        secured.stop()
+
+
+def test_a_web_server_under_the_interpreter_of_its_base(server, functions, registry, build, place):
+    layout = images.Layout(place / "python").image([images.python_layer()], Entrypoint=["/usr/bin/python3.11"])
+    folder = place / "web"
+    folder.mkdir()
+    (folder / "app.py").write_text(
+        "import os\nfrom http.server import BaseHTTPRequestHandler, HTTPServer\n"
+        "class Handler(BaseHTTPRequestHandler):\n    def do_GET(self):\n        self.send_response(200)\n"
+        "        self.end_headers()\n        self.wfile.write(os.getcwd().encode())\n"
+        'HTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()\n'
+    )
+    done = build(folder, "-t", f"{registry.host}/team/python-web", "--push", "--base", f"oci:{layout.folder}", "--deploy",
+                 "--name", "built-python", "--json", check=0, env=server.client_environment())  # fmt: skip
+    functions.made.append("built-python")
+    told = json.loads(done.stdout.splitlines()[0])
+    assert (told["EntryPoint"], told["Contract"]) == (["/usr/bin/python3.11", "app.py"], "http")
+    assert requests.get(functions.path("built-python"), timeout=20).text == "/app"
 
 
 @pytest.mark.parametrize("times,works", [(1, True), (99, False)])
