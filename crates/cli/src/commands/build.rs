@@ -156,7 +156,8 @@ pub(crate) async fn run(client: Option<&Client>, args: &Args, as_json: bool) -> 
     report::show(args, &summary, &outputs, as_json)?;
     if let Some(client) = client {
         let name = args.name.clone().map_or_else(|| detect::name_of(&args.path), Ok)?;
-        return deploy::built(client, &deployed(args, &outputs)?, name, summary.contract, as_json).await;
+        let image = deployed(args, &outputs)?;
+        return deploy::image::built(client, &image, &name, summary.contract, as_json).await;
     }
     Ok(())
 }
@@ -217,7 +218,7 @@ async fn by_buildah(workshop: &Workshop, args: &Args, file: &Path, outputs: &[Ou
     // No spinner: buildah shows what it does.
     let built = buildah::run(args, file, &std::env::temp_dir()).await?;
     let progress = Progress::start(format!("reading what {} became", file.display()));
-    let made = workshop.take(&built.reference()).await.map_err(failed)?;
+    let made = built.take(workshop).await.map_err(failed)?;
     let pushed = take_there(workshop, &made, args, outputs, &progress).await?;
     let what = format!("built by buildah from {}", file.display());
     let contract = args.contract;
@@ -319,8 +320,8 @@ fn plan(args: &Args, root: &Path, base: Option<&Base>) -> Result<Plan> {
         Err(error) => return Err(error),
     };
     let contract = known.contract.or(found.as_ref().map(|found| found.contract)).unwrap_or(Contract::Http);
-    if contract == Contract::Wasi {
-        bail!("WebAssembly needs no image: virga deploy takes it as it is");
+    if contract == Contract::Wasi && args.entrypoint.is_some() {
+        bail!("a component has no entry point: virga deploy takes it as it is");
     }
     let at = args.into.clone().unwrap_or_else(|| place_of(contract).to_owned());
     let port = args.port(contract);

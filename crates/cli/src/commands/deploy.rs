@@ -27,7 +27,7 @@ use crate::output::{self, Progress};
 use crate::package::Package;
 
 /// Arguments.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A file or a folder; several deploy one function each
     #[arg(required_unless_present = "image", value_name = "PATH")]
@@ -122,18 +122,6 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         report(path, &plan, &done, as_json)?;
     }
     Ok(())
-}
-
-/// Deploys an image that was built here, as `virga deploy --image` does.
-pub(crate) async fn built(
-    client: &Client,
-    image: &str,
-    name: String,
-    contract: Option<Contract>,
-    as_json: bool,
-) -> Result<()> {
-    let args = Args { name: Some(name), contract, ..Args::default() };
-    image::run(client, image, &args, as_json).await
 }
 
 async fn plan(client: &Client, path: &Path, args: &Args, progress: &Progress) -> Result<Plan> {

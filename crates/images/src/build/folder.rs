@@ -137,7 +137,9 @@ fn kind_of(from: &Path, path: &[u8], kind: fs::FileType) -> Result<ItemKind, Err
         let target = fs::read_link(from).map_err(Error::host(reading()))?;
         if !stays_inside(path, target.as_os_str()) {
             let target = target.display();
-            let problem = format!("it is a link out of the folder, to {target}: put a copy there instead");
+            let problem = format!(
+                "it is a link out of the folder, to {target}: put a copy there instead, or leave it out"
+            );
             return Err(refused(from, &problem));
         }
         return Ok(ItemKind::Link(target.into_os_string().into_vec()));

@@ -133,7 +133,7 @@ impl Workshop {
 
     /// Finds an image to build upon and reads its documents; its layers stay where they are.
     pub async fn base(&self, reference: &str) -> Result<Base, Error> {
-        let source = Arc::new(match Reference::parse(reference)? {
+        let source = match Reference::parse(reference)? {
             Reference::Registry(name) => Source::Registry(Box::new(self.session(name, Access::Pull)?)),
             Reference::Layout { folder, tag } => Source::Layout { root: Arc::new(Root::open(&folder)?), tag },
             Reference::Archive { file, tag } => {
@@ -141,7 +141,12 @@ impl Workshop {
                 let opened = opened.map_err(Error::host(format!("opening {}", file.display())))?;
                 Source::Archive { file: Arc::new(opened), tag }
             }
-        });
+        };
+        self.read(source).await
+    }
+
+    async fn read(&self, source: Source) -> Result<Base, Error> {
+        let source = Arc::new(source);
         let Found { config, layers, .. } = source.find(None).await?;
         let parsed = manifest::Config::parse(&config, layers.len())?.config.unwrap_or_default();
         let (config, document) = (manifest::json(&config, "configuration")?, config);
@@ -153,9 +158,10 @@ impl Workshop {
         Ok(Base { source, layers: named, config, document, entrypoint, command })
     }
 
-    /// Takes an image as it is, to be written or pushed elsewhere.
-    pub async fn take(&self, reference: &str) -> Result<Made, Error> {
-        let base = self.base(reference).await?;
+    /// Takes an image of a layout as it is, to be written or pushed elsewhere.
+    pub async fn take(&self, folder: &std::path::Path, tag: &str) -> Result<Made, Error> {
+        let source = Source::Layout { root: Arc::new(Root::open(folder)?), tag: Some(tag.to_owned()) };
+        let base = self.read(source).await?;
         let layers = base.layers.iter().map(|layer| Blob::of_base(Some(Arc::clone(&base.source)), layer));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         Ok(Made::new(base.document, layers))

@@ -4,11 +4,13 @@
 //! image. What buildah prints goes to standard error; its storage, its isolation and its registries are what its own
 //! settings say.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
+use images::build::{Made, Workshop};
 use tokio::process::Command;
 
 use super::Args;
@@ -21,9 +23,17 @@ const NAME: &str = "built";
 pub(super) struct Built(Own);
 
 impl Built {
-    /// Where it is.
-    pub(super) fn reference(&self) -> String {
-        format!("oci:{}:{NAME}", self.0.path().display())
+    /// Takes it out, to be written or pushed.
+    pub(super) async fn take(&self, workshop: &Workshop) -> Result<Made, images::Error> {
+        workshop.take(self.0.path(), NAME).await
+    }
+
+    /// As buildah calls it.
+    fn reference(&self) -> OsString {
+        let mut text = OsString::from("oci:");
+        text.push(self.0.path());
+        text.push(format!(":{NAME}"));
+        text
     }
 }
 
@@ -72,8 +82,8 @@ pub(super) async fn run(args: &Args, file: &Path, scratch: &Path) -> Result<Buil
 }
 
 /// Its command line.
-fn arguments(args: &Args, file: &Path, built: &Built) -> Vec<std::ffi::OsString> {
-    let mut line: Vec<std::ffi::OsString> =
+fn arguments(args: &Args, file: &Path, built: &Built) -> Vec<OsString> {
+    let mut line: Vec<OsString> =
         ["build", "--format", "oci", "--disable-compression=false"].map(Into::into).into();
     if let Some(auth) = &args.registry_auth {
         line.extend(["--authfile".into(), auth.into()]);
@@ -81,7 +91,7 @@ fn arguments(args: &Args, file: &Path, built: &Built) -> Vec<std::ffi::OsString>
     for (key, value) in &args.build_arg {
         line.extend(["--build-arg".into(), format!("{key}={value}").into()]);
     }
-    line.extend(["--file".into(), file.into(), "--tag".into(), built.reference().into()]);
+    line.extend(["--file".into(), file.into(), "--tag".into(), built.reference()]);
     // A folder whose name begins with a dash is a folder all the same.
     line.extend(["--".into(), args.path.clone().into()]);
     line

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use images::build::Base;
 
 use crate::detect::{Contract, Detected, Family};
@@ -39,7 +39,7 @@ const CLIENTS: [&str; 3] = ["lambda-entrypoint", "awslambdaric", "aws-lambda-ric
 /// What to start.
 pub(super) fn of(found: &Detected, place: &Place<'_>) -> Result<Start> {
     let words = match (found.family, found.contract) {
-        (Family::Wasm, _) => bail!("WebAssembly needs no image: virga deploy takes it as it is"),
+        (Family::Wasm, _) | (_, Contract::Wasi) => return Err(no_image(found)),
         (Family::Provided, _) => vec![format!("{}/bootstrap", place.at)],
         (_, Contract::Http) => server(found, place)?,
         _ => return handler(found, place),
@@ -68,6 +68,11 @@ fn handler(found: &Detected, place: &Place<'_>) -> Result<Start> {
         family => bail!("{}", no_client(family)),
     };
     Ok(Start { entrypoint: Some(entrypoint), command: Some(names) })
+}
+
+/// What runs without a program of its own.
+fn no_image(found: &Detected) -> anyhow::Error {
+    anyhow!("{} needs no image: virga deploy takes it as it is", found.describe())
 }
 
 fn no_client(family: Family) -> String {
@@ -110,7 +115,7 @@ fn server(found: &Detected, place: &Place<'_>) -> Result<Vec<String>> {
             line.extend((name != "index.php").then(|| handler.to_owned()));
             line
         }
-        Family::Provided | Family::Wasm => bail!("{handler} is no web server"),
+        _ => return Err(no_image(found)),
     })
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
+use clap::{Args as _, FromArgMatches};
 use http::Method;
 use serde_json::{Map, Value, json};
 
@@ -13,6 +14,7 @@ use super::change::differing;
 use super::{Action, Args, ROLE, add_given, concurrency, given_tags, settle, url, wait};
 use crate::client::Client;
 use crate::commands::{function_path, segment, text};
+use crate::detect::Contract;
 use crate::failure::is_not_found;
 use crate::output::{self, Progress};
 
@@ -68,6 +70,20 @@ pub(super) async fn run(client: &Client, image: &str, args: &Args, as_json: bool
     }
     output::line(format!("{uri}: {resolved}"))?;
     super::outcome(&name, "image", action, kept.as_ref(), urls.as_ref())
+}
+
+/// Deploys an image that was built here, as the command would without further flags.
+pub(in crate::commands) async fn built(
+    client: &Client,
+    image: &str,
+    name: &str,
+    contract: Option<Contract>,
+    as_json: bool,
+) -> Result<()> {
+    let mut line = vec!["deploy".to_owned(), format!("--image={image}"), format!("--name={name}")];
+    line.extend(contract.map(|contract| format!("--contract={}", contract.as_str())));
+    let found = Args::augment_args(clap::Command::new("deploy")).try_get_matches_from(line)?;
+    run(client, image, &Args::from_arg_matches(&found)?, as_json).await
 }
 
 /// A local form is meant from where the command runs.
