@@ -168,7 +168,9 @@ async fn by_hand(workshop: &Workshop, args: &Args, outputs: &[Output]) -> Result
     let root = copy.as_ref().map_or(args.path.as_path(), Own::path);
     let progress = Progress::start(format!("building {}", args.path.display()));
     let base = base(workshop, args, &progress).await?;
-    let plan = plan(args, root, base.as_ref())?;
+    // The copy goes; the folder is what people know.
+    let named = |text: String| text.replace(&root.display().to_string(), &args.path.display().to_string());
+    let plan = plan(args, root, base.as_ref()).map_err(|error| anyhow!(named(format!("{error:#}"))))?;
     progress.step(format!("packing {}", args.path.display()));
     let layers = layers(&plan, outputs)?;
     let count = layers.iter().flatten().filter(|item| !item.is_folder()).count();
@@ -178,7 +180,7 @@ async fn by_hand(workshop: &Workshop, args: &Args, outputs: &[Output]) -> Result
     let pushed = take_there(workshop, &made, args, outputs, &progress).await?;
     Ok(Summary {
         what: plan.found.as_ref().map_or_else(|| "a folder".to_owned(), Detected::describe),
-        hints: plan.found.map(|found| found.hints).unwrap_or_default(),
+        hints: plan.found.into_iter().flat_map(|found| found.hints).map(named).collect(),
         files: Some(count),
         contract: Some(plan.contract),
         run: plan.run,

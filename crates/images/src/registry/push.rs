@@ -67,11 +67,11 @@ impl Session {
         Ok(pushed)
     }
 
-    /// Whether the tag means this image.
+    /// Whether the tag means this image. Some registries say of what does not exist that it may not be seen.
     async fn means(&self, digest: &Digest) -> Result<bool, Error> {
         match self.manifest(None).await {
             Ok((_, found)) => Ok(found == *digest),
-            Err(Error::NotFound(_)) => Ok(false),
+            Err(Error::NotFound(_) | Error::Denied(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -1,7 +1,7 @@
 //! Steps that a folder declares in `virga-build.json`: commands that are run in order in a copy of the folder, before it is packed.
 //!
 //! ```json
-//! { "steps": [{ "name": "packages", "run": "npm ci --omit=dev", "env": { "NODE_ENV": "production" } }] }
+//! { "steps": [{ "name": "compile", "run": ["npx", "tsc"], "env": { "NODE_ENV": "production" } }] }
 //! ```
 //!
 //! The shape is that of Tekton's tasks. `run` is a line for `/bin/sh`, or a list of words. What a step prints is shown on
