@@ -11,6 +11,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tarfile
 import threading
 import time
 import urllib.parse
@@ -510,6 +511,35 @@ def test_a_dockerfile_is_built_by_buildah(server, functions, registry, build, bu
     assert requests.get(functions.path("built-docker", "made"), timeout=20).text == "from-a-step\n"
     inspected = json.loads(images.run("skopeo", "inspect", "--tls-verify=false", f"docker://{tag}"))
     assert inspected["Digest"] == told["Digest"] == json.loads(images.run("skopeo", "inspect", f"oci:{place}/out:v1"))["Digest"]
+
+
+def packed(layout):
+    """Paths of files in the last layer of a layout's only image."""
+    blob = lambda each: layout / "blobs/sha256" / each["digest"].split(":")[1]  # noqa: E731
+    manifest = json.loads(blob(json.loads((layout / "index.json").read_text())["manifests"][0]).read_text())
+    with tarfile.open(blob(manifest["layers"][-1])) as archive:
+        return sorted(each.name for each in archive if each.isfile())
+
+
+def test_dockerignore_means_what_it_means_to_buildah(build, buildah, place):
+    paths = ["a.log", "a1", "a2", "b1", "[x]", "star*name", ".env", "README.md", "LICENSE.md", "temp/x", "temp/y.log",
+             "sub/temp/z", "sub/deep/er/b.log", "docs/README.md", "docs/x.md", "docs/sub/y.md", "src/lib/a.py"]  # fmt: skip
+    for path in paths:
+        (place / "app" / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / "app" / path).write_text(path)
+    (place / "Dockerfile").write_text("FROM scratch\nCOPY . /app\n")
+    upon = base(place)
+    texts = ["*.log\na?", "**/*.log\n!a.log", "*/temp*", "**/temp", "docs\n!docs/README.md", "*.md\n!README*.md\nREADME.md",
+             "[^a]1\n\\[x\\]\nstar\\*name", "./docs/\n  temp  # no comment", "docs/*\n.*", "*\n!src", "sub/*/er\nsub/../temp",
+             "**/lib/**\n!a.log\n*.log"]  # fmt: skip
+    for number, text in enumerate(texts):
+        (place / "app/.dockerignore").write_text(text)
+        theirs, ours = place / f"theirs-{number}", place / f"ours-{number}"
+        done = subprocess.run(["buildah", "build", "-q", "-f", place / "Dockerfile", "-t", f"oci:{theirs}:x", place / "app"],
+                              capture_output=True, text=True, env=clean_environment() | buildah)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        build("app", "-o", f"oci:{ours}", "--base", f"oci:{upon}", "--entrypoint", "/bin/sh", check=0)
+        assert packed(ours) == [path for path in packed(theirs) if path != "app/.dockerignore"], text
 
 
 def test_a_dockerfile_that_fails_leaves_nothing(build, buildah, place, app):

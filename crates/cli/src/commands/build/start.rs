@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use anyhow::{Context, Result, anyhow, bail};
-use images::build::Base;
+use images::build::{Base, Ignore};
 
 use crate::detect::{Contract, Detected, Family};
 use crate::package::Files;
@@ -200,6 +200,11 @@ pub(super) fn check_alone(program: &str, at: &str, files: &Files) -> Result<()> 
         );
     };
     let shown = path.display();
+    if let (Files::Folder(root), Some(inside)) = (files, inside)
+        && Ignore::read(root)?.leaves_out(inside.as_bytes())
+    {
+        bail!("{shown} is what starts, and .dockerignore leaves it out");
+    }
     let file = File::open(&path).with_context(|| format!("cannot read {shown}"))?;
     let made = matches!(files, Files::One { executable: true, .. });
     if !made && file.metadata()?.permissions().mode() & 0o111 == 0 {
@@ -327,6 +332,8 @@ mod tests {
         assert!(error("/app/run").contains("is not executable"));
         fs::set_permissions(dir.path().join("run"), fs::Permissions::from_mode(0o755)).unwrap();
         assert!(error("/app/run").contains("is a script of /bin/sh -e,"));
+        fs::write(dir.path().join(".dockerignore"), "r*").unwrap();
+        assert!(error("/app/run").contains("run is what starts, and .dockerignore leaves it out"));
         // This test itself is linked to the C library.
         fs::copy(std::env::current_exe().unwrap(), dir.path().join("dynamic")).unwrap();
         assert!(error("/app/dynamic").contains("is not static: it needs /lib"));
