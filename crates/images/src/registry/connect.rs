@@ -4,26 +4,17 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::{Outgoing, Progress};
 use crate::{Error, limits};
 
-/// A request's body.
-pub(super) type Outgoing = UnsyncBoxBody<Bytes, io::Error>;
-
-/// No body.
-pub(super) fn nothing() -> Outgoing {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
 
 /// Makes connections. Cheap to clone.
 #[derive(Clone)]
@@ -55,12 +46,11 @@ impl Connector {
         is_loopback(authority) || self.is_named_plain(authority)
     }
 
-    /// Sends one request over a connection of its own. As long as `progress` grows, its body is on its way.
+    /// Sends one request over a connection of its own. As long as its `Progress` grows, its body is on its way.
     pub(super) async fn send(
         &self,
         uri: &Uri,
         request: Request<Outgoing>,
-        progress: &AtomicU64,
     ) -> Result<Response<Incoming>, Error> {
         let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let sent = async {
@@ -77,14 +67,14 @@ impl Connector {
             // The request would wait until the handshake's end is acknowledged; no more is lost than that.
             let _ = stream.set_nodelay(true);
             if !encrypted {
-                return exchange(TokioIo::new(stream), request, authority, progress).await;
+                return exchange(TokioIo::new(stream), request, authority).await;
             }
             let stream = within(limits::CONNECT, self.tls.connect(host, stream)).await;
             let stream = stream.map_err(|error| match tls::Cause::of(&error) {
                 tls::Cause::Name => Error::Reference(format!("{host} is not a host's name")),
                 _ => unreachable(authority, &error),
             })?;
-            exchange(TokioIo::new(stream), request, authority, progress).await
+            exchange(TokioIo::new(stream), request, authority).await
         };
         sent.await
     }
@@ -94,7 +84,6 @@ async fn exchange(
     stream: impl Read + Write + Unpin + Send + 'static,
     request: Request<Outgoing>,
     authority: &str,
-    progress: &AtomicU64,
 ) -> Result<Response<Incoming>, Error> {
     let failed = |error: hyper::Error| Error::Unreachable(format!("{authority}: {}", root_cause(&error)));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(failed)?;
@@ -104,12 +93,13 @@ async fn exchange(
             tracing::debug!(error = root_cause(&error), "a connection to a registry broke off");
         }
     });
+    let progress = request.extensions().get::<Progress>().cloned().unwrap_or_default();
     let mut answer = std::pin::pin!(sender.send_request(request));
     loop {
-        let before = progress.load(Ordering::Relaxed);
+        let before = progress.bytes();
         match tokio::time::timeout(limits::SILENCE, &mut answer).await {
             Ok(answered) => return answered.map_err(failed),
-            Err(_) if progress.load(Ordering::Relaxed) > before => {}
+            Err(_) if progress.bytes() > before => {}
             Err(_) => return Err(Error::Unreachable(format!("{authority} does not answer"))),
         }
     }

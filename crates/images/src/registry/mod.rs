@@ -10,12 +10,14 @@ mod connect;
 mod push;
 
 use std::io::{self, Read};
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
-use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use tokio::sync::{Mutex, OnceCell, mpsc};
 
@@ -25,7 +27,6 @@ use crate::{Digest, Error, limits};
 use auth::Challenge;
 pub(crate) use auth::{Credentials, Login};
 pub(crate) use connect::Connector;
-use connect::{Outgoing, nothing};
 pub use push::Pushed;
 
 /// What a token is asked for.
@@ -33,6 +34,28 @@ pub use push::Pushed;
 pub(crate) enum Access {
     Pull,
     Push,
+}
+
+/// A request's body.
+type Outgoing = UnsyncBoxBody<Bytes, io::Error>;
+
+/// No body.
+fn nothing() -> Outgoing {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Bytes that were taken of a request's body so far: an extension of the request.
+#[derive(Debug, Clone, Default)]
+struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// One image's requests.
@@ -174,7 +197,7 @@ impl Session {
         let accept = HeaderValue::try_from(accept).unwrap_or_else(|_| HeaderValue::from_static("*/*"));
         let mut headers = vec![(ACCEPT, accept)];
         headers.extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
-        self.transmit(Method::GET, uri, headers, nothing(), &AtomicU64::new(0)).await
+        self.transmit(Method::GET, uri, headers, nothing(), Progress::default()).await
     }
 
     /// Sends any request. `progress` grows while its body is taken.
@@ -184,18 +207,19 @@ impl Session {
         uri: &Uri,
         headers: Vec<(HeaderName, HeaderValue)>,
         body: Outgoing,
-        progress: &AtomicU64,
+        progress: Progress,
     ) -> Result<Response<Incoming>, Error> {
         let host = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let mut request = http::Request::builder().method(method).uri(target).header(HOST, host);
+        let mut request =
+            http::Request::builder().method(method).uri(target).extension(progress).header(HOST, host);
         request = request.header(USER_AGENT, concat!("virga/", env!("CARGO_PKG_VERSION")));
         for (name, value) in headers {
             request = request.header(name, value);
         }
         let request = request.body(body);
         let request = request.map_err(|_| Error::Invalid(format!("{host} sent us to no address")))?;
-        self.connector.send(uri, request, progress).await
+        self.connector.send(uri, request).await
     }
 
     /// Follows redirects, to which no credentials go.

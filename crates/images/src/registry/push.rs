@@ -7,7 +7,6 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -18,8 +17,7 @@ use hyper::body::{Frame, Incoming};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::connect::{Outgoing, nothing};
-use super::{Session, relative_to, whole};
+use super::{Outgoing, Progress, Session, nothing, relative_to, whole};
 use crate::build::{Blob, Made, document};
 use crate::digest::Verified;
 use crate::{Digest, Error, limits};
@@ -40,7 +38,7 @@ pub struct Pushed {
 /// A blob on its way: how far it is, and what went wrong at our end.
 #[derive(Default)]
 struct Sending {
-    progress: AtomicU64,
+    progress: Progress,
     failure: Mutex<Option<Error>>,
 }
 
@@ -126,7 +124,7 @@ impl Session {
             headers.push((http::header::AUTHORIZATION, authorization));
         }
         let body = body_of(blob.open().await?, Arc::clone(&sending));
-        let answer = self.transmit(Method::PUT, &target, headers, body, &sending.progress).await;
+        let answer = self.transmit(Method::PUT, &target, headers, body, sending.progress.clone()).await;
         // What our end could not give explains whatever the other made of it.
         if let Some(failure) = sending.failure.lock().take() {
             return Err(failure);
@@ -165,7 +163,7 @@ impl Session {
                 headers.push((http::header::AUTHORIZATION, authorization));
             }
             let body = if body.is_empty() { nothing() } else { full(body.clone()) };
-            self.transmit(method.clone(), &uri, headers, body, &AtomicU64::new(0)).await
+            self.transmit(method.clone(), &uri, headers, body, Progress::default()).await
         };
         let answer = send().await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
@@ -257,7 +255,7 @@ fn body_of(mut content: Verified<Box<dyn Read + Send>>, sending: Arc<Sending>) -
         let sending = Arc::clone(&sending);
         async move {
             if let Some(part) = rest.recv().await {
-                sending.progress.fetch_add(part.len() as u64, Ordering::Relaxed);
+                sending.progress.add(part.len());
                 return Some((Ok(Frame::data(part)), (rest, reading)));
             }
             // The end was read and judged before the other side can take it for the end.
