@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
