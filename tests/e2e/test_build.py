@@ -597,12 +597,23 @@ def test_steps_run_in_a_copy_and_what_they_make_is_packed(build, place, app):
     ],
 )
 def test_a_step_that_fails_ends_the_build(build, place, app, step, code, said):
-    # What cannot be removed without further ado is removed too.
-    first = {"name": "first", "run": "mkdir -p deep/er; touch deep/er/x; chmod 500 deep/er"}
-    declare(app, first, step, {"name": "never", "run": f"touch {place}/ran"})
+    declare(app, {"name": "first", "run": "true"}, step, {"name": "never", "run": f"touch {place}/ran"})
     done = build(app, "-o", "oci:out", "--run-steps", "--entrypoint", HTTPD, check=code)
     assert said in done.stderr, done.stderr
     assert not (place / "ran").exists() and not (place / "out").exists()
+
+
+def test_what_a_step_forbids_is_taken_away_too(place, app):
+    """Without root, nothing can be removed from such a folder."""
+    declare(app, {"name": "modules", "run": "mkdir -p deep/er; touch deep/er/x; chmod 500 deep/er deep"})
+    for folder in (place, place / "scratch"):
+        folder.chmod(0o777)
+    other = [] if os.geteuid() else ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+    command = [*other, binary(), "build", str(app), "-o", f"oci:{place}/out", "--run-steps", "--entrypoint", HTTPD]
+    environment = clean_environment(TMPDIR=str(place / "scratch"), HOME=str(place))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0 and "could not be removed" not in done.stderr, done.stderr
+    assert not any((place / "scratch").iterdir())
 
 
 def test_what_becomes_of_a_folder_is_looked_at_under_its_name(build, place):

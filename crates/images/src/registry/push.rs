@@ -5,7 +5,7 @@
 //! breaks off is begun anew, so nothing but whole blobs is ever referred to; what a registry keeps of a broken one is its own
 //! to sweep.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -230,39 +230,38 @@ fn full(bytes: Bytes) -> Outgoing {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Streams a blob, read by a thread that may wait for it.
+/// Streams a blob, read by a thread that may wait for it. The last part is sent once all of it was checked: of a blob that is
+/// not what its digest says, no other side has the whole.
 fn body_of(mut content: Verified<Box<dyn Read + Send>>, sending: Arc<Sending>) -> Outgoing {
     let (parts, rest) = mpsc::channel::<Bytes>(limits::PARTS_AHEAD);
-    let reader = Arc::clone(&sending);
-    let reading = tokio::task::spawn_blocking(move || {
+    let progress = sending.progress.clone();
+    tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0; 64 << 10];
+        let mut last: Option<Bytes> = None;
         let outcome = loop {
             match content.read(&mut buffer) {
                 Ok(0) => break content.finish(),
                 Err(error) => break Err(Error::unreadable("a blob")(error)),
-                // Whoever sends has given up, and knows why.
-                Ok(count) if parts.blocking_send(Bytes::copy_from_slice(&buffer[..count])).is_err() => {
-                    return;
+                Ok(count) => {
+                    let before = last.replace(Bytes::copy_from_slice(&buffer[..count]));
+                    // Whoever sends has given up, and knows why.
+                    if before.is_some_and(|part| parts.blocking_send(part).is_err()) {
+                        return;
+                    }
                 }
-                Ok(_) => {}
             }
         };
-        if let Err(error) = outcome {
-            *reader.failure.lock() = Some(error);
+        match (outcome, last) {
+            // Said before the other side can see that the rest is missing.
+            (Err(error), _) => *sending.failure.lock() = Some(error),
+            (Ok(()), Some(part)) => drop(parts.blocking_send(part)),
+            (Ok(()), None) => {}
         }
     });
-    let parts = stream::unfold((rest, Some(reading)), move |(mut rest, mut reading)| {
-        let sending = Arc::clone(&sending);
-        async move {
-            if let Some(part) = rest.recv().await {
-                sending.progress.add(part.len());
-                return Some((Ok(Frame::data(part)), (rest, reading)));
-            }
-            // The end was read and judged before the other side can take it for the end.
-            let _ = reading.take()?.await;
-            let failed = sending.failure.lock().is_some();
-            failed.then(|| (Err(io::Error::other("the blob is not whole")), (rest, None)))
-        }
+    let parts = stream::unfold((rest, progress), |(mut rest, progress)| async {
+        let part = rest.recv().await?;
+        progress.add(part.len());
+        Some((Ok(Frame::data(part)), (rest, progress)))
     });
     StreamBody::new(parts).boxed_unsync()
 }
