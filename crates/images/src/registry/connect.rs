@@ -14,7 +14,6 @@ use tokio::net::TcpStream;
 use super::{Outgoing, Progress};
 use crate::{Error, limits};
 
-
 /// Makes connections. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connector {
