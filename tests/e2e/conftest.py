@@ -15,7 +15,9 @@ from support.server import Server
 @pytest.fixture(scope="session")
 def workspace():
     """A folder of the session, on a path every user may walk."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="virga-e2e-"))
+    # Only letters and digits vary: the path becomes part of names of images.
+    folder = pathlib.Path(tempfile.gettempdir()) / f"virga-e2e-{uuid.uuid4().hex[:12]}"
+    folder.mkdir()
     folder.chmod(0o755)
     yield folder
     if not os.environ.get("E2E_KEEP"):
