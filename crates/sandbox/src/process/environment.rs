@@ -92,6 +92,10 @@ fn defaults(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
         let gems = format!("{TASK}/vendor/bundle/ruby/{major}.{minor}.0:/opt/ruby/gems/{major}.{minor}.0:");
         defaults.extend([("GEM_PATH", gems), ("RUBYLIB", "/opt/ruby/lib".to_owned())]);
     }
+    if let Some(Runtime::Java { .. }) = facts.interpreter.map(|i| &i.runtime) {
+        // Names of files are UTF-8, whichever languages the host has been made to speak.
+        defaults.push(("LC_CTYPE", "C.UTF-8".to_owned()));
+    }
     if let Some(Runtime::Php { .. }) = facts.interpreter.map(|i| &i.runtime) {
         // What the interpreter was built with, then the layers' and the package's.
         defaults.push(("PHP_INI_SCAN_DIR", format!(":/opt/php/conf.d:{TASK}/php/conf.d")));
