@@ -39,8 +39,8 @@ pub(crate) const NODE: &str = "/var/runtime/node/bootstrap.cjs";
 pub(crate) const PHP_SERVER: &str = "/var/runtime/php/server.php";
 /// What a Rack application is started with, before its `config.ru`.
 pub(crate) const RUBY_SERVER: &str = "/var/runtime/ruby/server.rb";
-/// What a Java web server is started with: flags that a function's own come before.
-pub(crate) const JAVA_SERVER_FLAGS: &str = "-XX:Flags=/var/runtime/java/server.flags";
+/// `LANG` as the platform sets it where a function does not.
+pub(crate) const USUAL_LANG: &str = "en_US.UTF-8";
 /// How many events a client may have at once, where it is more than one: the name that AWS gives it for runtimes on
 /// managed instances.
 pub(crate) const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
@@ -284,19 +284,34 @@ static DESCRIBED_JAVA: Description = Description {
 };
 
 /// The machine's own flags are in a file, since those that a function has in `JAVA_TOOL_OPTIONS` come before a file's
-/// and after the command line's.
-const JAVA_START: [&str; 4] = [
+/// and after the command line's. Text is UTF-8, whatever the locale.
+const JAVA_START: [&str; 7] = [
     "-XX:Flags=/var/runtime/java/handler.flags",
     "-Dfile.encoding=UTF-8",
+    "-Dstdout.encoding=UTF-8",
+    "-Dstderr.encoding=UTF-8",
+    // Where it is booted there is no such folder yet.
+    "-Duser.dir=/var/task",
     "-jar",
     "/var/runtime/java/client.jar",
 ];
-const JAVA_BOOT: [&str; 5] = [
+const JAVA_BOOT: [&str; 8] = [
     "-XX:Flags=/var/runtime/java/handler.flags",
     "-Dfile.encoding=UTF-8",
+    "-Dstdout.encoding=UTF-8",
+    "-Dstderr.encoding=UTF-8",
+    // Where it is booted there is no such folder yet.
+    "-Duser.dir=/var/task",
     "-jar",
     "/var/runtime/java/client.jar",
     "ahead",
+];
+/// A Java web server, before its jar or its main class.
+pub(crate) const JAVA_SERVER: [&str; 4] = [
+    "-XX:Flags=/var/runtime/java/server.flags",
+    "-Dfile.encoding=UTF-8",
+    "-Dstdout.encoding=UTF-8",
+    "-Dstderr.encoding=UTF-8",
 ];
 
 /// What the machine takes for the size of its host. Its flags give all of that to the heap: 85 in a hundred of the

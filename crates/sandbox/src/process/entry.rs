@@ -151,7 +151,7 @@ fn java_server(artifact: &Artifact, java: String, memory_bytes: u64) -> Result<V
 }
 
 fn java_command(java: String, memory_bytes: u64, rest: &[String]) -> Vec<String> {
-    let usual = [clients::JAVA_SERVER_FLAGS.to_owned(), "-Dfile.encoding=UTF-8".to_owned()];
+    let usual = clients::JAVA_SERVER.map(str::to_owned);
     [java, clients::java_heap(memory_bytes)].into_iter().chain(usual).chain(rest.iter().cloned()).collect()
 }
 
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(lambda("nodejs20.x", "none"), "/usr/bin/node /var/runtime/node/bootstrap.cjs");
         assert_eq!(
             lambda("java17", "none"),
-            "/jvm/bin/java -XX:MaxRAM=196608k -XX:Flags=/var/runtime/java/handler.flags -Dfile.encoding=UTF-8 -jar /var/runtime/java/client.jar"
+            "/jvm/bin/java -XX:MaxRAM=196608k -XX:Flags=/var/runtime/java/handler.flags -Dfile.encoding=UTF-8 -Dstdout.encoding=UTF-8 -Dstderr.encoding=UTF-8 -Duser.dir=/var/task -jar /var/runtime/java/client.jar"
         );
         assert_eq!(lambda("provided.al2023", "any"), "/var/task/bootstrap");
     }
@@ -304,6 +304,8 @@ mod tests {
     #[test]
     fn web_servers() {
         let http = |runtime, handler, files: &[_]| argv(runtime, Contract::Http, handler, files);
+        let java_server =
+            |rest| format!("/jvm/bin/java -XX:MaxRAM=196608k {} {rest}", clients::JAVA_SERVER.join(" "));
         for (runtime, handler, file, mode, expected) in [
             ("python3.11", "app.py", "app.py", 0o644, "/usr/bin/python3.11 /var/task/app.py"),
             ("python3.11", "./src/app.py", "src/app.py", 0o644, "/usr/bin/python3.11 /var/task/src/app.py"),
@@ -327,19 +329,13 @@ mod tests {
             ("python3.11", "", "bootstrap", 0o755, "/var/task/bootstrap"),
             ("nodejs20.x", "server.mjs", "server.mjs", 0o644, "/usr/bin/node /var/task/server.mjs"),
             ("nodejs20.x", "", "bootstrap", 0o755, "/var/task/bootstrap"),
-            (
-                "java17",
-                "app.jar",
-                "app.jar",
-                0o644,
-                "/jvm/bin/java -XX:MaxRAM=196608k -XX:Flags=/var/runtime/java/server.flags -Dfile.encoding=UTF-8 -jar /var/task/app.jar",
-            ),
+            ("java17", "app.jar", "app.jar", 0o644, &java_server("-jar /var/task/app.jar")),
             (
                 "java17",
                 "web.Main",
                 "web/Main.class",
                 0o644,
-                "/jvm/bin/java -XX:MaxRAM=196608k -XX:Flags=/var/runtime/java/server.flags -Dfile.encoding=UTF-8 -cp /var/task:/var/task/lib/*:/opt/java/lib/* web.Main",
+                &java_server("-cp /var/task:/var/task/lib/*:/opt/java/lib/* web.Main"),
             ),
             ("java17", "run.sh", "run.sh", 0o755, "/var/task/run.sh"),
             ("provided.al2023", "", "bootstrap", 0o755, "/var/task/bootstrap"),

@@ -93,7 +93,8 @@ final class Writer {
         if (value instanceof Class<?> named) {
             return named.getName();
         }
-        boolean platforms = type.getName().startsWith("java.") && type != Object.class;
+        // The function's classes are in no module.
+        boolean platforms = type.getModule().isNamed() && type != Object.class;
         return platforms ? value.toString() : object(value, type, depth);
     }
 
