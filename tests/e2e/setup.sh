@@ -22,6 +22,7 @@ need libtoolize libtool
 need curl curl
 need php php-cli
 need ruby ruby
+need javac openjdk-17-jdk-headless
 need puma puma
 [ -e /usr/share/rubygems-integration/all/specifications ] && ls /usr/share/rubygems-integration/all/specifications/sinatra-[0-9]*.gemspec >/dev/null 2>&1 ||
     missing="$missing ruby-sinatra"
