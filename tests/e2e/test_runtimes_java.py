@@ -39,9 +39,9 @@ public class Handler implements RequestHandler<Map<String, Object>, Object> {
                 return found;
             case "nap": nap(300); return UUID.randomUUID();
             case "big": return "x".repeat(7 << 20);
-            case "null": return null;
+            case "nothing": return null;
             case "heap size": return Runtime.getRuntime().maxMemory() >> 20;
-            case "from": return Context.class.getProtectionDomain().getCodeSource() == null ? "virga" : "package";
+            case "from": return Context.class.getProtectionDomain().getCodeSource().getLocation() == null ? "virga" : "package";
         }
         context.getLogger().log("event " + event);
         return Map.of("pid", ProcessHandle.current().pid(), "event", event, "memory", context.getMemoryLimitInMB(),
@@ -144,7 +144,7 @@ def test_answers_and_logs(functions, jars):
     assert first.ok() | {"memory": 256, "id": first.request_id, "name": name} == first.ok()
     assert "loaded\n" in first.log and "event {a=ä}\n" in first.log and "loaded\n" not in second.log
     assert "event {b=[1, 2.5]}\n" in second.log and "REPORT RequestId" in second.log
-    assert functions.invoke(name, {"do": "null"}).ok() is None
+    assert functions.invoke(name, {"do": "nothing"}).ok() is None
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ pub(super) fn is_package(path: &Path, names: &[String]) -> bool {
     ending(".jar")
         || ending(".java")
         || names.iter().any(|name| project.contains(&name.as_str()))
-        || !jars_in(&path.join("lib")).is_empty()
+        || [&["lib"][..], &OUTPUTS].concat().iter().any(|folder| !jars_in(&path.join(folder)).is_empty())
         || {
             collect(path, 0, &mut classes);
             !classes.is_empty()
@@ -447,6 +447,10 @@ mod tests {
         let expected = ("com.x.H".to_owned(), Contract::Lambda, whole);
         assert_eq!(detected(dir.path(), &Known::default()).unwrap(), expected);
         fs::create_dir(dir.path().join("target")).unwrap();
+        let outputs = tempfile::tempdir().unwrap();
+        fs::create_dir(outputs.path().join("target")).unwrap();
+        write_jar(&outputs.path().join("target/app.jar"), None, &[class("J", &[HANDLERS[0]], &[], 0x21)]);
+        assert_eq!(detected(outputs.path(), &Known::default()).unwrap().0, "J");
         write_jar(&dir.path().join("target/app-1.jar"), None, &[class("J", &[HANDLERS[0]], &[], 0x21)]);
         write_jar(&dir.path().join("target/app-1-sources.jar"), None, &[]);
         let (handler, _, files) = detected(dir.path(), &Known::default()).unwrap();
