@@ -50,10 +50,10 @@ final class Ahead {
         }
         Map<?, ?> wanted = (Map<?, ?>) Json.parse(orders);
         ByteArrayOutputStream environment = new ByteArrayOutputStream();
-        wanted.forEach((name, value) -> {
-            environment.writeBytes((name + "=" + value).getBytes(StandardCharsets.UTF_8));
+        for (Map.Entry<?, ?> variable : wanted.entrySet()) {
+            environment.writeBytes((variable.getKey() + "=" + variable.getValue()).getBytes(StandardCharsets.UTF_8));
             environment.write(0);
-        });
+        }
         Object task = wanted.get("LAMBDA_TASK_ROOT");
         String folder = (task == null ? "/var/task" : task) + "\0";
         if (!become(environment.toByteArray(), folder.getBytes(StandardCharsets.UTF_8))) {
@@ -62,7 +62,7 @@ final class Ahead {
     }
 
     /** An invocation without anybody, but for the network. */
-    static void warm() {
+    private static void warm() {
         try {
             URL jar = Ahead.class.getProtectionDomain().getCodeSource().getLocation();
             try (FunctionLoader loader = new FunctionLoader(List.of(jar))) {

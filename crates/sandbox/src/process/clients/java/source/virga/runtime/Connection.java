@@ -4,6 +4,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.net.Proxy;
 import java.net.Socket;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
@@ -66,7 +67,8 @@ final class Connection {
         int colon = address.lastIndexOf(':');
         // An address, so that no name is looked up.
         InetAddress host = InetAddress.getByName(address.substring(0, colon));
-        Socket opened = new Socket();
+        // Whatever the function says of proxies.
+        Socket opened = new Socket(Proxy.NO_PROXY);
         opened.setTcpNoDelay(true);
         opened.connect(new InetSocketAddress(host, Integer.parseInt(address.substring(colon + 1))));
         socket = opened;

@@ -2,13 +2,14 @@ package virga.runtime;
 
 import java.io.File;
 import java.io.IOException;
-import java.io.InputStream;
 import java.net.MalformedURLException;
 import java.net.URL;
 import java.net.URLClassLoader;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipFile;
 
 /**
  * Loads the function's code: the classes of the package, `lib/*.jar`, then `/opt/java/lib/*.jar`, as Lambda does.
@@ -39,11 +40,13 @@ final class FunctionLoader extends URLClassLoader {
     }
 
     private static void addJars(List<URL> path, File folder) {
-        File[] jars = folder.listFiles((parent, name) -> name.endsWith(".jar"));
-        if (jars != null) {
-            Arrays.sort(jars);
-            for (File jar : jars) {
-                path.add(url(jar));
+        String[] names = folder.list();
+        if (names != null) {
+            Arrays.sort(names);
+            for (String name : names) {
+                if (name.endsWith(".jar")) {
+                    path.add(url(new File(folder, name)));
+                }
             }
         }
     }
@@ -73,12 +76,13 @@ final class FunctionLoader extends URLClassLoader {
 
     /** Defines a class of the client's jar. */
     private Class<?> ours(String name, ClassNotFoundException absent) throws ClassNotFoundException {
-        String file = name.replace('.', '/') + ".class";
-        try (InputStream stream = FunctionLoader.class.getClassLoader().getResourceAsStream(file)) {
-            if (stream == null) {
+        // The client is started with `-jar`: its class path is its jar.
+        try (ZipFile jar = new ZipFile(System.getProperty("java.class.path"))) {
+            ZipEntry entry = jar.getEntry(name.replace('.', '/') + ".class");
+            if (entry == null) {
                 throw absent == null ? new ClassNotFoundException(name) : absent;
             }
-            byte[] bytes = stream.readAllBytes();
+            byte[] bytes = jar.getInputStream(entry).readAllBytes();
             return defineClass(name, bytes, 0, bytes.length);
         } catch (IOException unreadable) {
             throw new ClassNotFoundException(name, unreadable);

@@ -10,7 +10,6 @@ import java.lang.reflect.Method;
 import java.lang.reflect.Modifier;
 import java.lang.reflect.Type;
 import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.List;
 
 /**
@@ -87,14 +86,16 @@ final class Handler {
         if (named.isEmpty()) {
             throw new Fault("Runtime.HandlerNotFound", "No public method named " + name + " on class " + type.getName());
         }
-        named.removeIf(method -> !isPossible(method.getParameterTypes(), context));
-        if (named.isEmpty()) {
+        Method method = null;
+        for (Method one : named) {
+            if (isPossible(one.getParameterTypes(), context) && (method == null || comesBefore(one, method, context))) {
+                method = one;
+            }
+        }
+        if (method == null) {
             throw new Fault("Runtime.HandlerNotFound", "Method " + name + " of class " + type.getName()
                 + " must take an event, or an InputStream and an OutputStream, and may take a Context after that");
         }
-        named.sort(Comparator.comparing((Method method) -> method.getParameterCount())
-            .thenComparing(method -> endsWith(method.getParameterTypes(), context)));
-        Method method = named.get(named.size() - 1);
         Class<?>[] parameters = method.getParameterTypes();
         boolean takesContext = endsWith(parameters, context);
         boolean streams = parameters.length > 1 && parameters[0] == InputStream.class;
@@ -103,6 +104,11 @@ final class Handler {
         Object target = Modifier.isStatic(method.getModifiers()) ? null : instance(type);
         method.trySetAccessible();
         return new Handler(target, method, input, streams, takesContext);
+    }
+
+    private static boolean comesBefore(Method one, Method other, Class<?> context) {
+        int more = one.getParameterCount() - other.getParameterCount();
+        return more > 0 || more == 0 && endsWith(one.getParameterTypes(), context);
     }
 
     private static boolean endsWith(Class<?>[] parameters, Class<?> context) {

@@ -167,12 +167,13 @@ final class Json {
 
     private Number number() {
         int start = at;
-        while (at < text.length() && "+-.0123456789eE".indexOf(text.charAt(at)) >= 0) {
-            at++;
+        boolean whole = true;
+        for (; at < text.length() && "+-.0123456789eE".indexOf(text.charAt(at)) >= 0; at++) {
+            whole &= ".eE".indexOf(text.charAt(at)) < 0;
         }
         String digits = text.substring(start, at);
         try {
-            if (digits.chars().anyMatch(c -> c == '.' || c == 'e' || c == 'E')) {
+            if (!whole) {
                 return Double.valueOf(digits);
             }
             if (digits.length() < 19) {

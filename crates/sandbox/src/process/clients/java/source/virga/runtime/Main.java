@@ -33,10 +33,6 @@ public final class Main {
     public static void main(String[] arguments) throws IOException {
         if (arguments.length > 0 && arguments[0].equals("ahead")) {
             Ahead.becomeAFunction();
-        } else if (arguments.length > 0 && arguments[0].equals("archive")) {
-            // The machine keeps what was loaded as it ends.
-            Ahead.warm();
-            return;
         }
         new Main(System.getenv("AWS_LAMBDA_RUNTIME_API")).run();
     }

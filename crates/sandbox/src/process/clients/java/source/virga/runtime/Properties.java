@@ -3,6 +3,7 @@ package virga.runtime;
 import java.lang.reflect.AccessibleObject;
 import java.lang.reflect.Field;
 import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Member;
 import java.lang.reflect.Method;
 import java.lang.reflect.Modifier;
 import java.lang.reflect.RecordComponent;
@@ -10,6 +11,7 @@ import java.lang.reflect.Type;
 import java.util.LinkedHashMap;
 import java.util.Locale;
 import java.util.Map;
+import java.util.TreeMap;
 
 /** What a class is made of, as beans have it: setters, getters and public fields; a record's components. */
 final class Properties {
@@ -20,20 +22,22 @@ final class Properties {
         }
     };
 
-    /** Gets a value out of an object. */
-    interface Getter {
-        Object get(Object from) throws ReflectiveOperationException;
+    /** A getter or a field. */
+    record Readable(Member member) {
+        Object get(Object from) throws ReflectiveOperationException {
+            return member instanceof Method method ? method.invoke(from) : ((Field) member).get(from);
+        }
     }
 
-    /** Puts a value into an object. */
-    interface Setter {
-        void set(Object into, Object value) throws ReflectiveOperationException;
-    }
-
-    record Readable(Getter getter) {
-    }
-
-    record Writable(Type type, Class<?> declaredBy, Setter setter) {
+    /** A setter or a field. */
+    record Writable(Type type, Member member) {
+        void set(Object into, Object value) throws ReflectiveOperationException {
+            if (member instanceof Method method) {
+                method.invoke(into, value);
+            } else {
+                ((Field) member).set(into, value);
+            }
+        }
     }
 
     /** By name, in the order of declaration where the machine tells it. */
@@ -46,13 +50,15 @@ final class Properties {
         if (type.isRecord()) {
             for (RecordComponent component : type.getRecordComponents()) {
                 Method accessor = opened(component.getAccessor());
-                readable.put(component.getName(), new Readable(accessor::invoke));
+                readable.put(component.getName(), new Readable(accessor));
             }
             return;
         }
         fields(type);
         methods(type);
-        writable.forEach((name, property) -> byAnyCase.putIfAbsent(name.toLowerCase(Locale.ROOT), property));
+        for (Map.Entry<String, Writable> property : writable.entrySet()) {
+            byAnyCase.putIfAbsent(property.getKey().toLowerCase(Locale.ROOT), property.getValue());
+        }
     }
 
     static Properties of(Class<?> type) {
@@ -71,9 +77,9 @@ final class Properties {
                 continue;
             }
             opened(field);
-            readable.put(field.getName(), new Readable(field::get));
+            readable.put(field.getName(), new Readable(field));
             if (!Modifier.isFinal(field.getModifiers())) {
-                writable.put(field.getName(), new Writable(field.getGenericType(), field.getDeclaringClass(), field::set));
+                writable.put(field.getName(), new Writable(field.getGenericType(), field));
             }
         }
     }
@@ -104,19 +110,21 @@ final class Properties {
                 }
             }
         }
-        getters.entrySet().stream().sorted(Map.Entry.comparingByKey()).forEach(e -> getter(e.getKey(), e.getValue()));
+        for (Map.Entry<String, Method> rest : new TreeMap<>(getters).entrySet()) {
+            getter(rest.getKey(), rest.getValue());
+        }
     }
 
     private void getter(String name, Method method) {
         opened(method);
-        readable.put(name, new Readable(method::invoke));
+        readable.put(name, new Readable(method));
     }
 
     private void setter(Method method) {
         opened(method);
         Type type = method.getGenericParameterTypes()[0];
         String name = property(method.getName(), 3);
-        Writable property = new Writable(type, method.getDeclaringClass(), method::invoke);
+        Writable property = new Writable(type, method);
         // Of several with one name, the one that takes what the getter gives.
         if (!writable.containsKey(name) || matchesGetter(method)) {
             writable.put(name, property);

@@ -131,7 +131,9 @@ final class Reader {
         }
         @SuppressWarnings("unchecked")
         Map<Object, Object> map = (Map<Object, Object>) empty(raw, new LinkedHashMap<>(), new TreeMap<>());
-        object.forEach((key, value) -> map.put(read(key, keys), read(value, values)));
+        for (Map.Entry<?, ?> entry : object.entrySet()) {
+            map.put(read(entry.getKey(), keys), read(entry.getValue(), values));
+        }
         return map;
     }
 
@@ -200,7 +202,7 @@ final class Reader {
             }
             Object value = read(entry.getValue(), Generics.within(type, property.type()));
             try {
-                property.setter().set(bean, value);
+                property.set(bean, value);
             } catch (ReflectiveOperationException error) {
                 throw Properties.thrown(error);
             }

@@ -120,7 +120,7 @@ final class Writer {
         Map<String, Object> object = new LinkedHashMap<>();
         for (Map.Entry<String, Properties.Readable> property : Properties.of(type).readable.entrySet()) {
             try {
-                object.put(property.getKey(), tree(property.getValue().getter().get(value), depth + 1));
+                object.put(property.getKey(), tree(property.getValue().get(value), depth + 1));
             } catch (ReflectiveOperationException error) {
                 throw Properties.thrown(error);
             }
