@@ -319,6 +319,7 @@ mod tests {
             ("wasm", &[("virga:contract", "lambda")], "the runtime wasm has the contract wasi"),
             ("wasm", &[("virga:isolation", "process")], "runs in the isolation wasm"),
             ("php8.2", &[("virga:hard-concurrency", "2")], "takes one call at a time"),
+            ("java17", &[("virga:hard-concurrency", "2")], "takes one call at a time"),
             ("python3.11", &[("virga:isolation", "wasm")], "runs in the isolation process"),
             ("python3.11", &[("virga:isolation", "microvm")], "not built yet"),
             ("python3.11", &[("virga:colour", "red")], "'virga:colour' is unknown"),
