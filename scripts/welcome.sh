@@ -20,7 +20,6 @@ needs() {
     case $1 in
         *-php) echo php ;;
         *-ruby) echo ruby ;;
-        # A JDK, since what is deployed is compiled.
         *-java) echo javac ;;
     esac
 }
@@ -32,7 +31,8 @@ for sample in examples/*/; do
         lines+=$(printf '  %-14sleft out: there is no %s on this machine' "${sample#examples/}" "$needed")$'\n'
         continue
     fi
-    [ ! -x "$sample/build.sh" ] || "$sample/build.sh"
+    # What is deployed is compiled.
+    case $sample in *-java) "$sample/build.sh" ;; esac
     if deployed=$(client deploy "$sample"); then
         # The last lines are the URLs, indented.
         urls=$(printf '%s\n' "$deployed" | grep '^  http')
