@@ -272,6 +272,11 @@ async fn what_does_not_fit_says_so_and_the_process_lives() {
     for (event, message, cause) in [
         ("[1]", "An error occurred during JSON parsing", "cannot make java.util.Map of an array"),
         ("{\"length\":\"x\"}", "An error occurred during JSON parsing", ""),
+        (
+            "{\"length\":\"1e999999999\"}",
+            "An error occurred during JSON parsing",
+            "a number of more than 1000 digits",
+        ),
         ("{\"length\":1.5e99}", "An error occurred during JSON parsing", "BigInteger out of int range"),
         (
             "{\"ring\":1}",

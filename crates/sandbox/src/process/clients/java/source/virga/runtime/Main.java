@@ -30,11 +30,17 @@ public final class Main {
         }
     }
 
-    public static void main(String[] arguments) throws IOException {
+    public static void main(String[] arguments) {
         if (arguments.length > 0 && arguments[0].equals("ahead")) {
             Ahead.becomeAFunction();
         }
-        new Main(System.getenv("AWS_LAMBDA_RUNTIME_API")).run();
+        try {
+            new Main(System.getenv("AWS_LAMBDA_RUNTIME_API")).run();
+        } catch (IOException lost) {
+            // Nothing can be done without the API.
+            System.err.println(lost.getMessage());
+            end();
+        }
     }
 
     private void run() throws IOException {

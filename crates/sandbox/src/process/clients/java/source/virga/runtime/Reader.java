@@ -24,6 +24,9 @@ import java.util.TreeSet;
 
 /** Makes what a handler declares that it takes of what {@link Json} read. */
 final class Reader {
+    /** An exponent of a few characters would make a whole number that fills the memory. */
+    private static final int MAX_DIGITS = 1000;
+
     private Reader() {
     }
 
@@ -89,6 +92,9 @@ final class Reader {
         BigDecimal exact = new BigDecimal(number.toString());
         if (raw == BigDecimal.class) {
             return exact;
+        }
+        if (exact.precision() - (long) exact.scale() > MAX_DIGITS) {
+            throw new IllegalArgumentException("a number of more than " + MAX_DIGITS + " digits");
         }
         BigInteger whole = exact.toBigInteger();
         return switch (raw.getSimpleName()) {
