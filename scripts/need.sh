@@ -16,6 +16,7 @@ for thing in "$@"; do
         ip) command -v ip >/dev/null 2>&1 || packages="$packages iproute2" ;;
         php) command -v php >/dev/null 2>&1 || packages="$packages php-cli" ;;
         ruby) command -v ruby >/dev/null 2>&1 || packages="$packages ruby" ;;
+        java) command -v javac >/dev/null 2>&1 || packages="$packages openjdk-17-jdk-headless" ;;
         python) command -v python3 >/dev/null 2>&1 || packages="$packages python3" ;;
         venv) python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv" ;;
         *)

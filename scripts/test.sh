@@ -19,7 +19,7 @@ stages=${*:-check unit build e2e}
 for stage in $stages; do
     case $stage in
         check)
-            step 'tools' scripts/need.sh cc curl certificates python venv npm php ruby ip
+            step 'tools' scripts/need.sh cc curl certificates python venv npm php ruby java ip
             step 'format' cargo fmt --all --check
             step 'tidy' cargo xtask tidy
             step 'clippy' cargo clippy --locked --workspace --all-targets --quiet -- -D warnings

@@ -20,6 +20,7 @@ needs() {
     case $1 in
         *-php) echo php ;;
         *-ruby) echo ruby ;;
+        *-java) echo javac ;;
     esac
 }
 
@@ -30,6 +31,8 @@ for sample in examples/*/; do
         lines+=$(printf '  %-14sleft out: there is no %s on this machine' "${sample#examples/}" "$needed")$'\n'
         continue
     fi
+    # What is deployed is compiled.
+    case $sample in *-java) "$sample/build.sh" ;; esac
     if deployed=$(client deploy "$sample"); then
         # The last lines are the URLs, indented.
         urls=$(printf '%s\n' "$deployed" | grep '^  http')

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import socket
+import tempfile
+from pathlib import Path
 
 from measure import ROOT, pss_bytes, tree
 from report import Row
@@ -14,8 +16,17 @@ GUESTS = 500
 SLEEPER = "import time\ndef handler(event, context):\n    time.sleep(event.get('s', 0))\n    return context.log_stream_name\n"
 PHP = "<?php\nreturn function ($event, $context) { sleep($event['s'] ?? 0); return $context->getLogStreamName(); };\n"
 RUBY = "def handler(event:, context:)\n  sleep(event.fetch('s', 0))\n  context.log_stream_name\nend\n"
+JAVA = """import java.util.Map;
+public class App {
+    public static String handle(Map<String, Integer> event) throws InterruptedException {
+        Thread.sleep(1000L * event.getOrDefault("s", 0));
+        return System.getenv("AWS_LAMBDA_LOG_STREAM_NAME");
+    }
+}
+"""
 # Without a goal: shown beside Python's.
-OTHERS = {"PHP": (kinds.php, "app.php", PHP), "Ruby": (kinds.ruby, "app.rb", RUBY)}
+OTHERS = {"PHP": (kinds.php, "app.php", PHP), "Ruby": (kinds.ruby, "app.rb", RUBY), "Java": (kinds.java, "App.java", JAVA)}
+HANDLERS = {"app.php": "app.php", "App.java": "App::handle"}
 NO_POOLS = ("--pool-sandboxes", "0", "--pool-runtimes", "0", "--template-mb", "0")
 MIB = 1 << 20
 
@@ -79,7 +90,11 @@ def _residents(server):
 
 
 def _instance(functions, pid, file, source, runtime):
-    name = functions.deploy({file: source}, runtime, file if file.endswith(".php") else "app.handler")
+    files = {file: source}
+    if file.endswith(".java"):
+        with tempfile.TemporaryDirectory() as folder:
+            files = kinds.jar(files, Path(folder))
+    name = functions.deploy(files, runtime, HANDLERS.get(file, "app.handler"))
     functions.invoke(name).ok()
     one = pss_bytes(pid)
     with concurrent.futures.ThreadPoolExecutor(MORE + 1) as pool:

@@ -4,7 +4,9 @@ import os
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 from measure import SERVER_CORE
 from report import Row
@@ -20,17 +22,28 @@ KINDS = {
     "PHP": (kinds.php, {"app.php": "<?php\nreturn fn () => 1;\n"}, 15, [shutil.which("php"), "-r", "1;"]),
     "Ruby": (kinds.ruby, {"app.rb": "def handler(event:, context:) = 1\n"}, 20, [shutil.which("ruby"), "-e", "1"]),
 }
-HANDLERS = {"PHP": "app.php"}
-
+HANDLERS = {"PHP": "app.php", "Java": "App::handle"}
+JAVA = "public class App { public static int handle() { return 1; } public static void main(String[] none) { } }"
 
 OFF = ("--pool-sandboxes", "0", "--pool-runtimes", "0", "--template-mb", "0")
 
 
 def run():
     """First calls of functions that were never called, in turn with the bare interpreter's start; then without pools."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _run(KINDS | {"Java": _java(Path(folder))})
+
+
+def _java(folder):
+    """A method of a class without anything, beside the machine that runs that class's empty main."""
+    jar = kinds.jar({"App.java": JAVA}, folder)
+    return kinds.java, jar, 40, [shutil.which("java"), "-Xshare:auto", "-cp", str(folder / "made.jar"), "App"]
+
+
+def _run(all_kinds):
     rows = []
     with virga() as (server, functions):
-        for title, (runtime, files, goal, bare) in KINDS.items():
+        for title, (runtime, files, goal, bare) in all_kinds.items():
             ours, theirs = _samples(server, functions, files, runtime(), bare, HANDLERS.get(title, "app.handler"))
             rows.append(_row(f"{title} from zero, p50", ours, goal))
             rows.append(Row("P4", f"{title} from zero, p50", "bare interpreter start", statistics.median(theirs),
@@ -38,7 +51,7 @@ def run():
         ours, _ = _samples(server, functions, _native(), kinds.CUSTOM, ["/bin/true"])
         rows.append(_row("native binary from zero, p50", ours, 8, "a debug build of the official Rust client"))
     with virga(*OFF) as (server, functions):
-        for title, (runtime, files, _, bare) in KINDS.items():
+        for title, (runtime, files, _, bare) in all_kinds.items():
             ours, _ = _samples(server, functions, files, runtime(), bare, HANDLERS.get(title, "app.handler"))
             rows.append(_row(f"{title} from zero, p50, every pool off", ours))
         ours, _ = _samples(server, functions, _native(), kinds.CUSTOM, ["/bin/true"])

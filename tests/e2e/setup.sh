@@ -22,6 +22,7 @@ need libtoolize libtool
 need curl curl
 need php php-cli
 need ruby ruby
+need javac openjdk-17-jdk-headless
 need puma puma
 need bundle ruby-bundler
 need composer composer

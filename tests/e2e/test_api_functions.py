@@ -228,14 +228,14 @@ def test_combinations_without_sense_are_refused(functions, contract):
     assert code_of(refused.value) in ("InvalidParameterValueException", "ValidationException")
 
 
-@pytest.mark.parametrize("lacking", ["python3.1", "nodejs99.x", "php5.6", "ruby9.9", "java21"])
+@pytest.mark.parametrize("lacking", ["python3.1", "nodejs99.x", "php5.6", "ruby9.9", "java99", "java8.al2"])
 def test_a_runtime_that_is_not_there_says_what_is(functions, lacking):
     with pytest.raises(ClientError) as refused:
         functions.deploy(package(), lacking, wait=False)
     assert code_of(refused.value) in ("InvalidParameterValueException", "ValidationException")
     wanted = ("python3", "nodejs", "php", "ruby", "provided")
-    if lacking != "java21":
-        wanted = (kinds.python(), kinds.node(), kinds.php(), kinds.ruby())
+    if lacking != "java8.al2":
+        wanted = (kinds.python(), kinds.node(), kinds.php(), kinds.ruby(), kinds.java())
     assert all(word in str(refused.value) for word in wanted), refused.value
 
 

@@ -10,7 +10,7 @@ import requests
 from support import kinds, poll
 from support.server import binary, clean_environment, free_port
 
-EXAMPLES = ["hello-python", "hello-node", "hello-php", "hello-ruby", "shell", "web-express", "hello-wasm"]
+EXAMPLES = ["hello-python", "hello-node", "hello-php", "hello-ruby", "hello-java", "shell", "web-express", "hello-wasm"]
 
 
 @pytest.fixture
@@ -24,10 +24,11 @@ def made(server):
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
-    """A copy of the samples, with the Node packages that `make run` would install."""
+    """A copy of the samples, with the Node packages and the jar that `make run` would make."""
     copy = tmp_path_factory.mktemp("examples")
     for name in EXAMPLES:
         shutil.copytree(kinds.EXAMPLES / name, copy / name, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run([copy / "hello-java" / "build.sh"], check=True)
     installed = kinds.EXAMPLES / "web-express" / "node_modules"
     if not installed.exists():
         installed = kinds.node_modules()

@@ -61,7 +61,7 @@ pub(crate) fn parse_runtime(text: &str) -> Result<Runtime, Error> {
     Runtime::parse(text).ok_or_else(|| {
         Error::InvalidRuntime(format!(
             "Value '{text}' at 'runtime' failed to satisfy constraint: use python3.MINOR, nodejsMAJOR.x, \
-             phpMAJOR.MINOR, rubyMAJOR.MINOR, provided.al2023, provided.al2, provided, wasm or static."
+             phpMAJOR.MINOR, rubyMAJOR.MINOR, javaMAJOR, provided.al2023, provided.al2, provided, wasm or static."
         ))
     })
 }
@@ -100,11 +100,11 @@ pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result
     });
     check_combination(runtime, contract, isolation)?;
     let (soft_concurrency, hard_concurrency) = given.concurrency(contract, isolation)?;
-    let one_by_one = matches!(runtime, Runtime::Php { .. } | Runtime::Ruby { .. });
+    let one_by_one = matches!(runtime, Runtime::Php { .. } | Runtime::Ruby { .. } | Runtime::Java { .. });
     if one_by_one && contract == Contract::Lambda && hard_concurrency > 1 {
         return Err(bad(
             "virga:hard-concurrency",
-            "an instance of a PHP or Ruby handler takes one call at a time",
+            "an instance of a PHP, Ruby or Java handler takes one call at a time",
         ));
     }
     if isolation == Isolation::Process && given.memory_mb.is_some_and(|mb| mb < 16) {
@@ -328,6 +328,7 @@ mod tests {
             ("wasm", &[("virga:contract", "lambda")], "the runtime wasm has the contract wasi"),
             ("wasm", &[("virga:isolation", "process")], "runs in the isolation wasm"),
             ("php8.2", &[("virga:hard-concurrency", "2")], "takes one call at a time"),
+            ("java17", &[("virga:hard-concurrency", "2")], "takes one call at a time"),
             ("python3.11", &[("virga:isolation", "wasm")], "runs in the isolation process"),
             ("python3.11", &[("virga:isolation", "microvm")], "not built yet"),
             ("python3.11", &[("virga:colour", "red")], "'virga:colour' is unknown"),

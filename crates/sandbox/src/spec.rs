@@ -61,6 +61,11 @@ pub enum Runtime {
         /// The minor version.
         minor: u8,
     },
+    /// `javaMAJOR`
+    Java {
+        /// The major version.
+        major: u8,
+    },
     /// `provided`, `provided.al2`, `provided.al2023`: the code brings its own `bootstrap`.
     Provided {
         /// The identifier as the user wrote it.
@@ -95,6 +100,9 @@ impl Runtime {
         if let Some(version) = text.strip_prefix("ruby") {
             return pair(version).map(|(major, minor)| Self::Ruby { major, minor });
         }
+        if let Some(major) = text.strip_prefix("java") {
+            return canonical(major).map(|major| Self::Java { major });
+        }
         let major = text.strip_prefix("nodejs")?.strip_suffix(".x")?;
         canonical(major).map(|major| Self::Node { major })
     }
@@ -102,7 +110,11 @@ impl Runtime {
     /// Whether the host's interpreter runs it, with a client of Virga's.
     pub fn is_managed(&self) -> bool {
         match self {
-            Self::Python { .. } | Self::Node { .. } | Self::Php { .. } | Self::Ruby { .. } => true,
+            Self::Python { .. }
+            | Self::Node { .. }
+            | Self::Php { .. }
+            | Self::Ruby { .. }
+            | Self::Java { .. } => true,
             Self::Provided { .. } | Self::Wasm | Self::Static | Self::Image => false,
         }
     }
@@ -126,6 +138,7 @@ impl fmt::Display for Runtime {
             Self::Node { major } => write!(f, "nodejs{major}.x"),
             Self::Php { major, minor } => write!(f, "php{major}.{minor}"),
             Self::Ruby { major, minor } => write!(f, "ruby{major}.{minor}"),
+            Self::Java { major } => write!(f, "java{major}"),
             Self::Provided { name } => f.write_str(name),
             Self::Wasm => f.write_str("wasm"),
             Self::Static => f.write_str("static"),
@@ -245,6 +258,7 @@ mod tests {
             "nodejs20.x",
             "php8.2",
             "ruby3.1",
+            "java17",
             "provided",
             "provided.al2",
             "provided.al2023",
@@ -267,6 +281,8 @@ mod tests {
             "php8.02",
             "ruby3.1.2",
             "ruby",
+            "java8.al2",
+            "java017",
         ] {
             assert_eq!(Runtime::parse(bad), None, "{bad}");
         }

@@ -112,7 +112,7 @@ async fn interpreters() -> Vec<Finding> {
         Finding { name: name.to_owned(), verdict, detail }
     };
     let mut findings = vec![family("Python", "python"), family("Node", "nodejs")];
-    for (name, prefix) in [("PHP", "php"), ("Ruby", "ruby")] {
+    for (name, prefix) in [("PHP", "php"), ("Ruby", "ruby"), ("Java", "java")] {
         // Most hosts have no use for them.
         findings.push(Finding { verdict: Verdict::Good, ..family(name, prefix) });
     }

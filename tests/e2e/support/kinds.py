@@ -51,6 +51,28 @@ def ruby():
     return f"ruby{re.match(r'ruby ([0-9]+[.][0-9]+)', said)[1]}"
 
 
+@functools.cache
+def java():
+    """Lambda's name of the host's Java."""
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
+    return f"java{re.search(r'version .([0-9]+)', said)[1]}"
+
+
+def jar(sources, folder, path=(), carried=()):
+    """Compiles sources, by their names, with the folders of `path` in sight; the bytes of a jar of the classes, with
+    the files of the folders `carried`."""
+    classes = folder / "classes"
+    classes.mkdir(parents=True)
+    for name, text in sources.items():
+        (folder / name).write_text(text)
+    seen = [str(each) for each in (*path, *carried)]
+    javac = ["javac", "--release", "17", "-proc:none", "-nowarn", "-cp", ":".join(seen), "-d", str(classes)]
+    subprocess.run([*javac, *(str(folder / name) for name in sources)], check=True, capture_output=True)
+    more = [part for each in (classes, *carried) for part in ("-C", str(each), ".")]
+    subprocess.run(["jar", "--create", "--file", str(folder / "made.jar"), *more], check=True)
+    return (folder / "made.jar").read_bytes()
+
+
 def source(name):
     """The text of a function in functions/."""
     return (SOURCES / name).read_text()

@@ -12,7 +12,7 @@ FOUND = []
 
 # What Virga has and AWS has not, and clients pass through: runtimes of its own, the place where a followed log goes on,
 # a function's URL by path.
-OWN_VALUES = re.compile(r"wasm|static|(php|ruby)[0-9]+[.][0-9]+")
+OWN_VALUES = re.compile(r"wasm|static|(php|ruby)[0-9]+[.][0-9]+|java[0-9]+")
 OWN_MEMBERS = {"virgaPathUrl", "virgaResume"}
 
 _TYPES = {

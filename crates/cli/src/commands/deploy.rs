@@ -62,7 +62,7 @@ pub(crate) struct Args {
     /// What stands between the code and the host
     #[arg(long, value_name = "KIND", value_parser = ["process", "wasm", "microvm"])]
     isolation: Option<String>,
-    /// What runs it: python3.11, nodejs20.x, php8.2, ruby3.1, provided.al2023, wasm (default: found out)
+    /// What runs it: python3.11, nodejs20.x, php8.2, ruby3.1, java17, provided.al2023, wasm (default: found out)
     #[arg(long)]
     runtime: Option<String>,
     /// Where it starts: module.function, or a web server's file (default: found out)
@@ -149,8 +149,8 @@ async fn plan(client: &Client, path: &Path, args: &Args, progress: &Progress) ->
 
 fn unknown_runtime(runtime: &str) -> String {
     format!(
-        "{runtime} is not a runtime: python3.MINOR, nodejsMAJOR.x, phpMAJOR.MINOR, rubyMAJOR.MINOR, provided.al2023 \
-         and wasm are"
+        "{runtime} is not a runtime: python3.MINOR, nodejsMAJOR.x, phpMAJOR.MINOR, rubyMAJOR.MINOR, javaMAJOR, \
+         provided.al2023 and wasm are"
     )
 }
 
@@ -260,6 +260,7 @@ async fn runtime(family: Family, args: &Args, now: Option<&str>) -> Result<Strin
         Family::Node => ("nodejs", "Node", "nodejs20.x"),
         Family::Php => ("php", "PHP", "php8.2"),
         Family::Ruby => ("ruby", "Ruby", "ruby3.1"),
+        Family::Java => ("java", "Java", "java17"),
     };
     let newest = server::host::runtimes().await.into_iter().rfind(|name| name.starts_with(prefix));
     newest.ok_or_else(|| anyhow!(no_interpreter(what, example)))

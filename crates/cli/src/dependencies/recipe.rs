@@ -48,7 +48,7 @@ pub(super) fn of(folder: &Path, family: Family) -> Result<Recipe> {
             php(need(&["composer.json", "composer.lock"], ": composer update --no-install writes it")?)
         }
         Family::Ruby => ruby(need(&["Gemfile", "Gemfile.lock"], ": bundle lock writes it")?),
-        Family::Provided | Family::Wasm | Family::Static => {
+        Family::Java | Family::Provided | Family::Wasm | Family::Static => {
             bail!("--build resolves what Python, Node, PHP and Ruby list; {} has none", folder.display())
         }
     };

@@ -3,6 +3,7 @@
 //! A reading of names and of a few words in the entry file, nothing more: what it concludes is printed,
 //! and every part of it can be said outright with a flag. It runs nothing.
 
+mod java;
 mod node;
 mod php;
 mod python;
@@ -29,6 +30,8 @@ pub(crate) enum Family {
     Php,
     /// `rubyX.Y`
     Ruby,
+    /// `javaN`
+    Java,
     /// `provided.al2023`
     Provided,
     /// `wasm`
@@ -84,6 +87,7 @@ impl Family {
             _ if runtime.starts_with("nodejs") => Some(Self::Node),
             _ if runtime.starts_with("php") => Some(Self::Php),
             _ if runtime.starts_with("ruby") => Some(Self::Ruby),
+            _ if runtime.starts_with("java") => Some(Self::Java),
             _ if runtime.starts_with("provided") => Some(Self::Provided),
             _ => None,
         }
@@ -123,11 +127,16 @@ impl Detected {
                 format!("a Rack application, {handler}, under puma or rackup")
             }
             (Family::Ruby, Contract::Http) => format!("a Ruby web server, {handler}"),
+            (Family::Java, Contract::Http) if handler.ends_with(".jar") => {
+                format!("a Java web server, java -jar {handler}")
+            }
+            (Family::Java, Contract::Http) => format!("a Java web server, main class {handler}"),
             (Family::Provided, Contract::Http) => "a web server, bootstrap".to_owned(),
             (Family::Python, _) => format!("a Python handler, {handler}"),
             (Family::Node, _) => format!("a Node handler, {handler}"),
             (Family::Php, _) => format!("a PHP handler, {handler}"),
             (Family::Ruby, _) => format!("a Ruby handler, {handler}"),
+            (Family::Java, _) => format!("a Java handler, {handler}"),
             (Family::Provided, _) => "a custom runtime, bootstrap".to_owned(),
             (Family::Wasm, _) => "WebAssembly".to_owned(),
             (Family::Static, _) => "a static site".to_owned(),
@@ -153,6 +162,10 @@ fn file(path: &Path, known: &Known) -> Result<Detected> {
     let family = known.family.or_else(|| family_of_name(&name));
     match family {
         _ if name.ends_with(".zip") => archive(path, known),
+        _ if name.ends_with(".java") => {
+            bail!("{} is Java source, which is not compiled here: {}", path.display(), java::HOW)
+        }
+        Some(Family::Java) => java::jar(path, &name, known),
         Some(Family::Wasm) => Ok(wasm(name.clone(), alone(name, false))),
         Some(Family::Python) => python::detect(path, &name, alone(name.clone(), false), known),
         Some(Family::Node) => node::detect(path, &name, alone(name.clone(), false), known),
@@ -162,7 +175,7 @@ fn file(path: &Path, known: &Known) -> Result<Detected> {
         Some(Family::Static) => bail!("{} is a file: a static site is a folder", path.display()),
         None if is_program(path)? => Ok(provided(alone("bootstrap".to_owned(), true))),
         None => bail!(
-            "{} is none of .py, .js, .mjs, .cjs, .php, .rb, .wasm, .zip or an executable; say what runs it with --runtime",
+            "{} is none of .py, .js, .mjs, .cjs, .php, .rb, .jar, .wasm, .zip or an executable; say what runs it with --runtime",
             path.display()
         ),
     }
@@ -205,7 +218,8 @@ fn folder(path: &Path, known: &Known) -> Result<Detected> {
             (ending(&[".rb"]), Family::Ruby),
             (ending(&[".wasm"]), Family::Wasm),
         ];
-        candidates.into_iter().find(|(found, _)| *found).map(|(_, family)| family)
+        let found = candidates.into_iter().find(|(found, _)| *found).map(|(_, family)| family);
+        found.or_else(|| java::is_package(path, &names).then_some(Family::Java))
     });
     let whole = Files::Folder(path.to_owned());
     match family {
@@ -240,11 +254,12 @@ fn folder(path: &Path, known: &Known) -> Result<Detected> {
             let entry = entry_of(path, &names, known, ruby::entry_file(&names))?;
             ruby::detect(&path.join(&entry), &entry, whole, known)
         }
+        Some(Family::Java) => java::folder(path, known),
         Some(Family::Wasm) => wasm_folder(path, &names, whole, known),
         Some(Family::Static) => site::folder(path, whole, known),
         None => bail!(
             "{} holds nothing that looks like a function: no bootstrap, package.json, .py, .js, .mjs, \
-             .php, .rb, .wasm or index.html",
+             .php, .rb, .jar, .class, .wasm or index.html",
             path.display()
         ),
     }
@@ -341,6 +356,7 @@ fn family_of_name(name: &str) -> Option<Family> {
         "js" | "mjs" | "cjs" => Some(Family::Node),
         "php" => Some(Family::Php),
         "rb" | "ru" => Some(Family::Ruby),
+        "jar" => Some(Family::Java),
         "wasm" => Some(Family::Wasm),
         _ => None,
     }

@@ -1,8 +1,9 @@
 //! Sandboxes made ahead, and runtimes booted in them before their function is known.
 //!
 //! Two kinds of pool. *Sandboxes* wait for any function. *Booted runtimes* wait with
-//! an interpreter and Virga's client; they are kept for those runtimes alone that functions have used lately. Each
-//! serves one instance, once: nothing is ever put back.
+//! an interpreter and Virga's client; they are kept for those runtimes alone that functions have used lately, and for
+//! each size of function apart where that is the interpreter's to know as it starts. Each serves one instance, once:
+//! nothing is ever put back.
 //!
 //! One task refills both. It never competes with a start: it makes one at a time, and only when no start is under
 //! way and none was for [`REST`]. What dies while it waits is replaced; what is not used for [`LATELY`] is let go of,
@@ -64,12 +65,18 @@ struct Pools {
     paused_until: Option<Instant>,
 }
 
-/// The booted instances of one runtime.
+/// The booted instances of one runtime, started alike.
 struct Booted {
     runtime: Runtime,
     boot: BootJob,
     used: Instant,
     entries: Vec<Entry>,
+}
+
+impl Booted {
+    fn is_of(&self, runtime: &Runtime, boot: &BootJob) -> bool {
+        self.runtime == *runtime && self.boot.argv == boot.argv
+    }
 }
 
 /// A jail that waits, and the task that sees it die.
@@ -135,7 +142,7 @@ impl Ahead {
     pub(crate) fn take_runtime(
         &self,
         runtime: &Runtime,
-        boot: impl FnOnce() -> BootJob,
+        boot: BootJob,
         memory_bytes: u64,
     ) -> Option<Waiting> {
         let taken = self.used(runtime, boot).entries.take_living(|waiting| fits(waiting, memory_bytes));
@@ -144,20 +151,16 @@ impl Ahead {
     }
 
     /// A function with this runtime is about to be used.
-    pub(crate) fn expect(&self, runtime: &Runtime, boot: impl FnOnce() -> BootJob) {
+    pub(crate) fn expect(&self, runtime: &Runtime, boot: BootJob) {
         drop(self.used(runtime, boot));
         self.shared.wake.notify_one();
     }
 
-    fn used(
-        &self,
-        runtime: &Runtime,
-        boot: impl FnOnce() -> BootJob,
-    ) -> parking_lot::MappedMutexGuard<'_, Booted> {
+    fn used(&self, runtime: &Runtime, boot: BootJob) -> parking_lot::MappedMutexGuard<'_, Booted> {
         parking_lot::MutexGuard::map(self.shared.pools.lock(), |pools| {
-            let place = pools.runtimes.iter().position(|booted| booted.runtime == *runtime);
+            let place = pools.runtimes.iter().position(|booted| booted.is_of(runtime, &boot));
             let place = place.unwrap_or_else(|| {
-                let (runtime, boot) = (runtime.clone(), boot());
+                let runtime = runtime.clone();
                 pools.runtimes.push(Booted { runtime, boot, used: Instant::now(), entries: Vec::new() });
                 pools.runtimes.len() - 1
             });
@@ -172,9 +175,21 @@ impl Ahead {
         let pools = self.shared.pools.lock();
         let sandboxes = ("sandboxes".to_owned(), &pools.sandboxes);
         let runtimes = pools.runtimes.iter().map(|b| (format!("runtime {}", b.runtime), &b.entries));
-        let kept = [sandboxes].into_iter().chain(runtimes).filter(|(_, entries)| !entries.is_empty());
-        kept.map(|(name, entries)| Resident { name, count: entries.len() as u32, bytes: memory(entries) })
-            .collect()
+        let mut kept: Vec<Resident> = Vec::new();
+        for (name, entries) in
+            [sandboxes].into_iter().chain(runtimes).filter(|(_, entries)| !entries.is_empty())
+        {
+            let (count, bytes) = (entries.len() as u32, memory(entries));
+            match kept.iter_mut().find(|resident| resident.name == name) {
+                // The same runtime for functions of another size.
+                Some(resident) => {
+                    resident.count += count;
+                    resident.bytes += bytes;
+                }
+                None => kept.push(Resident { name, count, bytes }),
+            }
+        }
+        kept
     }
 
     /// Gives up at least so many bytes, or everything.
@@ -274,10 +289,10 @@ impl Shared {
             }
             Wanted::Runtime(runtime, boot) => {
                 let mut waiting = self.launcher.prepare().await?;
-                waiting.boot(boot).await?;
+                waiting.boot(boot.clone()).await?;
                 let entry = self.entry(waiting);
                 let mut pools = self.pools.lock();
-                if let Some(booted) = pools.runtimes.iter_mut().find(|booted| booted.runtime == runtime) {
+                if let Some(booted) = pools.runtimes.iter_mut().find(|booted| booted.is_of(&runtime, &boot)) {
                     booted.entries.push(entry);
                 }
             }
@@ -329,6 +344,15 @@ mod tests {
         );
         let both = Sizes { sandboxes: 1, runtimes: 1 };
         assert!(matches!(with_node(now).wanted(both, now), Wanted::Sandbox), "the cheaper first");
+    }
+
+    #[test]
+    fn those_started_otherwise_are_kept_apart() {
+        let booted = &with_node(Instant::now()).runtimes[0];
+        let node = Runtime::Node { major: 20 };
+        assert!(booted.is_of(&node, &booted.boot));
+        assert!(!booted.is_of(&Runtime::Node { major: 18 }, &booted.boot));
+        assert!(!booted.is_of(&node, &BootJob { argv: vec!["x".to_owned()], ..booted.boot.clone() }));
     }
 
     #[test]

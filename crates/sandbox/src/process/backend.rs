@@ -27,6 +27,10 @@ use crate::{
 /// Where an instance finds its Runtime API, inside its network namespace.
 const RUNTIME_API_PORT: u16 = 9001;
 
+/// Bytes of memory of a function that does not say (Lambda API: `MemorySize`): what to expect of one whose size is not
+/// known yet.
+const USUAL_MEMORY: u64 = 128 << 20;
+
 /// Where it finds Virga's own API; the second serves functions whose web server uses the first.
 const ENDPOINT_PORTS: [u16; 2] = [9080, 9081];
 
@@ -139,11 +143,14 @@ impl ProcessBackend {
         let contract = artifact.contract;
         let checked = tokio::task::spawn_blocking({
             let (artifact, interpreter) = (artifact.clone(), interpreter.clone());
-            move || entry::command(&artifact, interpreter.as_deref()).map(drop)
+            // However much memory there will be.
+            move || entry::command(&artifact, interpreter.as_deref(), 0).map(drop)
         });
         checked.await.unwrap_or_else(|error| Err(Error::host("checking a package")(error.into())))?;
-        if let Some((_, boot)) = interpreter.as_deref().and_then(|i| self.boots(artifact, i, AHEAD)) {
-            self.ahead.expect(&artifact.runtime, || boot);
+        if let Some((_, boot)) =
+            interpreter.as_deref().and_then(|i| self.boots(artifact, i, USUAL_MEMORY, AHEAD))
+        {
+            self.ahead.expect(&artifact.runtime, boot);
         }
         let speaks = if contract == Contract::Http { Speaks::Http } else { Speaks::Events };
         Ok(Prepared { speaks, one_at_a_time: speaks == Speaks::Events })
@@ -152,7 +159,7 @@ impl ProcessBackend {
     /// Starts the program and the engine beside it; it need not be ready yet. `images`: whether it may begin as one.
     async fn spawn(&self, spec: &Spec, images: bool) -> Result<Spawned, StartError> {
         let interpreter = self.interpreter(&spec.artifact.runtime).await?;
-        let argv = entry::command(&spec.artifact, interpreter.as_deref())
+        let argv = entry::command(&spec.artifact, interpreter.as_deref(), spec.limits.memory_bytes)
             .map_err(|error| StartError::Entrypoint(error.to_string()))?;
         let ports = self.ports(spec);
         let job = self.job(spec, argv, interpreter.as_deref(), &ports);
@@ -215,11 +222,12 @@ impl ProcessBackend {
 
     /// A booted runtime that is what the job would have started.
     fn booted_for(&self, spec: &Spec, job: &Job, interpreter: &Interpreter) -> Option<Waiting> {
-        let (description, boot) = self.boots(&spec.artifact, interpreter, AHEAD)?;
+        let memory_bytes = spec.limits.memory_bytes;
+        let (description, boot) = self.boots(&spec.artifact, interpreter, memory_bytes, AHEAD)?;
         if !begins_alike(description, &boot, job, &spec.artifact) {
             return None;
         }
-        self.ahead.take_runtime(&spec.artifact.runtime, || boot, spec.limits.memory_bytes)
+        self.ahead.take_runtime(&spec.artifact.runtime, boot, memory_bytes)
     }
 
     /// What the job may begin as.
@@ -229,7 +237,7 @@ impl ProcessBackend {
         }
         let interpreter = interpreter?;
         let (description, boot) =
-            self.boots(&spec.artifact, interpreter, |description| description.imageable)?;
+            self.boots(&spec.artifact, interpreter, spec.limits.memory_bytes, |it| it.imageable)?;
         let boot = begins_alike(description, &boot, job, &spec.artifact).then_some(boot);
         self.imaging.find(spec, boot)
     }
@@ -239,6 +247,7 @@ impl ProcessBackend {
         &self,
         artifact: &Artifact,
         interpreter: &Interpreter,
+        memory_bytes: u64,
         wanted: fn(&Description) -> bool,
     ) -> Option<(&'static Description, BootJob)> {
         let description = clients::described(&artifact.runtime).filter(|description| wanted(description))?;
@@ -246,7 +255,7 @@ impl ProcessBackend {
             return None;
         }
         let executable = interpreter.executable.to_string_lossy().into_owned();
-        let arguments = description.boot.iter().map(|&argument| argument.to_owned());
+        let arguments = description.arguments(description.boot, memory_bytes);
         let boot = BootJob {
             argv: [executable].into_iter().chain(arguments).collect(),
             env: environment::before_a_function(interpreter),

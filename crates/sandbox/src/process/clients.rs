@@ -1,4 +1,4 @@
-//! The runtime clients that Virga brings for Python, Node, PHP and Ruby, put where sandboxes can see them.
+//! The runtime clients that Virga brings for Python, Node, PHP, Ruby and Java, put where sandboxes can see them.
 //!
 //! The files are part of the binary. They are written once to a folder named after their content, so that
 //! servers of two versions on one data directory do not disturb each other; the folder is `/var/runtime`.
@@ -39,39 +39,46 @@ pub(crate) const NODE: &str = "/var/runtime/node/bootstrap.cjs";
 pub(crate) const PHP_SERVER: &str = "/var/runtime/php/server.php";
 /// What a Rack application is started with, before its `config.ru`.
 pub(crate) const RUBY_SERVER: &str = "/var/runtime/ruby/server.rb";
+/// `LANG` as the platform sets it where a function does not.
+pub(crate) const USUAL_LANG: &str = "en_US.UTF-8";
 /// How many events a client may have at once, where it is more than one: the name that AWS gives it for runtimes on
 /// managed instances.
 pub(crate) const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 /// The Python client's module, relative to the folder.
 pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
 
-const FILES: [(&str, &str); 23] = [
-    ("python/bootstrap.py", include_str!("clients/python/bootstrap.py")),
-    ("python/ahead.py", include_str!("clients/python/ahead.py")),
-    ("python/virga_template.py", include_str!("clients/python/virga_template.py")),
+const FILES: [(&str, &[u8]); 27] = [
+    ("python/bootstrap.py", include_bytes!("clients/python/bootstrap.py")),
+    ("python/ahead.py", include_bytes!("clients/python/ahead.py")),
+    ("python/virga_template.py", include_bytes!("clients/python/virga_template.py")),
     (
         "python/packages/snapshot_restore_py.py",
-        include_str!("clients/python/packages/snapshot_restore_py.py"),
+        include_bytes!("clients/python/packages/snapshot_restore_py.py"),
     ),
-    (PYTHON_MODULE, include_str!("clients/python/virga_runtime.py")),
-    ("python/virga_concurrent.py", include_str!("clients/python/virga_concurrent.py")),
-    ("python/virga_logging.py", include_str!("clients/python/virga_logging.py")),
-    ("python/web.py", include_str!("clients/python/web.py")),
-    ("python/virga_web.py", include_str!("clients/python/virga_web.py")),
-    ("python/virga_asgi.py", include_str!("clients/python/virga_asgi.py")),
-    ("python/virga_wsgi.py", include_str!("clients/python/virga_wsgi.py")),
-    ("node/bootstrap.cjs", include_str!("clients/node/bootstrap.cjs")),
-    ("node/ahead.cjs", include_str!("clients/node/ahead.cjs")),
-    ("node/warm.cjs", include_str!("clients/node/warm.cjs")),
-    ("node/warm.mjs", include_str!("clients/node/warm.mjs")),
-    ("php/bootstrap.php", include_str!("clients/php/bootstrap.php")),
-    ("php/ahead.php", include_str!("clients/php/ahead.php")),
-    ("php/runtime.php", include_str!("clients/php/runtime.php")),
-    ("php/server.php", include_str!("clients/php/server.php")),
-    ("ruby/bootstrap.rb", include_str!("clients/ruby/bootstrap.rb")),
-    ("ruby/ahead.rb", include_str!("clients/ruby/ahead.rb")),
-    ("ruby/virga_runtime.rb", include_str!("clients/ruby/virga_runtime.rb")),
-    ("ruby/server.rb", include_str!("clients/ruby/server.rb")),
+    (PYTHON_MODULE, include_bytes!("clients/python/virga_runtime.py")),
+    ("python/virga_concurrent.py", include_bytes!("clients/python/virga_concurrent.py")),
+    ("python/virga_logging.py", include_bytes!("clients/python/virga_logging.py")),
+    ("python/web.py", include_bytes!("clients/python/web.py")),
+    ("python/virga_web.py", include_bytes!("clients/python/virga_web.py")),
+    ("python/virga_asgi.py", include_bytes!("clients/python/virga_asgi.py")),
+    ("python/virga_wsgi.py", include_bytes!("clients/python/virga_wsgi.py")),
+    ("node/bootstrap.cjs", include_bytes!("clients/node/bootstrap.cjs")),
+    ("node/ahead.cjs", include_bytes!("clients/node/ahead.cjs")),
+    ("node/warm.cjs", include_bytes!("clients/node/warm.cjs")),
+    ("node/warm.mjs", include_bytes!("clients/node/warm.mjs")),
+    ("php/bootstrap.php", include_bytes!("clients/php/bootstrap.php")),
+    ("php/ahead.php", include_bytes!("clients/php/ahead.php")),
+    ("php/runtime.php", include_bytes!("clients/php/runtime.php")),
+    ("php/server.php", include_bytes!("clients/php/server.php")),
+    ("ruby/bootstrap.rb", include_bytes!("clients/ruby/bootstrap.rb")),
+    ("ruby/ahead.rb", include_bytes!("clients/ruby/ahead.rb")),
+    ("ruby/virga_runtime.rb", include_bytes!("clients/ruby/virga_runtime.rb")),
+    ("ruby/server.rb", include_bytes!("clients/ruby/server.rb")),
+    ("java/client.jar", include_bytes!("clients/java/client.jar")),
+    ("java/handler.flags", include_bytes!("clients/java/handler.flags")),
+    ("java/server.flags", include_bytes!("clients/java/server.flags")),
+    // Made by build.rs.
+    ("java/native.so", include_bytes!(concat!(env!("OUT_DIR"), "/native.so"))),
 ];
 
 /// What has to be known of a runtime that Virga brings a client for.
@@ -81,6 +88,8 @@ pub(crate) struct Description {
     pub(crate) start: &'static [&'static str],
     /// After the interpreter: starts the client that waits for orders.
     pub(crate) boot: &'static [&'static str],
+    /// Before both, what fits it into the function's memory, in bytes.
+    pub(crate) sized: Option<fn(u64) -> String>,
     /// Whether a few are kept booted while functions use the runtime: pays where booting takes long and the
     /// process cannot be copied.
     pub(crate) boot_ahead: bool,
@@ -95,6 +104,16 @@ pub(crate) struct Description {
 }
 
 impl Description {
+    /// The arguments after the interpreter.
+    pub(crate) fn arguments(
+        &self,
+        these: &'static [&'static str],
+        memory_bytes: u64,
+    ) -> impl Iterator<Item = String> {
+        let sized = self.sized.map(|sized| sized(memory_bytes));
+        sized.into_iter().chain(these.iter().map(|&argument| argument.to_owned()))
+    }
+
     /// Whether a variable changes how the interpreter starts.
     pub(crate) fn reads_at_start(&self, name: &str) -> bool {
         for pattern in self.read_at_start {
@@ -125,6 +144,7 @@ static DESCRIBED_PYTHON: Description = Description {
     // No user site: it would be below /tmp, which the function itself writes.
     start: &["-s", "-X", "utf8", PYTHON],
     boot: &["-s", "-X", "utf8", "/var/runtime/python/ahead.py"],
+    sized: None,
     boot_ahead: false,
     // Where the restorer is written for the machine.
     imageable: cfg!(target_arch = "x86_64"),
@@ -145,6 +165,7 @@ static DESCRIBED_PYTHON: Description = Description {
 static DESCRIBED_NODE: Description = Description {
     start: &[NODE],
     boot: &["/var/runtime/node/ahead.cjs"],
+    sized: None,
     boot_ahead: true,
     imageable: false,
     read_at_start: &[
@@ -170,6 +191,7 @@ static DESCRIBED_NODE: Description = Description {
 static DESCRIBED_PHP: Description = Description {
     start: &PHP_START,
     boot: &PHP_BOOT,
+    sized: None,
     boot_ahead: false,
     imageable: cfg!(target_arch = "x86_64"),
     read_at_start: &[
@@ -213,6 +235,7 @@ const PHP_BOOT: [&str; 7] = [
 static DESCRIBED_RUBY: Description = Description {
     start: &["/var/runtime/ruby/bootstrap.rb"],
     boot: &["/var/runtime/ruby/ahead.rb"],
+    sized: None,
     boot_ahead: false,
     imageable: cfg!(target_arch = "x86_64"),
     read_at_start: &[
@@ -235,6 +258,74 @@ static DESCRIBED_RUBY: Description = Description {
     shaping: &["Gemfile", "gems.rb", "vendor"],
 };
 
+static DESCRIBED_JAVA: Description = Description {
+    start: &JAVA_START,
+    boot: &JAVA_BOOT,
+    sized: Some(java_heap),
+    boot_ahead: true,
+    // A machine has threads from its first moment.
+    imageable: false,
+    read_at_start: &[
+        "JAVA_*",
+        "JDK_JAVA_OPTIONS",
+        "_JAVA_OPTIONS",
+        "_JAVA_*",
+        "JDK_*",
+        "CLASSPATH",
+        "LD_*",
+        "GLIBC_TUNABLES",
+        "MALLOC_*",
+        "LANG",
+        "LANGUAGE",
+        "LC_*",
+        "TZ",
+        "TZDIR",
+    ],
+    shaping: &[],
+};
+
+/// The machine's own flags are in a file, since those that a function has in `JAVA_TOOL_OPTIONS` come before a file's
+/// and after the command line's. Text is UTF-8, whatever the locale.
+const JAVA_START: [&str; 7] = [
+    "-XX:Flags=/var/runtime/java/handler.flags",
+    "-Dfile.encoding=UTF-8",
+    "-Dstdout.encoding=UTF-8",
+    "-Dstderr.encoding=UTF-8",
+    // Where it is booted there is no such folder yet.
+    "-Duser.dir=/var/task",
+    "-jar",
+    "/var/runtime/java/client.jar",
+];
+const JAVA_BOOT: [&str; 8] = [
+    "-XX:Flags=/var/runtime/java/handler.flags",
+    "-Dfile.encoding=UTF-8",
+    "-Dstdout.encoding=UTF-8",
+    "-Dstderr.encoding=UTF-8",
+    // Where it is booted there is no such folder yet.
+    "-Duser.dir=/var/task",
+    "-jar",
+    "/var/runtime/java/client.jar",
+    "ahead",
+];
+/// A Java web server, before its jar or its main class.
+pub(crate) const JAVA_SERVER: [&str; 4] = [
+    "-XX:Flags=/var/runtime/java/server.flags",
+    "-Dfile.encoding=UTF-8",
+    "-Dstdout.encoding=UTF-8",
+    "-Dstderr.encoding=UTF-8",
+];
+
+/// What the machine takes for the size of its host. Its flags give all of that to the heap: 85 in a hundred of the
+/// function's memory, and at least [`BESIDE_HEAP`] less, but half of it at least. A heap that is full is an error with
+/// a line in it, in place of the kernel's end of the process.
+pub(crate) fn java_heap(memory_bytes: u64) -> String {
+    let left = memory_bytes.saturating_sub(BESIDE_HEAP).min(memory_bytes / 100 * 85).max(memory_bytes / 2);
+    format!("-XX:MaxRAM={}k", left >> 10)
+}
+
+/// Bytes of a machine that are no heap: its own code and threads, classes, compiled code.
+const BESIDE_HEAP: u64 = 64 << 20;
+
 /// The description of a runtime; `None` for those that bring their own client.
 pub(crate) fn described(runtime: &Runtime) -> Option<&'static Description> {
     match runtime {
@@ -242,6 +333,7 @@ pub(crate) fn described(runtime: &Runtime) -> Option<&'static Description> {
         Runtime::Node { .. } => Some(&DESCRIBED_NODE),
         Runtime::Php { .. } => Some(&DESCRIBED_PHP),
         Runtime::Ruby { .. } => Some(&DESCRIBED_RUBY),
+        Runtime::Java { .. } => Some(&DESCRIBED_JAVA),
         Runtime::Provided { .. } | Runtime::Wasm | Runtime::Static | Runtime::Image => None,
     }
 }
@@ -278,7 +370,7 @@ pub(crate) fn install(runtime_dir: &Path) -> io::Result<PathBuf> {
 fn content_name() -> String {
     let mut hash = Sha256::new();
     for (name, text) in FILES {
-        for part in [name, text] {
+        for part in [name.as_bytes(), text] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
@@ -314,6 +406,15 @@ mod tests {
     }
 
     #[test]
+    fn a_heap_leaves_room_for_the_machine() {
+        for (memory_mb, heap_kb) in
+            [(128, 65_536), (256, 196_608), (512, 445_644), (1024, 891_289), (64, 32_768)]
+        {
+            assert_eq!(java_heap(memory_mb << 20), format!("-XX:MaxRAM={heap_kb}k"), "{memory_mb} MB");
+        }
+    }
+
+    #[test]
     fn installs_once() {
         let data = tempfile::tempdir().unwrap();
         let folder = install(data.path()).unwrap();
@@ -328,6 +429,8 @@ mod tests {
 
 #[cfg(test)]
 mod concurrency_tests;
+#[cfg(test)]
+mod java_tests;
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]

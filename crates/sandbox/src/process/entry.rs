@@ -15,8 +15,13 @@ use crate::{Artifact, Contract, Error, Runtime};
 /// Where the code is inside.
 pub(crate) const TASK: &str = "/var/task";
 
-/// The program (absolute, inside) and its arguments. `interpreter` is there for managed runtimes.
-pub(crate) fn command(artifact: &Artifact, interpreter: Option<&Interpreter>) -> Result<Vec<String>, Error> {
+/// The program (absolute, inside) and its arguments. `interpreter` is there for managed runtimes; `memory_bytes` is
+/// the function's memory.
+pub(crate) fn command(
+    artifact: &Artifact,
+    interpreter: Option<&Interpreter>,
+    memory_bytes: u64,
+) -> Result<Vec<String>, Error> {
     let interpreter = interpreter.map(|interpreter| interpreter.executable.to_string_lossy().into_owned());
     let argv = match (&artifact.runtime, artifact.contract, interpreter) {
         (Runtime::Wasm, ..) | (_, Contract::Wasi, _) => {
@@ -31,24 +36,22 @@ pub(crate) fn command(artifact: &Artifact, interpreter: Option<&Interpreter>) ->
         },
         (Runtime::Provided { .. }, Contract::Lambda, _) => vec![format!("{TASK}/bootstrap")],
         (Runtime::Provided { .. }, Contract::Http, _) => vec![program(artifact)?],
-        (runtime, Contract::Lambda, Some(interpreter)) => with_client(runtime, interpreter)?,
+        (runtime, Contract::Lambda, Some(interpreter)) => with_client(runtime, interpreter, memory_bytes)?,
         (Runtime::Python { .. }, Contract::Http, Some(python)) => python_server(artifact, python)?,
         (Runtime::Node { .. }, Contract::Http, Some(node)) => node_server(artifact, node)?,
         (Runtime::Php { .. }, Contract::Http, Some(php)) => php_server(artifact, php)?,
         (Runtime::Ruby { .. }, Contract::Http, Some(ruby)) => ruby_server(artifact, ruby)?,
+        (Runtime::Java { .. }, Contract::Http, Some(java)) => java_server(artifact, java, memory_bytes)?,
         (runtime, _, None) => return Err(Error::Invalid(format!("{runtime} is not on this host"))),
     };
     Ok(argv)
 }
 
 /// The interpreter with Virga's client.
-fn with_client(runtime: &Runtime, interpreter: String) -> Result<Vec<String>, Error> {
+fn with_client(runtime: &Runtime, interpreter: String, memory_bytes: u64) -> Result<Vec<String>, Error> {
     let description = clients::described(runtime)
         .ok_or_else(|| Error::Invalid(format!("{runtime} has no runtime client")))?;
-    Ok([interpreter]
-        .into_iter()
-        .chain(description.start.iter().map(|&argument| argument.to_owned()))
-        .collect())
+    Ok([interpreter].into_iter().chain(description.arguments(description.start, memory_bytes)).collect())
 }
 
 fn python_server(artifact: &Artifact, python: String) -> Result<Vec<String>, Error> {
@@ -131,14 +134,42 @@ fn ruby_server(artifact: &Artifact, ruby: String) -> Result<Vec<String>, Error> 
     }
 }
 
+/// A jar with a main class, a main class of the package's, or a program.
+fn java_server(artifact: &Artifact, java: String, memory_bytes: u64) -> Result<Vec<String>, Error> {
+    let name = file_name(artifact);
+    let rest = if name.ends_with(".jar") {
+        ["-jar".to_owned(), inside(&regular(artifact)?)]
+    } else if resolve(&artifact.dir, name).is_ok_and(|file| file.is_file()) {
+        return Ok(vec![program(artifact)?]);
+    } else if artifact.handler.contains("::") {
+        return Err(Error::Invalid(format!(
+            "{name} names a method: a web server's handler is a jar or a main class"
+        )));
+    } else {
+        // It may be in any of the jars: Java itself says if it is in none.
+        let path = format!("{TASK}:{TASK}/lib/*:/opt/java/lib/*");
+        return Ok(java_command(java, memory_bytes, &["-cp".to_owned(), path, name.to_owned()]));
+    };
+    Ok(java_command(java, memory_bytes, &rest))
+}
+
+fn java_command(java: String, memory_bytes: u64, rest: &[String]) -> Vec<String> {
+    let usual = clients::JAVA_SERVER.map(str::to_owned);
+    [java, clients::java_heap(memory_bytes)].into_iter().chain(usual).chain(rest.iter().cloned()).collect()
+}
+
 /// Whether the package may hold shared libraries where the loader looks first as the interpreter starts. One that
 /// cannot be read is left to the plain way too.
 pub(crate) fn brings_libraries(dir: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(dir) else { return true };
+    holds_libraries(dir) || dir.join("lib").symlink_metadata().is_ok() && holds_libraries(&dir.join("lib"))
+}
+
+fn holds_libraries(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return true };
     entries.flatten().any(|entry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        name == "lib" || name.ends_with(".so") || name.contains(".so.") || name == "glibc-hwcaps"
+        name.ends_with(".so") || name.contains(".so.") || name == "glibc-hwcaps"
     })
 }
 
@@ -202,6 +233,7 @@ mod tests {
         let executable = match runtime {
             Runtime::Python { .. } => "/usr/bin/python3.11",
             Runtime::Node { .. } => "/usr/bin/node",
+            Runtime::Java { .. } => "/jvm/bin/java",
             _ => return None,
         };
         Some(Interpreter {
@@ -236,7 +268,7 @@ mod tests {
             handler: handler.to_owned(),
             image: None,
         };
-        let argv = command(&artifact, interpreter(&runtime).as_ref());
+        let argv = command(&artifact, interpreter(&runtime).as_ref(), 256 << 20);
         argv.map(|argv| argv.join(" ")).map_err(|error| error.to_string())
     }
 
@@ -248,6 +280,10 @@ mod tests {
             "/usr/bin/python3.11 -s -X utf8 /var/runtime/python/bootstrap.py"
         );
         assert_eq!(lambda("nodejs20.x", "none"), "/usr/bin/node /var/runtime/node/bootstrap.cjs");
+        assert_eq!(
+            lambda("java17", "none"),
+            "/jvm/bin/java -XX:MaxRAM=196608k -XX:Flags=/var/runtime/java/handler.flags -Dfile.encoding=UTF-8 -Dstdout.encoding=UTF-8 -Dstderr.encoding=UTF-8 -Duser.dir=/var/task -jar /var/runtime/java/client.jar"
+        );
         assert_eq!(lambda("provided.al2023", "any"), "/var/task/bootstrap");
     }
 
@@ -260,11 +296,19 @@ mod tests {
         std::fs::write(dir.path().join("libstdc++.so.6"), "").unwrap();
         assert!(brings_libraries(dir.path()));
         assert!(brings_libraries(&dir.path().join("absent")));
+        let jars = tempfile::tempdir().unwrap();
+        std::fs::create_dir(jars.path().join("lib")).unwrap();
+        std::fs::write(jars.path().join("lib/x.jar"), "").unwrap();
+        assert!(!brings_libraries(jars.path()));
+        std::fs::write(jars.path().join("lib/libx.so.1"), "").unwrap();
+        assert!(brings_libraries(jars.path()));
     }
 
     #[test]
     fn web_servers() {
         let http = |runtime, handler, files: &[_]| argv(runtime, Contract::Http, handler, files);
+        let java_server =
+            |rest| format!("/jvm/bin/java -XX:MaxRAM=196608k {} {rest}", clients::JAVA_SERVER.join(" "));
         for (runtime, handler, file, mode, expected) in [
             ("python3.11", "app.py", "app.py", 0o644, "/usr/bin/python3.11 /var/task/app.py"),
             ("python3.11", "./src/app.py", "src/app.py", 0o644, "/usr/bin/python3.11 /var/task/src/app.py"),
@@ -288,6 +332,15 @@ mod tests {
             ("python3.11", "", "bootstrap", 0o755, "/var/task/bootstrap"),
             ("nodejs20.x", "server.mjs", "server.mjs", 0o644, "/usr/bin/node /var/task/server.mjs"),
             ("nodejs20.x", "", "bootstrap", 0o755, "/var/task/bootstrap"),
+            ("java17", "app.jar", "app.jar", 0o644, &java_server("-jar /var/task/app.jar")),
+            (
+                "java17",
+                "web.Main",
+                "web/Main.class",
+                0o644,
+                &java_server("-cp /var/task:/var/task/lib/*:/opt/java/lib/* web.Main"),
+            ),
+            ("java17", "run.sh", "run.sh", 0o755, "/var/task/run.sh"),
             ("provided.al2023", "", "bootstrap", 0o755, "/var/task/bootstrap"),
             ("provided.al2023", "bin/web", "bin/web", 0o755, "/var/task/bin/web"),
         ] {

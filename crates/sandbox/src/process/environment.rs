@@ -55,7 +55,7 @@ pub(crate) fn build(facts: &Facts<'_>) -> Vec<(String, String)> {
 /// of its own.
 pub(crate) fn before_a_function(interpreter: &Interpreter) -> Vec<(String, String)> {
     // As the platform sets them where a function does not.
-    let given = [("TZ", ":UTC"), ("LANG", "en_US.UTF-8")];
+    let given = [("TZ", ":UTC"), ("LANG", clients::USUAL_LANG)];
     let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
     build(&Facts {
         given: &given,
@@ -91,6 +91,13 @@ fn defaults(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
         // Those of the package, those of layers, and after the last colon Ruby's own.
         let gems = format!("{TASK}/vendor/bundle/ruby/{major}.{minor}.0:/opt/ruby/gems/{major}.{minor}.0:");
         defaults.extend([("GEM_PATH", gems), ("RUBYLIB", "/opt/ruby/lib".to_owned())]);
+    }
+    if let Some(Runtime::Java { .. }) = facts.interpreter.map(|i| &i.runtime) {
+        let usual = |(name, value): &(String, String)| name != "LANG" || value == clients::USUAL_LANG;
+        // Names of files have the locale's encoding, and the host may not have the usual locale. Every host has this.
+        if facts.given.iter().all(usual) && !facts.given.iter().any(|(name, _)| name.starts_with("LC_")) {
+            defaults.push(("LC_ALL", "C.UTF-8".to_owned()));
+        }
     }
     if let Some(Runtime::Php { .. }) = facts.interpreter.map(|i| &i.runtime) {
         // What the interpreter was built with, then the layers' and the package's.
@@ -177,6 +184,22 @@ mod tests {
         assert_eq!(told(Some(9001), 10).as_deref(), Some("10"));
         assert_eq!(told(Some(9001), 1), None);
         assert_eq!(told(None, 10), None, "a web server");
+    }
+
+    #[test]
+    fn java_has_a_locale_that_is_there_unless_a_function_says_which() {
+        let java = Interpreter {
+            runtime: Runtime::Java { major: 17 },
+            version: "17.0.1".to_owned(),
+            executable: "/usr/lib/jvm/x/bin/java".into(),
+            prefix: "/usr/lib/jvm/x".into(),
+            library_dir: None,
+        };
+        let locale = |given: &[(&str, &str)]| value(&built(given, Some(&java)), "LC_ALL").map(str::to_owned);
+        assert_eq!(locale(&[("LANG", "en_US.UTF-8")]).as_deref(), Some("C.UTF-8"));
+        assert_eq!(locale(&[("LANG", "de_DE.UTF-8")]), None);
+        assert_eq!(locale(&[("LC_NUMERIC", "de_DE.UTF-8")]), None);
+        assert_eq!(value(&built(&[], None), "LC_ALL"), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which Python, Node, PHP and Ruby interpreters the host has.
+//! Which Python, Node, PHP and Ruby interpreters and Java machines the host has.
 //!
 //! Every candidate on `PATH` and in the usual folders is asked for its version, its real executable and its
 //! prefix: what `PATH` finds may be a shim that only works with a home directory around it. Asked once, all
@@ -24,6 +24,7 @@ const OLDEST_PYTHON: u8 = 8;
 const OLDEST_NODE: u8 = 16;
 const OLDEST_PHP: (u8, u8) = (8, 0);
 const OLDEST_RUBY: (u8, u8) = (3, 0);
+const OLDEST_JAVA: u8 = 17;
 
 /// Prints version, executable and prefix, a line each; then compiles the runtime client, if told where it
 /// is, since a read-only folder without compiled modules costs every cold start the compiling.
@@ -49,6 +50,13 @@ const ASK_PHP: &str = r#"if (PHP_SAPI === "cli") { echo PHP_VERSION, "\n", realp
 
 const ASK_RUBY: &str =
     "require 'rbconfig'; puts RUBY_VERSION, File.realpath(RbConfig.ruby), RbConfig::CONFIG['prefix']";
+
+/// Java prints its properties to its errors, one a line, and does nothing else.
+const ASK_JAVA: [&str; 4] =
+    ["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-XshowSettings:properties", "-version"];
+
+/// Where the system keeps Java machines, each in a folder of its own; only one of them is on `PATH`.
+const JAVA_HOMES: &str = "/usr/lib/jvm";
 
 /// An interpreter that can run functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +121,9 @@ async fn discover(client: Option<&Path>) -> Vec<Arc<Interpreter>> {
 fn folders() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/bin", "/usr/local/bin"].map(PathBuf::from);
-    std::env::split_paths(&path).filter(|folder| folder.is_absolute()).chain(usual).collect()
+    let homes = std::fs::read_dir(JAVA_HOMES).into_iter().flatten().flatten();
+    let homes = homes.map(|home| home.path().join("bin"));
+    std::env::split_paths(&path).filter(|folder| folder.is_absolute()).chain(usual).chain(homes).collect()
 }
 
 /// Files named like an interpreter, each once.
@@ -152,6 +162,7 @@ enum Language {
     Node,
     Php,
     Ruby,
+    Java,
 }
 
 impl Language {
@@ -161,6 +172,7 @@ impl Language {
         let named = |start: &str| name.strip_prefix(start).is_some_and(version);
         match name {
             "node" | "nodejs" => Some(Self::Node),
+            "java" => Some(Self::Java),
             _ if named("python3") => Some(Self::Python),
             _ if named("php") => Some(Self::Php),
             _ if named("ruby") => Some(Self::Ruby),
@@ -176,7 +188,14 @@ impl Language {
             Self::Node => command.args(["-e", ASK_NODE]).env_remove("NODE_OPTIONS"),
             Self::Php => command.args(["-n", "-r", ASK_PHP]),
             Self::Ruby => command.args(["--disable-gems", "-e", ASK_RUBY]).env_remove("RUBYOPT"),
+            Self::Java => {
+                for options in ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"] {
+                    command.env_remove(options);
+                }
+                command.args(ASK_JAVA)
+            }
         };
+        command.stderr(if self == Self::Java { Stdio::piped() } else { Stdio::null() });
         command
     }
 }
@@ -184,11 +203,14 @@ impl Language {
 async fn ask(path: PathBuf, client: Option<&Path>) -> Option<Interpreter> {
     let language = Language::of_name(path.file_name()?.to_str()?)?;
     let mut command = language.question(&path, client);
-    command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command.stdin(Stdio::null()).kill_on_drop(true);
     let answer = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
     if !answer.status.success() {
         tracing::debug!(path = %path.display(), "an interpreter did not answer");
         return None;
+    }
+    if language == Language::Java {
+        return java_from(&String::from_utf8_lossy(&answer.stderr));
     }
     let text = String::from_utf8(answer.stdout).ok()?;
     let mut lines = text.lines();
@@ -198,6 +220,7 @@ async fn ask(path: PathBuf, client: Option<&Path>) -> Option<Interpreter> {
         Language::Node => node_from(version, executable),
         Language::Php => php_from(version, executable),
         Language::Ruby => ruby_from(version, executable, lines.next()?.into()),
+        Language::Java => None,
     }
 }
 
@@ -250,6 +273,24 @@ fn ruby_from(version: &str, executable: PathBuf, prefix: PathBuf) -> Option<Inte
     })
 }
 
+fn java_from(properties: &str) -> Option<Interpreter> {
+    let property = |name: &str| {
+        let line = properties.lines().find_map(|line| line.trim_start().strip_prefix(name));
+        line.and_then(|rest| rest.strip_prefix(" = ")).map(str::trim_end)
+    };
+    let version = property("java.version")?;
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    let (major, prefix): (u8, _) = (digits.parse().ok()?, PathBuf::from(property("java.home")?));
+    (major >= OLDEST_JAVA && may_be_shown(&prefix)).then(|| Interpreter {
+        runtime: Runtime::Java { major },
+        version: version.to_owned(),
+        // It finds its own libraries.
+        library_dir: None,
+        executable: prefix.join("bin/java"),
+        prefix,
+    })
+}
+
 fn first_two(version: &str) -> Option<(u8, u8)> {
     let mut parts = version.split('.').map(|part| part.parse().ok());
     parts.next()?.zip(parts.next()?)
@@ -293,7 +334,8 @@ fn kind_of(runtime: &Runtime) -> (u8, u8, u8) {
         Runtime::Node { major } => (1, *major, 0),
         Runtime::Php { major, minor } => (2, *major, *minor),
         Runtime::Ruby { major, minor } => (3, *major, *minor),
-        Runtime::Provided { .. } | Runtime::Wasm | Runtime::Static | Runtime::Image => (4, 0, 0),
+        Runtime::Java { major } => (4, *major, 0),
+        Runtime::Provided { .. } | Runtime::Wasm | Runtime::Static | Runtime::Image => (5, 0, 0),
     }
 }
 
@@ -348,9 +390,22 @@ mod tests {
             ("phpize", None),
             ("ruby3.1", Some(Language::Ruby)),
             ("rubygems", None),
+            ("java", Some(Language::Java)),
+            ("javac", None),
         ] {
             assert_eq!(Language::of_name(name), language, "{name}");
         }
+    }
+
+    #[test]
+    fn java_says_where_it_is_among_its_properties() {
+        let said = "Property settings:\n    java.home = /usr/lib/jvm/x\n    java.vendor = V\n    java.version = 17.0.15\n    java.version.date = 2025-04-15\n";
+        let found = java_from(said).unwrap();
+        assert_eq!((found.runtime, found.version.as_str()), (Runtime::Java { major: 17 }, "17.0.15"));
+        assert_eq!(found.executable, Path::new("/usr/lib/jvm/x/bin/java"));
+        assert_eq!(java_from(&said.replace("17.0.15", "11.0.2")), None, "older than its client");
+        let early = java_from(&said.replace("17.0.15", "26-ea")).unwrap();
+        assert_eq!(early.runtime, Runtime::Java { major: 26 });
     }
 
     #[tokio::test]

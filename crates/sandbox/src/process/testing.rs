@@ -34,13 +34,13 @@ pub(crate) struct Program {
     _tasks: Tasks,
 }
 
-/// The newest interpreter of this host whose runtime begins so: `python`, `nodejs`, `php`, `ruby`.
+/// The newest interpreter of this host whose runtime begins so: `python`, `nodejs`, `php`, `ruby`, `java`.
 pub(crate) async fn interpreter(runtime: &str) -> Arc<Interpreter> {
     static FOUND: OnceCell<Interpreters> = OnceCell::const_new();
     let interpreters = FOUND.get_or_init(|| async { Interpreters::new(None) }).await;
     let all = interpreters.list().await;
     let wanted = |i: &&Arc<Interpreter>| i.runtime.to_string().starts_with(runtime);
-    all.iter().rfind(wanted).expect("the tests need Python, Node, PHP and Ruby on PATH").clone()
+    all.iter().rfind(wanted).expect("the tests need Python, Node, PHP, Ruby and Java on PATH").clone()
 }
 
 impl Program {
@@ -97,12 +97,8 @@ impl Program {
         let start = clients::described(&interpreter.runtime).unwrap().start;
         Self::start(handler, files, env, |folder| {
             let mut command = Command::new(&interpreter.executable);
-            for argument in start {
-                match argument.strip_prefix(clients::INSIDE) {
-                    Some(file) => command.arg(format!("{}{file}", folder.display())),
-                    None => command.arg(argument),
-                };
-            }
+            let folder = folder.display().to_string();
+            command.args(start.iter().map(|argument| argument.replace(clients::INSIDE, &folder)));
             command
         })
         .await

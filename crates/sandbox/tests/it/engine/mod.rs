@@ -4,6 +4,7 @@ mod ahead;
 mod egress;
 mod events;
 mod freeze;
+mod java;
 mod languages;
 mod platform;
 mod template;
@@ -35,7 +36,7 @@ pub(crate) const LOG_BYTES_PER_S: u64 = 4 << 20;
 /// Nothing here takes this long, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) const CASES: [&[Case]; 8] = [
+pub(crate) const CASES: [&[Case]; 9] = [
     events::CASES,
     freeze::CASES,
     web::CASES,
@@ -44,6 +45,7 @@ pub(crate) const CASES: [&[Case]; 8] = [
     template::CASES,
     egress::CASES,
     languages::CASES,
+    java::CASES,
 ];
 
 /// A back end on the world's launcher, with the receiving end of its functions' endpoint.
@@ -141,12 +143,12 @@ impl Engines {
         Self { world: world.clone(), backend, endpoint }
     }
 
-    /// A newest runtime of the host: `python`, `nodejs`, `php` or `ruby`.
+    /// A newest runtime of the host: `python`, `nodejs`, `php`, `ruby` or `java`.
     pub(crate) async fn runtime(&self, kind: &str) -> Runtime {
         let all = self.backend.interpreters().list().await;
         let runtimes = all.iter().map(|interpreter| interpreter.runtime.clone());
         let mut wanted = runtimes.filter(|runtime| runtime.to_string().starts_with(kind));
-        wanted.next_back().expect("the tests need Python, Node, PHP and Ruby on PATH")
+        wanted.next_back().expect("the tests need Python, Node, PHP, Ruby and Java on PATH")
     }
 
     pub(crate) async fn python(&self, source: &str) -> Function {

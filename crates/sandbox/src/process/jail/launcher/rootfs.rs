@@ -52,7 +52,7 @@ const TOP: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// Of the host's `/etc`, where it exists. Certificates are in `ssl`, `ca-certificates` or `pki` depending on
 /// the distribution; Java reads its security settings from there too, PHP which
 /// extensions it has.
-const ETC: [&str; 21] = [
+const ETC: [&str; 22] = [
     "alternatives",
     "ca-certificates",
     "ca-certificates.conf",
@@ -62,6 +62,7 @@ const ETC: [&str; 21] = [
     "java-11-openjdk",
     "java-17-openjdk",
     "java-21-openjdk",
+    "java-25-openjdk",
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",

@@ -31,7 +31,7 @@ use calls::{ALLOWED, ALLOWED_HERE, ALLOWED_TO_NATIVE, HIDDEN_MEMORY, KILLED, KIL
 /// What kind of program a jail runs, which decides how long the list of its system calls is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProgramClass {
-    /// An interpreter of the host's: what Python, Node, PHP and Ruby, their modules and the usual tools call.
+    /// An interpreter of the host's: what Python, Node, PHP, Ruby and Java, their modules and the usual tools call.
     Interpreter,
     /// A binary that the function brings: also what older and lower-level programs call.
     Native,

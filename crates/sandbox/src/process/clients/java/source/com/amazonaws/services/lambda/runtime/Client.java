@@ -1,0 +1,14 @@
+package com.amazonaws.services.lambda.runtime;
+
+/** Stands in for the interface of that name where a package does not carry it. */
+public interface Client {
+    String getInstallationId();
+
+    String getAppTitle();
+
+    String getAppVersionName();
+
+    String getAppVersionCode();
+
+    String getAppPackageName();
+}

@@ -1,0 +1,8 @@
+package com.amazonaws.services.lambda.runtime;
+
+/** Stands in for the interface of that name where a package does not carry it. */
+public interface CognitoIdentity {
+    String getIdentityId();
+
+    String getIdentityPoolId();
+}

@@ -1,0 +1,308 @@
+"""Java: handlers of every shape, how they fail, end and begin, and web servers in jars."""
+
+import concurrent.futures
+import io
+import json
+import re
+import subprocess
+import zipfile
+
+import pytest
+import requests
+
+from support import kinds
+from support.poll import until
+
+# One of each for every way to end: picked by the event's "do".
+HANDLER = """
+package com.example;
+import com.amazonaws.services.lambda.runtime.*;
+import java.io.*;
+import java.util.*;
+
+public class Handler implements RequestHandler<Map<String, Object>, Object> {
+    static { System.out.println("loaded"); }
+    public static class Lost extends RuntimeException { public Lost(String m, Throwable c) { super(m, c); } }
+
+    @Override
+    public Object handleRequest(Map<String, Object> event, Context context) {
+        switch (String.valueOf(event.get("do"))) {
+            case "raise": throw new Lost("sorry", new IOException("deep"));
+            case "sleep": nap(600000);
+            case "exit": System.exit(3);
+            case "heap": for (List<Object> all = new ArrayList<>();;) all.add(new byte[1 << 20]);
+            case "memory": for (List<Object> all = new ArrayList<>();;) all.add(touched(java.nio.ByteBuffer.allocateDirect(1 << 20)));
+            case "tmp":
+                String[] found = new File("/tmp").list();
+                try (FileWriter file = new FileWriter("/tmp/mine")) { file.write("x"); }
+                catch (IOException e) { throw new UncheckedIOException(e); }
+                return found;
+            case "nap": nap(300); return UUID.randomUUID();
+            case "big": return "x".repeat(7 << 20);
+            case "nothing": return null;
+            case "heap size": return Runtime.getRuntime().maxMemory() >> 20;
+            case "from": return Context.class.getProtectionDomain().getCodeSource().getLocation() == null ? "virga" : "package";
+        }
+        context.getLogger().log("event " + event);
+        return Map.of("pid", ProcessHandle.current().pid(), "event", event, "memory", context.getMemoryLimitInMB(),
+            "id", context.getAwsRequestId(), "name", context.getFunctionName());
+    }
+
+    static Object touched(java.nio.ByteBuffer memory) {
+        for (int i = 0; i < memory.capacity(); i += 4096) memory.put(i, (byte) 1);
+        return memory;
+    }
+
+    static void nap(long ms) {
+        try { Thread.sleep(ms); } catch (InterruptedException e) { throw new RuntimeException(e); }
+    }
+}
+"""
+SHAPES = """
+import com.amazonaws.services.lambda.runtime.*;
+import java.io.*;
+import java.util.*;
+
+public class Shapes implements RequestStreamHandler {
+    public record Item(String name, double price) { }
+    public static class Order {
+        private List<Item> items;
+        public List<Item> getItems() { return items; }
+        public void setItems(List<Item> items) { this.items = items; }
+    }
+    public static class Total { public int count; public double sum; }
+
+    public Total total(Order order, Context context) {
+        Total total = new Total();
+        for (Item item : order.getItems()) { total.count++; total.sum += item.price(); }
+        return total;
+    }
+    public static String shout(String text) { return text.toUpperCase(); }
+    public List<Integer> doubled(List<Integer> numbers) { return numbers.stream().map(n -> 2 * n).toList(); }
+    public void handleRequest(InputStream in, OutputStream out, Context context) throws IOException {
+        byte[] event = in.readAllBytes();
+        out.write(("{\\"bytes\\":" + event.length + "}").getBytes());
+    }
+}
+"""
+SERVER = """
+import com.sun.net.httpserver.*;
+import java.net.InetSocketAddress;
+
+public class Main {
+    public static void main(String[] arguments) throws Exception {
+        HttpServer server = HttpServer.create(new InetSocketAddress(Integer.parseInt(System.getenv("PORT"))), 0);
+        server.createContext("/", exchange -> {
+            byte[] text = ("Hello from " + exchange.getRequestMethod() + " " + exchange.getRequestURI() + " " + System.getenv("MINE")).getBytes();
+            exchange.sendResponseHeaders(200, text.length);
+            exchange.getResponseBody().write(text);
+            exchange.close();
+        });
+        server.setExecutor(java.util.concurrent.Executors.newFixedThreadPool(4));
+        server.start();
+    }
+}
+"""
+CLIENT = kinds.EXAMPLES.parent / "crates/sandbox/src/process/clients/java/source/com"
+
+
+@pytest.fixture(scope="module")
+def jars(tmp_path_factory):
+    """Jars of sources, compiled once; Lambda's interfaces are seen but not carried."""
+    interfaces = tmp_path_factory.mktemp("interfaces")
+    sources = [str(path) for path in CLIENT.rglob("*.java")]
+    subprocess.run(["javac", "--release", "17", "-d", str(interfaces), *sources], check=True)
+    made = {}
+
+    def jar(name, text, carried=()):
+        key = (name, text, bool(carried))
+        if key not in made:
+            made[key] = kinds.jar({name: text}, tmp_path_factory.mktemp("jar"), [interfaces], carried)
+        return made[key]
+
+    jar.interfaces = interfaces
+    return jar
+
+
+def deployed(functions, jars, **options):
+    return functions.deploy(jars("Handler.java", HANDLER), kinds.java(), "com.example.Handler", **options)
+
+
+def zipped(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_answers_and_logs(functions, jars):
+    name = deployed(functions, jars, MemorySize=256)
+    first, second = functions.invoke(name, {"a": "ä"}), functions.invoke(name, {"b": [1, 2.5]})
+    assert first.ok()["event"] == {"a": "ä"} and second.ok()["event"] == {"b": [1, 2.5]}
+    assert first.ok()["pid"] == second.ok()["pid"]
+    assert first.ok() | {"memory": 256, "id": first.request_id, "name": name} == first.ok()
+    assert "event {a=ä}\n" in first.log and "loaded\n" not in second.log
+    assert functions.server.cli("logs", name, check=0).stdout.count("loaded") == 1
+    assert "event {b=[1, 2.5]}\n" in second.log and "REPORT RequestId" in second.log
+    assert functions.invoke(name, {"do": "nothing"}).ok() is None
+
+
+@pytest.mark.parametrize(
+    "handler, event, answer",
+    [
+        ("Shapes", {"a": 1}, {"bytes": 8}),
+        ("Shapes::total", {"items": [{"name": "a", "price": 1.5}, {"price": 2}], "more": 1}, {"count": 2, "sum": 3.5}),
+        ("Shapes::shout", "quiet", "QUIET"),
+        ("Shapes::doubled", [1, 2], [2, 4]),
+    ],
+)
+def test_handlers_of_every_shape(functions, jars, handler, event, answer):
+    name = functions.deploy(jars("Shapes.java", SHAPES), kinds.java(), handler)
+    assert functions.invoke(name, event).ok() == answer
+
+
+def test_packages_are_jars_and_zips_with_jars_in_lib(functions, jars):
+    jar = jars("Handler.java", HANDLER)
+    carrying = jars("Handler.java", HANDLER, carried=[jars.interfaces])
+    for package, source in [(zipped({"lib/app.jar": jar, "readme": "x"}), "virga"), (carrying, "package")]:
+        name = functions.deploy(package, kinds.java(), "com.example.Handler")
+        assert functions.invoke(name, {"do": "from"}).ok() == source
+        assert functions.invoke(name, {"x": 1}).ok()["event"] == {"x": 1}
+
+
+def test_an_error_has_javas_stack_and_cause(functions, jars):
+    name = deployed(functions, jars)
+    pid = functions.invoke(name).ok()["pid"]
+    for _ in range(2):
+        result = functions.invoke(name, {"do": "raise"})
+        failed = result.failed("com.example.Handler$Lost")
+        assert failed["errorMessage"] == "sorry"
+        # The method, and what the compiler puts before one that narrows its parameters.
+        frame = r"com.example.Handler.handleRequest\(Handler.java:\d+\)"
+        assert len(failed["stackTrace"]) == 2 and all(re.fullmatch(frame, line) for line in failed["stackTrace"])
+        assert failed["cause"]["errorType"] == "java.io.IOException" and failed["cause"]["errorMessage"] == "deep"
+        assert "Handler$Lost" in result.log and "sorry" in result.log
+    assert functions.invoke(name).ok()["pid"] == pid, "an error does not end the instance"
+
+
+def test_time_out_exit_and_memory_end_the_instance_only(functions, jars):
+    name = deployed(functions, jars, Timeout=5, MemorySize=128, env={"JAVA_TOOL_OPTIONS": "-XX:MaxDirectMemorySize=1g"})
+    assert functions.invoke(name, {"do": "sleep"}).failed("Sandbox.Timedout")
+    assert functions.invoke(name, {"do": "exit"}).failed("Runtime.ExitError")["errorMessage"].endswith("exit status 3")
+    failed = functions.invoke(name, {"do": "heap"}).failed("java.lang.OutOfMemoryError")
+    assert failed["errorMessage"] == "Java heap space"
+    # Where memory is held without cgroups the machine finds that there is none.
+    failed = functions.invoke(name, {"do": "memory"}).value
+    assert failed["errorType"] in ("Runtime.OutOfMemory", "java.lang.OutOfMemoryError"), failed
+    assert "Response payload size" in functions.invoke(name, {"do": "big"}).value["errorMessage"]
+    assert functions.invoke(name, {"do": "tmp"}).ok() == []
+
+
+def test_flags_of_the_function_come_first(functions, jars):
+    name = deployed(functions, jars, MemorySize=512)
+    assert 400 < functions.invoke(name, {"do": "heap size"}).ok() <= 435
+    name = deployed(functions, jars, MemorySize=512, env={"JAVA_TOOL_OPTIONS": "-Xmx100m"})
+    result = functions.invoke(name, {"do": "heap size"})
+    assert 90 <= result.ok() <= 100, result.log
+
+
+@pytest.mark.parametrize(
+    "source, handler, error_type",
+    [
+        ("public class A { }", "B", "java.lang.ClassNotFoundException"),
+        ("public class A { }", "A::run", "Runtime.HandlerNotFound"),
+        ("public class A { }", "A", "Runtime.HandlerNotFound"),
+        ("public class A { public A() { throw new IllegalStateException(\"at start\"); } public void run() { } }",
+         "A::run", "java.lang.IllegalStateException"),
+        ("public class A { static int x = 1 / 0; public void run() { } }", "A::run", "java.lang.ArithmeticException"),
+        ("public class A { public A() { System.exit(4); } public void run() { } }", "A::run", "Runtime.ExitError"),
+    ],
+)  # fmt: skip
+def test_what_does_not_come_up_says_why(functions, jars, source, handler, error_type):
+    name = functions.deploy(jars("A.java", source), kinds.java(), handler)
+    for _ in range(2):
+        assert functions.invoke(name).failed(error_type)["errorMessage"]
+
+
+def test_what_has_no_json_says_so(functions, jars):
+    name = functions.deploy(jars("Shapes.java", SHAPES), kinds.java(), "Shapes::total")
+    failed = functions.invoke(name, {"items": 5}).failed("java.lang.RuntimeException")
+    assert failed["errorMessage"] == "An error occurred during JSON parsing"
+    assert failed["cause"]["errorMessage"] == "cannot make java.util.List of a number"
+
+
+def test_many_at_once_are_many_instances(functions, jars):
+    name = deployed(functions, jars, Timeout=60)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: functions.invoke(name, {"do": "nap"}).ok(), range(6)))
+    assert len(set(answers)) == 6
+
+
+def test_several_calls_on_one_instance_are_refused(functions, jars):
+    with pytest.raises(Exception, match="takes one call at a time"):
+        deployed(functions, jars, tags={"virga:hard-concurrency": "5"}, wait=False)
+
+
+def test_instances_are_booted_ahead(functions, jars):
+    name = deployed(functions, jars, tags={"virga:idle-timeout": "1"})
+
+    def begun_booted():
+        result = functions.invoke(name, {"a": 1})
+        return result.ok() if "\tStart: runtime" in result.log else None
+
+    assert until(begun_booted, "an instance begins booted", seconds=60, every=1.5)["event"] == {"a": 1}
+
+
+@pytest.fixture
+def project(server, tmp_path):
+    """Makes a file in a folder of its own and has the CLI deploy that, or the folder."""
+    made = []
+
+    def deploy(file, content, *options, check=0):
+        path = tmp_path / "project" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        target = path if "/" not in file else tmp_path / "project"
+        done = server.cli("deploy", target, "--name", "java-project", "--env", "MINE=1", *options, check=check)
+        made.append("java-project")
+        return done
+
+    yield deploy
+    server.cli("delete", "java-project")
+
+
+def serving(jars, tmp_path):
+    """A web server's jar with a main class."""
+    classes = tmp_path / "classes"
+    with zipfile.ZipFile(io.BytesIO(jars("Main.java", SERVER))) as archive:
+        archive.extractall(classes)
+    subprocess.run(["jar", "--create", "--file", tmp_path / "web.jar", "--main-class", "Main", "-C", classes, "."], check=True)
+    return (tmp_path / "web.jar").read_bytes()
+
+
+def test_a_web_server_in_a_jar(server, jars, tmp_path, project):
+    said = project("web.jar", serving(jars, tmp_path)).stdout
+    assert "a Java web server, java -jar web.jar" in said
+    url = f"{server.url}/_fn/java-project/"
+    answer = requests.post(url + "a?b=c", timeout=30)
+    assert answer.text == "Hello from POST /a?b=c 1", answer.text
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: requests.get(url, timeout=30).status_code == 200, range(40)))
+    said = project("web.jar", serving(jars, tmp_path), "--contract", "http", "--handler", "Main").stdout
+    assert "a Java web server, main class Main" in said
+    assert requests.get(url, timeout=30).text == "Hello from GET / 1"
+
+
+def test_a_handler_is_found_where_a_build_left_it(server, jars, project):
+    said = project("target/app.jar", jars("Handler.java", HANDLER)).stdout
+    assert "a Java handler, com.example.Handler" in said
+    done = server.cli("invoke", "java-project", '{"x": 1}', check=0)
+    assert json.loads(done.stdout)["event"] == {"x": 1}
+
+
+def test_sources_are_not_compiled(server, tmp_path):
+    (tmp_path / "Hello.java").write_text("class Hello {}")
+    for path in (tmp_path, tmp_path / "Hello.java"):
+        done = server.cli("deploy", path)
+        assert done.returncode != 0 and "javac --release 17" in done.stderr, done
