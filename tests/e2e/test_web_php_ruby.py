@@ -69,7 +69,8 @@ def test_a_php_front_controller(server, deployed):
     assert seen["from"] == "127.0.0.1"
     style = requests.get(url + "style.css", timeout=30)
     assert style.text == "body{}" and style.headers["content-type"].startswith("text/css")
-    for hidden in (".env", "data.json", "inner.php", "a.css/%2e%2e/.env"):
+    for hidden in (".env", "data.json", "inner.php", "a.css/%2e%2e/.env", "/.env/style.css", "/data.json/style.css",
+                   "/inner.php/style.css", "%2f.env/style.css", "./.env/style.css"):  # fmt: skip
         answer = requests.get(url + hidden, timeout=30)
         assert "script" in answer.json(), f"{hidden} is the controller's to answer"
     with concurrent.futures.ThreadPoolExecutor(4) as pool:

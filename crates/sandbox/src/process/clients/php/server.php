@@ -43,8 +43,10 @@ require $_SERVER['SCRIPT_FILENAME'];
 
 function virga_is_asset(): bool
 {
-    $path = rawurldecode((string) parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH));
-    $named = preg_match('~\.(' . VIRGA_ASSETS . ')$~i', $path) === 1 && !preg_match('~/\.~', $path);
+    // The server finds the file anew, and takes what follows a file's name for a path given to it. So the address must be
+    // the file's whole name and nothing that can be read in another way.
+    $path = rawurldecode(explode('?', $_SERVER['REQUEST_URI'], 2)[0]);
+    $named = preg_match('~\.(' . VIRGA_ASSETS . ')$~Di', $path) === 1 && !preg_match('~/[./]~', $path);
     return $named && is_file($_SERVER['DOCUMENT_ROOT'] . $path);
 }
 
