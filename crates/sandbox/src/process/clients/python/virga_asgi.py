@@ -8,14 +8,14 @@ import sys
 from urllib.parse import unquote_to_bytes
 
 import virga_runtime
-from virga_web import Disconnected
+from virga_web import Disconnected, header
 
 VERSION = {"version": "3.0", "spec_version": "2.4"}
 # The longest message of a WebSocket, in bytes.
 MESSAGE = 16 * 1024 * 1024
-# How many messages of a WebSocket wait for the application before it is not read from any more.
+# How many messages of a WebSocket wait for the application before it is not read from any more; or as much as one may hold.
 WAITING = 32
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+MORE, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 
 async def start(application):
@@ -98,7 +98,7 @@ class Lifespan:
     async def run(self):
         try:
             await self.application(self.scope, self.asked.get, self.answers.put)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             # The specification's way to say that there is no lifespan.
             pass
         await self.answers.put({"type": "lifespan.ended"})
@@ -155,13 +155,20 @@ class WebSocket:
         self.answer = answer
         self.transport = request.connection.transport
         self.messages = asyncio.Queue()
+        self.waiting = 0
         self.buffer = bytearray()
         self.message = bytearray()
+        # Of the message that is coming.
         self.kind = None
         self.accepted = self.closed = False
         self.over = asyncio.Event()
+        request.connection.ended = lambda: self.end(1006)
 
     async def run(self, application, scope):
+        if self.request.header(b"sec-websocket-version") != b"13":
+            return await self.refuse(426, [(b"sec-websocket-version", b"13")])
+        if not self.request.header(b"sec-websocket-key"):
+            return await self.refuse(400)
         self.messages.put_nowait({"type": "websocket.connect"})
         try:
             await application(scope, self.receive, self.send)
@@ -173,7 +180,8 @@ class WebSocket:
 
     async def receive(self):
         message = await self.messages.get()
-        if self.messages.qsize() < WAITING:
+        self.waiting -= size(message)
+        if not self.is_full():
             self.request.connection.resume()
         return message
 
@@ -181,9 +189,9 @@ class WebSocket:
         kind = message["type"]
         if kind == "websocket.accept" and not self.accepted:
             self.accept(message)
-        elif kind == "websocket.close" and not self.accepted:
+        elif kind == "websocket.close" and not self.accepted and not self.answer.ended:
             await self.refuse()
-        elif kind == "websocket.close":
+        elif kind == "websocket.close" and self.accepted:
             self.close(message.get("code", 1000), message.get("reason") or "")
         elif kind == "websocket.send" and self.accepted:
             if self.closed or self.transport.is_closing():
@@ -195,51 +203,52 @@ class WebSocket:
         else:
             raise RuntimeError("%s is not expected now" % kind)
 
-    async def refuse(self):
-        self.answer.start(403, [])
+    async def refuse(self, status=403, headers=()):
+        self.answer.start(status, headers)
         await self.answer.write(b"", False)
+        self.end(1006)
 
     def accept(self, message):
         key = (self.request.header(b"sec-websocket-key") or b"") + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         proof = base64.b64encode(hashlib.sha1(key).digest())
-        lines = [b"HTTP/1.1 101 Switching Protocols", b"upgrade: websocket", b"connection: upgrade"]
-        lines.append(b"sec-websocket-accept: " + proof)
+        headers = [(b"upgrade", b"websocket"), (b"connection", b"upgrade"), (b"sec-websocket-accept", proof)]
         if message.get("subprotocol"):
-            lines.append(b"sec-websocket-protocol: " + message["subprotocol"].encode("latin-1"))
-        lines += [b"%s: %s" % pair for pair in message.get("headers") or ()]
+            headers.append((b"sec-websocket-protocol", message["subprotocol"].encode("latin-1")))
+        headers += message.get("headers") or ()
+        head = b"HTTP/1.1 101 Switching Protocols\r\n" + b"".join(header(name, value) for name, value in headers)
         self.accepted = self.answer.started = self.answer.ended = True
         connection = self.request.connection
         connection.upgraded = self.received
-        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        self.transport.write(head + b"\r\n")
         early = bytes(connection.buffer)
         connection.buffer.clear()
         if early:
             self.received(early)
 
     def received(self, data):
-        """Bytes from the wire; `None` when it is closed."""
-        if data is None:
-            self.end(1006)
-            return
+        """Bytes from the wire."""
         self.buffer += data
         while not self.closed and self.take_frame():
             pass
-        if self.messages.qsize() >= WAITING:
+        if self.is_full():
             self.request.connection.pause()
+
+    def is_full(self):
+        return self.messages.qsize() >= WAITING or self.waiting >= MESSAGE
 
     def take_frame(self):
         """One frame off the buffer, if it is whole."""
         buffer = self.buffer
         if len(buffer) < 2:
             return False
-        kind, short = buffer[0] & 15, buffer[1] & 127
+        kind, final, short = buffer[0] & 15, buffer[0] & 128, buffer[1] & 127
+        if buffer[0] & 112 or not buffer[1] & 128 or not self.is_expected(kind, final, short):
+            self.close(1002)
+            return False
         start = 2 + {126: 2, 127: 8}.get(short, 0)
         if len(buffer) < start + 4:
             return False
         length = short if short < 126 else int.from_bytes(buffer[2:start], "big")
-        if not buffer[1] & 128:
-            self.close(1002)
-            return False
         if len(self.message) + length > MESSAGE:
             self.close(1009)
             return False
@@ -247,33 +256,54 @@ class WebSocket:
         if len(buffer) < end:
             return False
         data = unmask(buffer[start + 4 : end], bytes(buffer[start : start + 4]))
-        final = buffer[0] & 128
         del buffer[:end]
         self.handle(kind, final, data)
         return True
 
+    def is_expected(self, kind, final, short):
+        """Control frames are whole and short and may come between the pieces of a message, which are of one."""
+        if kind in (CLOSE, PING, PONG):
+            return final and short < 126
+        return kind == MORE if self.kind else kind in (TEXT, BINARY)
+
     def handle(self, kind, final, data):
         if kind == CLOSE:
-            code = struct.unpack("!H", data[:2])[0] if len(data) >= 2 else 1005
-            self.end(code, data[2:].decode("utf-8", "replace"))
-            self.close(1000 if code == 1005 else code)
+            self.closing(data)
         elif kind == PING:
-            self.frame(PONG, data)
-        elif kind in (TEXT, BINARY, 0):
+            # A caller that reads nothing gets none.
+            if self.request.connection.drained.is_set():
+                self.frame(PONG, data)
+        elif kind != PONG:
             self.kind = kind or self.kind
             self.message += data
             if final:
                 self.deliver()
 
-    def deliver(self):
-        message, self.message = bytes(self.message), bytearray()
-        if self.kind == BINARY:
-            self.messages.put_nowait({"type": "websocket.receive", "bytes": message})
+    def closing(self, data):
+        """The caller closes: with a code and a reason, or with nothing."""
+        code = struct.unpack("!H", data[:2])[0] if len(data) >= 2 else None
+        if data and not is_code(code):
+            self.close(1002)
             return
         try:
-            self.messages.put_nowait({"type": "websocket.receive", "text": message.decode("utf-8")})
+            reason = data[2:].decode("utf-8")
         except UnicodeDecodeError:
             self.close(1007)
+            return
+        self.end(code or 1005, reason)
+        self.close(code or 1000)
+
+    def deliver(self):
+        message, self.message = bytes(self.message), bytearray()
+        kind, self.kind = self.kind, None
+        try:
+            content = {"bytes": message} if kind == BINARY else {"text": message.decode("utf-8")}
+        except UnicodeDecodeError:
+            self.close(1007)
+            return
+        content["type"] = "websocket.receive"
+        self.waiting += size(content)
+        self.messages.put_nowait(content)
 
     def frame(self, kind, data):
         short = len(data) if len(data) < 126 else 126 if len(data) < 65536 else 127
@@ -285,7 +315,9 @@ class WebSocket:
         if not self.closed:
             self.closed = True
             if not self.transport.is_closing():
-                self.frame(CLOSE, struct.pack("!H", code) + reason.encode("utf-8")[:123])
+                # As much of it as has room, in whole characters.
+                reason = reason.encode("utf-8")[:123].decode("utf-8", "ignore")
+                self.frame(CLOSE, struct.pack("!H", code) + reason.encode("utf-8"))
             self.end(code, reason)
         self.transport.close()
 
@@ -294,6 +326,16 @@ class WebSocket:
         if not self.over.is_set():
             self.over.set()
             self.messages.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+
+def size(message):
+    """How much a message holds, about."""
+    return len(message.get("text") or message.get("bytes") or ())
+
+
+def is_code(code):
+    """Whether a frame may close with this (RFC 6455, 7.4; the registry of close codes)."""
+    return code is not None and (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999)
 
 
 def unmask(data, mask):

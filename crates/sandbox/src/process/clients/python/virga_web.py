@@ -137,6 +137,8 @@ class Connection(asyncio.Protocol):
         self.drained.set()
         # A function that takes what comes after an upgrade.
         self.upgraded = None
+        # A function that hears of the end while an upgrade is asked for or in force.
+        self.ended = None
 
     def connection_made(self, transport):
         self.transport = transport
@@ -145,8 +147,8 @@ class Connection(asyncio.Protocol):
         self.drained.set()
         if self.request is not None:
             self.request.lost()
-        if self.upgraded is not None:
-            self.upgraded(None)
+        if self.ended is not None:
+            self.ended()
 
     def pause_writing(self):
         self.drained.clear()
@@ -220,16 +222,18 @@ class Connection(asyncio.Protocol):
             await self.serve(request, answer)
         except Disconnected:
             pass
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            # A task that the application has cancelled and waits for cancels the application.
             log_exception()
             answer.failed()
+        request.over()
         if self.upgraded is not None or self.transport.is_closing():
             return
         if not answer.ended or not request.complete:
             # It broke off, which the caller must not take for its end; or nobody will read the rest of the body.
             self.transport.close()
             return
-        self.request = None
+        self.request = self.ended = None
         self.resume()
         if self.buffer:
             self.data_received(b"")
@@ -246,21 +250,23 @@ class Answer:
         self.ended = False
         self.chunked = False
         self.bodiless = False
+        # How many bytes of the body are still to come, where the head says so.
+        self.left = None
 
     def start(self, status, headers):
         """The head: a number, and pairs of bytes."""
-        framed = any(name.lower() == b"content-length" for name, _ in headers)
-        empty = status in (204, 304) or status < 200
-        self.bodiless = empty or self.request.method == "HEAD"
-        self.chunked = not framed and not empty and self.request.method != "HEAD"
+        if not 200 <= status <= 999:
+            raise ValueError("%d is not the status of an answer" % status)
+        lengths = [int(value) for name, value in headers if name.lower() == b"content-length"]
+        self.bodiless = status in (204, 304) or self.request.method == "HEAD"
+        self.left = lengths[0] if lengths and not self.bodiless else None
+        self.chunked = not lengths and not self.bodiless
         lines = [b"HTTP/1.1 %d %s\r\n" % (status, PHRASES.get(status, "").encode())]
         for name, value in headers:
             if name.lower() in (b"transfer-encoding", b"connection"):
                 # The connection is ours.
                 continue
-            lines.append(b"%s: %s\r\n" % (name, value))
-        if any(b"\r" in line[:-2] or b"\n" in line[:-2] for line in lines):
-            raise ValueError("a header holds a line end")
+            lines.append(header(name, value))
         self.head = lines
         self.started = True
 
@@ -269,6 +275,7 @@ class Answer:
         transport = self.connection.transport
         if transport.is_closing():
             raise Disconnected
+        self.count(data, more)
         parts = []
         if self.head is not None:
             if self.chunked and not more:
@@ -295,6 +302,14 @@ class Answer:
             if transport.is_closing():
                 raise Disconnected
 
+    def count(self, data, more):
+        """Holds the body to the length that the head says: the caller would wait for the rest, or take it for the next answer."""
+        if self.left is None:
+            return
+        self.left -= len(data)
+        if self.left < 0 or self.left and not more:
+            raise RuntimeError("the answer is %s than its Content-Length" % ("longer" if self.left < 0 else "shorter"))
+
     def failed(self):
         """The application raised: a 500 if nothing was said yet."""
         if self.started and self.head is None:
@@ -304,6 +319,14 @@ class Answer:
             head = b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
             self.connection.transport.write(head % len(body) + (b"" if self.request.method == "HEAD" else body))
             self.ended = True
+
+
+def header(name, value):
+    """A line of a head."""
+    line = b"%s: %s" % (name, value)
+    if b"\r" in line or b"\n" in line:
+        raise ValueError("a header holds a line end")
+    return line + b"\r\n"
 
 
 def log_exception():

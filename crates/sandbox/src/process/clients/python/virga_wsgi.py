@@ -37,8 +37,10 @@ class Host:
         try:
             # What is whole is one piece, and goes out with its length.
             if isinstance(pieces, (list, tuple)):
-                pieces = (b"".join(pieces),)
-                response.length = 0
+                whole = b"".join(pieces)
+                pieces = (whole,)
+                if response.length is None or response.length > len(whole):
+                    response.length = len(whole)
             for piece in pieces:
                 response.write(piece)
         finally:
@@ -71,14 +73,17 @@ class Response:
         self.answer.start(int(status.split(" ", 1)[0]), pairs)
         lengths = [int(value) for name, value in headers if name.lower() == "content-length"]
         self.length = lengths[0] if lengths else None
+        self.last = b""
         return self.write
 
     def write(self, data):
         if not self.answer.started:
             raise AssertionError("start_response was not called")
         if self.length is not None:
+            # Not more than the header allows.
+            data = data[: self.length]
             self.length -= len(data)
-            if self.length <= 0:
+            if not self.length:
                 self.last += data
                 return
         if data:
