@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import urllib.parse
 
 import pytest
 from pip._internal.models.index import PyPI
+from support import poll
+from support.server import binary
 
 
 def places(*urls):
@@ -70,6 +73,9 @@ def test_npm(builds, tmp_path):
     (lock / "package.json").write_text(json.dumps({"name": "x", "version": "1.0.0", "dependencies": {"is-number": "7.0.0"}}))
     subprocess.run(["npm", "install", "--package-lock-only", "--silent"], cwd=lock, check=True)
     files = {name: (lock / name).read_text() for name in ("package.json", "package-lock.json")}
+    # Scripts of the project's own need what is not there.
+    project = json.loads(files["package.json"]) | {"scripts": {"prepare": "no-such-program", "postinstall": "node nothing.js"}}
+    files["package.json"] = json.dumps(project)
     # What lies about is replaced, not mixed in.
     files |= {"index.js": "exports.handler = async () => [require('is-number')(5), require('fs').existsSync('node_modules/old')]",
               "node_modules/old/index.js": ""}  # fmt: skip
@@ -106,11 +112,47 @@ def test_a_build_sees_the_lists_and_nothing_else(builds):
     assert "secret.txt" not in probe.stderr
 
 
+def test_an_interrupt_is_heard(builds, tmp_path):
+    server, _ = builds
+    folder = tmp_path / "waits"
+    folder.mkdir()
+    (folder / "app.py").write_text(HANDLER)
+    (folder / "requirements.txt").write_text("six==1.16.0\n")
+    # Without a way out pip tries again and again.
+    command = [binary(), "deploy", folder, "--build", "--build-egress", "none", "--build-env", "PIP_RETRIES=50"]
+    environment = server.client_environment(XDG_CACHE_HOME=str(tmp_path / "cache"))
+
+    def begun():
+        client = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        poll.until(lambda: "virga-build" in server.cli("list", check=0).stdout, "the build")
+        return client
+
+    client = begun()
+    client.send_signal(signal.SIGINT)
+    assert "interrupted" in client.communicate(timeout=20)[1]
+    assert "virga-build" not in server.cli("list", check=0).stdout
+    # Nor does it wait for a server that does not answer, if it is told twice.
+    client = begun()
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        poll.until(lambda: client.send_signal(signal.SIGINT) or client.poll() is not None, "its end")
+        assert client.wait() == 130
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+        client.kill()
+        client.communicate()
+    # It may have told the server just before: then there is nothing to delete.
+    if left := re.search(r"virga-build-\w+", server.cli("list", check=0).stdout):
+        server.cli("delete", left[0])
+    poll.until(lambda: "virga-build" not in server.cli("list", check=0).stdout, "nothing is left")
+
+
 def test_composer(builds, tmp_path):
     server, deploy = builds
     lock = tmp_path / "lock"
     lock.mkdir()
-    (lock / "composer.json").write_text(json.dumps({"autoload": {"psr-4": {"App\\": "src/"}}}))
+    scripts = {"post-autoload-dump": ["@php artisan package:discover"]}
+    (lock / "composer.json").write_text(json.dumps({"autoload": {"psr-4": {"App\\": "src/"}}, "scripts": scripts}))
     subprocess.run(["composer", "update", "--no-install", "--quiet"], cwd=lock, check=True,
                    env=os.environ | {"COMPOSER_ALLOW_SUPERUSER": "1", "COMPOSER_HOME": str(tmp_path)})  # fmt: skip
     files = {name: (lock / name).read_text() for name in ("composer.json", "composer.lock")}

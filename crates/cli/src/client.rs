@@ -40,6 +40,11 @@ impl Client {
         Self { connection, http }
     }
 
+    /// Where the server is.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.connection.endpoint
+    }
+
     /// Lambda's API: JSON in, JSON out. An empty answer is null.
     pub(crate) async fn lambda(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let body = body.map_or_else(Bytes::new, |value| value.to_string().into());

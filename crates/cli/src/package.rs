@@ -88,7 +88,7 @@ impl Package {
             }
             Files::Folder(root) => {
                 let mut entries = Vec::new();
-                collect(root, root, &mut entries)?;
+                collect(root, root, is_left_out, &mut entries)?;
                 if let Some(resolved) = resolved {
                     add(resolved, &mut entries)?;
                 }
@@ -191,7 +191,8 @@ fn options() -> SimpleFileOptions {
 /// Puts what was resolved in the place of what the folder has of it.
 fn add(resolved: &Resolved, entries: &mut Vec<Entry>) -> Result<()> {
     let mut made = Vec::new();
-    collect(&resolved.folder, &resolved.folder, &mut made)?;
+    // Whatever a package calls its folders, it is a part of the package.
+    collect(&resolved.folder, &resolved.folder, |_| false, &mut made)?;
     let replaced = |name: &str| {
         let below = name.strip_prefix(resolved.replaces).is_some_and(|rest| rest.starts_with('/'));
         below || made.iter().any(|entry| entry.name == name)
@@ -201,12 +202,12 @@ fn add(resolved: &Resolved, entries: &mut Vec<Entry>) -> Result<()> {
     Ok(())
 }
 
-/// Adds everything below `folder`, without following links.
-fn collect(root: &Path, folder: &Path, entries: &mut Vec<Entry>) -> Result<()> {
+/// Adds everything below `folder` but what is called so, without following links.
+fn collect(root: &Path, folder: &Path, left_out: fn(&Path) -> bool, entries: &mut Vec<Entry>) -> Result<()> {
     for item in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let item = item?;
         let path = item.path();
-        if is_left_out(&path) {
+        if left_out(&path) {
             continue;
         }
         let relative = path.strip_prefix(root).unwrap_or(&path);
@@ -216,7 +217,7 @@ fn collect(root: &Path, folder: &Path, entries: &mut Vec<Entry>) -> Result<()> {
             .to_owned();
         let kind = item.file_type()?;
         if kind.is_dir() {
-            collect(root, &path, entries)?;
+            collect(root, &path, left_out, entries)?;
         } else if kind.is_symlink() {
             entries.push(Entry::link(root, path, name)?);
         } else {
@@ -316,18 +317,22 @@ mod tests {
         let (dir, made) = (tree(), tempfile::tempdir().unwrap());
         fs::create_dir_all(made.path().join("lib/new")).unwrap();
         fs::write(made.path().join("lib/new/c.py"), "c").unwrap();
+        fs::create_dir(made.path().join("lib/.cache")).unwrap();
+        fs::write(made.path().join("lib/.cache/d.py"), "d").unwrap();
         let names = |replaces: &'static str| {
             let resolved = Resolved { folder: made.path().to_owned(), replaces };
             let package = Package::with(&Files::Folder(dir.path().to_owned()), Some(&resolved)).unwrap();
             content(&package).into_keys().collect::<Vec<_>>()
         };
-        assert_eq!(names("lib"), ["a.py", "bootstrap", "lib/new/c.py"]);
-        assert_eq!(names("li"), ["a.py", "bootstrap", "lib/deep/b.py", "lib/link.py", "lib/new/c.py"]);
+        let new = ["lib/.cache/d.py", "lib/new/c.py"];
+        assert_eq!(names("lib"), [["a.py", "bootstrap"], new].concat());
+        let all = [&["a.py", "bootstrap", new[0], "lib/deep/b.py", "lib/link.py"], &new[1..]].concat();
+        assert_eq!(names("li"), all);
         fs::write(made.path().join("a.py"), "newer").unwrap();
         let resolved = Resolved { folder: made.path().to_owned(), replaces: "" };
         let package = Package::with(&Files::Folder(dir.path().to_owned()), Some(&resolved)).unwrap();
         let found = content(&package);
-        assert_eq!((found.len(), found["a.py"].1.as_str()), (5, "newer"));
+        assert_eq!((found.len(), found["a.py"].1.as_str()), (6, "newer"));
     }
 
     #[test]

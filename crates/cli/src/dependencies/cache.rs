@@ -1,9 +1,11 @@
 //! What was resolved before, by what it was resolved from.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Outcomes that are kept, the newest.
 const KEPT: usize = 16;
@@ -16,16 +18,22 @@ pub(super) struct Cache {
 impl Cache {
     /// The user's (XDG Base Directory Specification).
     pub(super) fn open() -> Result<Self> {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let caches = set("XDG_CACHE_HOME")
-            .filter(|path| path.is_absolute())
-            .or_else(|| set("HOME").map(|home| home.join(".cache")))
-            .unwrap_or_else(std::env::temp_dir);
-        Self::at(caches.join("virga").join("dependencies"))
+        Self::at(Self::place(|name| std::env::var_os(name))?)
+    }
+
+    /// A folder of the user's, and of nobody else's: what is there is deployed.
+    fn place(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
+        let set = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let caches = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+        let Some(caches) = caches else {
+            bail!("--build keeps what it resolved, and neither HOME nor XDG_CACHE_HOME says where")
+        };
+        Ok(caches.join("virga").join("dependencies"))
     }
 
     fn at(folder: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Self { folder })
     }
 
@@ -70,6 +78,18 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_of_the_users_or_none() {
+        let place = |cache: Option<&str>, home: Option<&str>| {
+            let find = |name: &str| if name == "HOME" { home } else { cache }.map(OsString::from);
+            Cache::place(find).ok().map(|path| path.to_str().unwrap().to_owned())
+        };
+        assert_eq!(place(Some("/c"), Some("/h")).as_deref(), Some("/c/virga/dependencies"));
+        assert_eq!(place(Some("c"), Some("/h")).as_deref(), Some("/h/.cache/virga/dependencies"));
+        assert_eq!(place(Some(""), Some("")), None);
+        assert_eq!(place(None, None), None, "never a folder that others write to");
+    }
 
     #[test]
     fn whole_or_not_at_all_and_not_without_end() {

@@ -40,6 +40,9 @@ const PIECE: u64 = 4 << 20;
 /// Bytes of what is made: four times what a function's code may be, since much of it may be left out of the package.
 const MOST: u64 = 1 << 30;
 
+/// Exit code of what SIGINT ended (bash: EXIT STATUS).
+const INTERRUPTED: i32 = 130;
+
 /// Arguments of `virga deploy` about dependencies.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
@@ -83,7 +86,7 @@ pub(crate) async fn resolve(
     }
     let recipe = recipe::of(folder, family)?;
     let lists = read_lists(folder, &recipe)?;
-    let (cache, key) = (Cache::open()?, key(runtime, &recipe, &lists, args));
+    let (cache, key) = (Cache::open()?, key((client.endpoint(), runtime), &recipe, &lists, args));
     let replaces = recipe.replaces;
     if recipe.locked
         && let Some(folder) = cache.get(&key)
@@ -96,6 +99,11 @@ pub(crate) async fn resolve(
         made = builder.run(runtime, &lists, args) => made,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
+    // tokio keeps the signal from now on: who interrupts what follows is to be heard as well.
+    tokio::spawn(async {
+        let _ = tokio::signal::ctrl_c().await;
+        std::process::exit(INTERRUPTED)
+    });
     builder.delete().await;
     let archive = made?;
     let folder = cache.put(&key, |place| unpack(&archive, place))?;
@@ -121,15 +129,22 @@ fn read_lists(folder: &Path, recipe: &Recipe) -> Result<BTreeMap<&'static str, V
     recipe.files.iter().map(read).collect()
 }
 
-/// Everything that decides what is made, but for what the registries hold.
-fn key(runtime: &str, recipe: &Recipe, lists: &BTreeMap<&str, Vec<u8>>, args: &Args) -> String {
+/// Everything that decides what is made, but for what the registries hold. The server too: another one has another
+/// machine under the same runtime, and its answer is not to be taken for this one's.
+fn key(
+    (endpoint, runtime): (&str, &str),
+    recipe: &Recipe,
+    lists: &BTreeMap<&str, Vec<u8>>,
+    args: &Args,
+) -> String {
     let mut digest = Sha256::new();
     let mut add = |bytes: &[u8]| {
         digest.update((bytes.len() as u64).to_le_bytes());
         digest.update(bytes);
     };
+    add(endpoint.as_bytes());
     add(runtime.as_bytes());
-    add(format!("{:?} {:?} {:?}", recipe.steps, recipe.env, args.build_env).as_bytes());
+    add(format!("{recipe:?} {:?}", args.build_env).as_bytes());
     for (name, bytes) in lists {
         add(name.as_bytes());
         add(bytes);
@@ -269,6 +284,31 @@ mod tests {
         assert_eq!(check(killed), Err("npm ci ended with SIGKILL:\n".into()));
         assert!(check(json!({ "missing": "npm" })).unwrap_err().contains("npm is not where"));
         assert!(check(json!({ "code": 0, "size": MOST + 1 })).unwrap_err().contains("the most"));
+    }
+
+    #[test]
+    fn what_was_made_elsewhere_or_otherwise_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("requirements.txt"), "six==1.16.0").unwrap();
+        let recipe = recipe::of(dir.path(), Family::Python).unwrap();
+        let lists = read_lists(dir.path(), &recipe).unwrap();
+        let with = |value: &str| Args { build_env: vec![("A".into(), value.into())], ..Args::default() };
+        let here = ("http://one", "python3.11");
+        let first = key(here, &recipe, &lists, &with("1"));
+        assert_eq!(first, key(here, &recipe, &lists, &with("1")));
+        let mut newer = recipe.clone();
+        newer.builder.1 = "another program";
+        let mut longer = lists.clone();
+        longer.insert("more.txt", Vec::new());
+        for other in [
+            key(("http://two", "python3.11"), &recipe, &lists, &with("1")),
+            key(("http://one", "python3.12"), &recipe, &lists, &with("1")),
+            key(here, &newer, &lists, &with("1")),
+            key(here, &recipe, &longer, &with("1")),
+            key(here, &recipe, &lists, &with("2")),
+        ] {
+            assert_ne!(other, first);
+        }
     }
 
     #[test]

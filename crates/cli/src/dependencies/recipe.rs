@@ -87,7 +87,11 @@ fn is_pinned(text: &str) -> bool {
     let text = text.replace("\\\n", " ");
     let lines = text.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
     let mut wanted = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    wanted.all(|line| !line.starts_with('-') && line.contains("==") && !line.contains(".*"))
+    wanted.all(|line| {
+        // What follows is when it is wanted, not which.
+        let named = line.split(';').next().unwrap_or_default();
+        !line.starts_with('-') && named.contains("==") && !named.contains(".*")
+    })
 }
 
 fn node(files: Vec<&'static str>) -> Recipe {
@@ -113,7 +117,8 @@ fn php(files: Vec<&'static str>) -> Recipe {
         handler: "virga_build.php",
         files,
         steps: vec![
-            "composer install --no-dev --no-interaction --no-progress --prefer-dist"
+            // The project's own scripts want the project, which is not there.
+            "composer install --no-dev --no-scripts --no-interaction --no-progress --prefer-dist"
                 .split_whitespace()
                 .collect(),
         ],
@@ -155,6 +160,8 @@ mod tests {
             ("# none\n\nsix==1.16.0 # why\nflask[async] == 3.1.3 ; python_version > '3'\n", true),
             ("six==1.16.0 \\\n  --hash=sha256:00\n", true),
             ("six\n", false),
+            ("six ; python_version == '3.11'\n", false),
+            ("six==1.16.0 ; python_version == '3.*'\n", true),
             ("six>=1\n", false),
             ("six==1.*\n", false),
             ("-r other.txt\n", false),

@@ -5,6 +5,16 @@ const fs = require('node:fs');
 const WORK = '/tmp/work';
 const ARCHIVE = '/tmp/made.tar';
 
+/** The project's own scripts want the project, which is not here; those of packages run. */
+function dropScripts(file) {
+  try {
+    const { scripts, ...rest } = JSON.parse(fs.readFileSync(file, 'utf8'));
+    if (scripts) fs.writeFileSync(file, JSON.stringify(rest));
+  } catch {
+    // npm says what is wrong with it.
+  }
+}
+
 exports.handler = async (event) => {
   if (event.op === 'read') {
     const archive = fs.openSync(ARCHIVE, 'r');
@@ -15,6 +25,7 @@ exports.handler = async (event) => {
   }
   fs.rmSync(WORK, { recursive: true, force: true });
   fs.cpSync('project', WORK, { recursive: true });
+  dropScripts(`${WORK}/package.json`);
   const env = { ...process.env, ...event.env, HOME: '/tmp' };
   let said = '';
   for (const step of [...event.steps, ['tar', '-cf', ARCHIVE, ...event.collect]]) {

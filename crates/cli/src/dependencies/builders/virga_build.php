@@ -31,7 +31,9 @@ return function (array $event, $context): array {
             return ['missing' => $program[0], 'said' => $said];
         }
         rewind($output);
-        $said = mb_scrub(substr($said . stream_get_contents($output), -20000));
+        // Without mbstring, which not every host has.
+        $json = json_encode(substr($said . stream_get_contents($output), -20000), JSON_INVALID_UTF8_SUBSTITUTE);
+        $said = json_decode($json);
         if ($code !== 0) {
             return ['code' => $code, 'said' => $said];
         }
