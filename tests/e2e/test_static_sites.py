@@ -2,10 +2,12 @@
 
 import json
 import os
+import time
 
 import pytest
 import requests
 from support import kinds
+from support.web import Wire
 
 
 @pytest.fixture
@@ -45,6 +47,31 @@ def test_a_folder_of_pages_is_a_site(site):
     head = requests.head(url, timeout=30)
     assert (head.status_code, head.headers["Content-Length"], head.text) == (200, "13", "")
     assert requests.post(url, data="x", timeout=30).status_code == 405
+
+
+def test_a_slow_client_gets_all_of_a_large_file(site):
+    _, url = site({"index.html": "", "large.bin": bytes(100 << 20)})
+    with Wire(f"{url}large.bin") as wire:
+        wire.begin("GET")
+        status, headers = wire.head()
+        assert (status, headers["content-length"]) == (200, str(100 << 20))
+        # Longer than the time-out that functions have by default: what is slow here is the client.
+        time.sleep(4)
+        left = (100 << 20) - len(wire.buffer)
+        while left and (more := wire.socket.recv(1 << 20)):
+            left -= len(more)
+        assert left == 0
+
+
+def test_a_download_goes_on_with_the_same_file_only(site):
+    _, url = site({"index.html": "0123456789"})
+    tag = requests.get(url, timeout=30).headers["ETag"]
+    rest = {"Range": "bytes=5-", "If-Range": tag}
+    part = requests.get(url, headers=rest, timeout=30)
+    assert (part.status_code, part.text) == (206, "56789")
+    site({"index.html": "abcdefghij"})
+    whole = requests.get(url, headers=rest, timeout=30)
+    assert (whole.status_code, whole.text) == (200, "abcdefghij")
 
 
 def test_a_deployment_is_seen_at_once(site):

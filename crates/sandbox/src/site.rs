@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tower_http::services::{ServeDir, ServeFile};
@@ -132,7 +135,13 @@ impl Files {
         let path = request.uri().path().to_owned();
         // The body of a request for a file has no meaning.
         let mut request = request.map(|_| http_body_util::Empty::<bytes::Bytes>::new());
-        let found = if is_hidden(&path) { None } else { Some(there.try_call(request.clone()).await) };
+        let mut found = if is_hidden(&path) { None } else { Some(there.try_call(request.clone()).await) };
+        if let (Some(Ok(part)), Some(of)) = (&found, request.headers().get(IF_RANGE))
+            && !is_of(part, of)
+        {
+            request.headers_mut().remove(RANGE);
+            found = Some(there.try_call(request.clone()).await);
+        }
         let mut response = match found {
             Some(Err(error)) if !is_absent(&error) => {
                 return Err(unreadable(&error));
@@ -159,6 +168,12 @@ impl Files {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)
     }
+}
+
+/// Whether this is of the file that the client has a part of, going by what it was told with that (RFC 9110 §13.1.5). Of
+/// another one, such as that of the next deployment, it needs the whole.
+fn is_of<B>(part: &Response<B>, of: &HeaderValue) -> bool {
+    [ETAG, LAST_MODIFIED].iter().any(|name| part.headers().get(name) == Some(of))
 }
 
 /// Whether there is no such file, whatever in its name says so.
@@ -335,6 +350,24 @@ mod tests {
         assert_eq!((part.status().as_u16(), text.as_str()), (206, "234"));
         assert_eq!(part.headers()["content-range"], "bytes 2-4/10");
         assert_eq!(get(&files, "/app.js", &[("range", "bytes=99-")]).await.0.status(), 416);
+    }
+
+    #[tokio::test]
+    async fn a_part_goes_to_those_who_have_the_rest_of_the_same_file() {
+        let (_dir, files) = site(&[]);
+        let (answer, _) = get(&files, "/app.js", &[]).await;
+        for (range, of, status, expect) in [
+            ("bytes=2-4", &answer.headers()["etag"], 206, "234"),
+            ("bytes=2-4", &answer.headers()["last-modified"], 206, "234"),
+            ("bytes=2-4", &HeaderValue::from_static("\"another\""), 200, "0123456789"),
+            ("bytes=2-4", &HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"), 200, "0123456789"),
+            // The file is shorter now.
+            ("bytes=99-", &HeaderValue::from_static("\"another\""), 200, "0123456789"),
+        ] {
+            let headers = [("range", range), ("if-range", of.to_str().unwrap())];
+            let (answer, text) = get(&files, "/app.js", &headers).await;
+            assert_eq!((answer.status().as_u16(), text.as_str()), (status, expect), "{range} of {of:?}");
+        }
     }
 
     #[tokio::test]

@@ -16,6 +16,8 @@ use crate::request::Request;
 const TIMEOUT_S: u32 = 3;
 const MEMORY_MB: u32 = 128;
 const EPHEMERAL_MB: u32 = 512;
+/// A static site's time-out: how long the slowest client may take for a file. No code runs meanwhile.
+const SITE_TIMEOUT_S: u32 = 900;
 
 /// 201 with the configuration, `Pending`.
 pub(super) async fn create_function(request: &Request<'_>) -> Result<Response<Body>, Failure> {
@@ -43,6 +45,7 @@ fn read(request: &Request<'_>) -> Result<CreateFunction, Failure> {
     unbuilt::refuse(&code, &function.name)?;
     let code = image::code(&code)?.ok_or_else(code_missing)?;
     let is_image = image::check_type(members.text("PackageType")?.as_deref(), &code)?;
+    let timeout_s = if given.runtime.as_deref() == Some("static") { SITE_TIMEOUT_S } else { TIMEOUT_S };
     Ok(CreateFunction {
         name: function.name,
         description: given.description.unwrap_or_default(),
@@ -52,7 +55,7 @@ fn read(request: &Request<'_>) -> Result<CreateFunction, Failure> {
             runtime => runtime.ok_or_else(runtime_missing)?,
         },
         handler: given.handler.unwrap_or_default(),
-        timeout_s: given.timeout_s.unwrap_or(TIMEOUT_S),
+        timeout_s: given.timeout_s.unwrap_or(timeout_s),
         memory_mb: given.memory_mb.unwrap_or(MEMORY_MB),
         ephemeral_mb: given.ephemeral_mb.unwrap_or(EPHEMERAL_MB),
         environment: given.environment.unwrap_or_else(BTreeMap::new),
