@@ -76,6 +76,32 @@ async fn an_exception_is_reported_and_the_next_call_works() {
 }
 
 #[tokio::test]
+async fn errors_without_a_name_and_without_a_log() {
+    let program = ready("return fn () => throw new class('odd') extends RuntimeException {};").await;
+    let (kind, report) = program.error("1").await;
+    assert_eq!(kind.as_deref(), Some("RuntimeException@anonymous"));
+    assert_eq!(
+        (&report["errorType"], &report["errorMessage"]),
+        (&json!("RuntimeException@anonymous"), &json!("odd"))
+    );
+    let program =
+        ready("return function () { fclose(STDOUT); fclose(STDERR); throw new LogicException('l'); };").await;
+    let (kind, report) = program.error("1").await;
+    assert_eq!((kind.as_deref(), &report["errorMessage"]), (Some("LogicException"), &json!("l")));
+}
+
+#[tokio::test]
+async fn a_time_limit_is_its_invocations() {
+    let program = ready(
+        "return function () { static $set; $set ??= set_time_limit(1); for ($end = hrtime(true) + 700_000_000; hrtime(true) < $end;) { sha1('x'); } return 'in time'; };",
+    )
+    .await;
+    for _ in 0..3 {
+        assert_eq!(program.result("1").await, "\"in time\"");
+    }
+}
+
+#[tokio::test]
 async fn output_is_there_before_the_answer() {
     let program = ready(
         "echo \"init\\n\";\nreturn function () { echo \"out\\n\"; fwrite(STDERR, \"err\\n\"); ob_start(); echo 'held'; };",

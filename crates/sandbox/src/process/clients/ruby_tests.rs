@@ -78,6 +78,18 @@ async fn an_exception_is_reported_and_the_next_call_works() {
 }
 
 #[tokio::test]
+async fn an_error_that_cannot_say_what_it_is() {
+    let program = ready(
+        "class Odd < StandardError\n  def message = raise(KeyError, 'no')\nend\ndef handler(event:, context:)\n  raise Odd unless event.empty?\n  :fine\nend\n",
+    )
+    .await;
+    let (kind, report) = program.error("\"x\"").await;
+    assert_eq!(kind.as_deref(), Some("Function<Odd>"));
+    assert_eq!(report["errorMessage"], "its message raised KeyError");
+    assert_eq!(program.result("\"\"").await, "\"fine\"", "it lives");
+}
+
+#[tokio::test]
 async fn what_is_no_standard_error_ends_the_process() {
     for (source, kind, code) in [
         ("exit(3)", "Function<SystemExit>", 3),

@@ -345,6 +345,8 @@ final class Runtime
         $id = self::$invocation = $headers['lambda-runtime-aws-request-id'];
         $trace = $headers['lambda-runtime-trace-id'] ?? '';
         putenv($trace === '' ? '_X_AMZN_TRACE_ID' : "_X_AMZN_TRACE_ID=$trace");
+        // What the invocation before may have set runs on, and would end this one.
+        ini_set('max_execution_time', '0');
         self::$running = true;
         try {
             $event = json_decode($body, true, 512, JSON_THROW_ON_ERROR);
@@ -403,7 +405,8 @@ final class Runtime
             return ['errorType' => $error->type, 'errorMessage' => $error->getMessage(), 'stackTrace' => []];
         }
         return [
-            'errorType' => $error::class,
+            // Of a class without a name, what it extends: its own name is a place in memory.
+            'errorType' => get_debug_type($error),
             'errorMessage' => $error->getMessage(),
             'stackTrace' => self::stack($error),
         ];
@@ -462,7 +465,10 @@ final class Runtime
 
     private static function write(string $text): void
     {
-        fwrite(STDOUT, $text);
+        // Closed by the function: its loss.
+        if (is_resource(STDOUT)) {
+            fwrite(STDOUT, $text);
+        }
     }
 }
 

@@ -286,7 +286,7 @@ module VirgaRuntime
     # The answer with an error, which it logs.
     def failure(error, classification)
       kind = "#{classification}<#{error.class}>"
-      message = error.message.to_s.dup.force_encoding(Encoding::UTF_8).scrub
+      message = said(error).dup.force_encoding(Encoding::UTF_8).scrub
       report = { errorMessage: message, errorType: kind, stackTrace: stack(error) }
       json = JSON.generate(report)
       init = classification == 'Init'
@@ -294,6 +294,13 @@ module VirgaRuntime
       headers = "Content-Type: application/json\r\n" \
                 "Lambda-Runtime-Function-Error-Type: #{kind.gsub(/[^\x21-\x7e]/, '_')}\r\n"
       [init ? 'init/error' : "invocation/#{request_id}/error", json, headers]
+    end
+
+    # What the error says, or that it cannot: `message` is the function's own code.
+    def said(error)
+      error.message.to_s
+    rescue StandardError => e
+      "its message raised #{e.class}"
     end
 
     # The function's frames, the innermost first.
