@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 
 sockets = []
+released = asyncio.Event()
 
 
 async def app(scope, receive, send):
@@ -38,6 +39,14 @@ async def app(scope, receive, send):
         await task
     elif path == "/status":
         await send({**start, "status": 100})
+        await send({"type": "http.response.body"})
+    elif path == "/background":
+        await send(start)
+        await send({"type": "http.response.body", "body": b"answered"})
+        await released.wait()
+    elif path == "/release":
+        released.set()
+        await send(start)
         await send({"type": "http.response.body"})
     elif path == "/unread":
         await send({**start, "status": 413})
@@ -107,6 +116,12 @@ def test_an_answer_shorter_than_it_says_breaks_off(asgi):
         requests.get(asgi + "/short-later", timeout=10)
     assert not isinstance(broken.value, requests.exceptions.Timeout)
     assert seen(asgi) == "[]"
+
+
+def test_work_after_an_answer_holds_up_nobody(asgi):
+    assert requests.get(asgi + "/background", timeout=10).text == "answered"
+    # What comes next has the same connection to the instance.
+    assert requests.get(asgi + "/release", timeout=10).status_code == 200
 
 
 def test_an_answer_before_the_request_was_read(asgi):

@@ -227,11 +227,15 @@ class Connection(asyncio.Protocol):
             log_exception()
             answer.failed()
         request.over()
-        if self.upgraded is not None or self.transport.is_closing():
-            return
-        if not answer.ended or not request.complete:
+        self.go_on(request, answer)
+        if self.request is request and self.upgraded is None:
             # It broke off, which the caller must not take for its end; or nobody will read the rest of the body.
             self.transport.close()
+
+    def go_on(self, request, answer):
+        """Once an exchange is over the next request may come, whatever the application still does for the last."""
+        over = answer.ended and request.complete and self.upgraded is None
+        if self.request is not request or not over or self.transport.is_closing():
             return
         self.request = self.ended = None
         self.resume()
@@ -297,6 +301,7 @@ class Answer:
         if not more:
             self.ended = True
             self.request.over()
+            self.connection.go_on(self.request, self)
         if not self.connection.drained.is_set():
             await self.connection.drained.wait()
             if transport.is_closing():
