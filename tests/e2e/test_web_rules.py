@@ -19,7 +19,8 @@ released = asyncio.Event()
 
 async def app(scope, receive, send):
     if scope["type"] == "websocket":
-        return await {"/accept": accepted, "/twice": twice, "/waits": waits, "/split": split}[scope["path"]](receive, send)
+        return await {"/accept": accepted, "/twice": twice, "/waits": waits, "/split": split,
+                      "/leaves": leaves}[scope["path"]](receive, send)
     if scope["type"] != "http":
         raise NotImplementedError
     path = scope["path"]
@@ -63,6 +64,13 @@ async def accepted(receive, send):
         with contextlib.suppress(OSError):  # closed meanwhile
             await send({"type": "websocket.send", "text": repr(message.get("text") or len(message["bytes"]))})
     sockets.append(message["code"])
+
+
+async def leaves(receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+    await send({"type": "websocket.close", "code": 4000})
 
 
 async def twice(receive, send):
@@ -167,6 +175,18 @@ def test_websockets_are_closed_for_what_is_no_protocol(asgi, frames, code):
             break
     assert int.from_bytes(data[:2], "big") == code
     poll.until(lambda: seen(asgi) == f"[{code}]", "the application hears of it")
+
+
+def test_a_caller_in_the_middle_of_sending_hears_why_it_is_closed(asgi):
+    for _ in range(10):
+        connection = connect(asgi, "/leaves")
+        for _ in range(40):
+            connection.send("x" * 60_000)
+        opcode, data = connection.recv_data(control_frame=True)
+        assert opcode == websocket.ABNF.OPCODE_CLOSE and int.from_bytes(data[:2], "big") == 4000
+        # The library has answered it, and that ends the connection.
+        with pytest.raises((websocket.WebSocketConnectionClosedException, ConnectionError)):
+            connection.recv_data(control_frame=True)
 
 
 def test_websockets_take_messages_in_pieces(asgi):

@@ -15,6 +15,8 @@ VERSION = {"version": "3.0", "spec_version": "2.4"}
 MESSAGE = 16 * 1024 * 1024
 # How many messages of a WebSocket wait for the application before it is not read from any more; or as much as one may hold.
 WAITING = 32
+# How long a caller may take to close what was closed to it, in seconds.
+LINGER = 5
 MORE, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 
@@ -173,8 +175,8 @@ class WebSocket:
         try:
             await application(scope, self.receive, self.send)
         finally:
-            if self.accepted:
-                self.close(1000 if self.closed else 1011)
+            if self.accepted and not self.closed:
+                self.close(1011)
         if not self.accepted and not self.answer.ended:
             await self.refuse()
 
@@ -192,7 +194,8 @@ class WebSocket:
         elif kind == "websocket.close" and not self.accepted and not self.answer.ended:
             await self.refuse()
         elif kind == "websocket.close" and self.accepted:
-            self.close(message.get("code", 1000), message.get("reason") or "")
+            if not self.closed:
+                self.close(message.get("code", 1000), message.get("reason") or "")
         elif kind == "websocket.send" and self.accepted:
             if self.closed or self.transport.is_closing():
                 raise OSError("the caller is gone")
@@ -228,9 +231,9 @@ class WebSocket:
     def received(self, data):
         """Bytes from the wire."""
         self.buffer += data
-        while not self.closed and self.take_frame():
+        while self.take_frame():
             pass
-        if self.is_full():
+        if self.is_full() and not self.closed:
             self.request.connection.pause()
 
     def is_full(self):
@@ -269,6 +272,9 @@ class WebSocket:
     def handle(self, kind, final, data):
         if kind == CLOSE:
             self.closing(data)
+        elif self.closed:
+            # Sent before the caller knew.
+            return
         elif kind == PING:
             # A caller that reads nothing gets none.
             if self.request.connection.drained.is_set():
@@ -281,6 +287,9 @@ class WebSocket:
 
     def closing(self, data):
         """The caller closes: with a code and a reason, or with nothing."""
+        if self.closed:
+            self.transport.close()
+            return
         code = struct.unpack("!H", data[:2])[0] if len(data) >= 2 else None
         if data and not is_code(code):
             self.close(1002)
@@ -292,6 +301,7 @@ class WebSocket:
             return
         self.end(code or 1005, reason)
         self.close(code or 1000)
+        self.transport.close()
 
     def deliver(self):
         message, self.message = bytes(self.message), bytearray()
@@ -312,14 +322,20 @@ class WebSocket:
         self.transport.write(head + data)
 
     def close(self, code, reason=""):
-        if not self.closed:
+        """Closes towards the caller, who is read on until it closes too: the system takes what was sent to it back where
+        something is left unread (RFC 6455, 7.1.1). One that breaks the rules again is not waited for."""
+        if self.closed or self.transport.is_closing():
             self.closed = True
-            if not self.transport.is_closing():
-                # As much of it as has room, in whole characters.
-                reason = reason.encode("utf-8")[:123].decode("utf-8", "ignore")
-                self.frame(CLOSE, struct.pack("!H", code) + reason.encode("utf-8"))
-            self.end(code, reason)
-        self.transport.close()
+            self.transport.close()
+            return
+        self.closed = True
+        # As much of it as has room, in whole characters.
+        text = reason.encode("utf-8")[:123].decode("utf-8", "ignore").encode("utf-8")
+        self.frame(CLOSE, struct.pack("!H", code) + text)
+        self.end(code, reason)
+        self.message.clear()
+        self.request.connection.resume()
+        asyncio.get_running_loop().call_later(LINGER, self.transport.close)
 
     def end(self, code, reason=""):
         """Tells the application, once."""
