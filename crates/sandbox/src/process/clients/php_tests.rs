@@ -76,6 +76,19 @@ async fn an_exception_is_reported_and_the_next_call_works() {
 }
 
 #[tokio::test]
+async fn of_a_deep_recursion_the_innermost_frames_are_told() {
+    let program = ready(
+        "function down($left) { if (!$left) { throw new LogicException('deep'); } down($left - 1); }\nreturn fn () => down(20000);",
+    )
+    .await;
+    let (kind, report) = program.error("1").await;
+    assert_eq!((kind.as_deref(), &report["errorMessage"]), (Some("LogicException"), &json!("deep")));
+    let stack = report["stackTrace"].as_array().unwrap();
+    assert_eq!(stack.len(), 101);
+    assert!(stack[1].as_str().unwrap().starts_with("#0 "), "{}", stack[1]);
+}
+
+#[tokio::test]
 async fn errors_without_a_name_and_without_a_log() {
     let program = ready("return fn () => throw new class('odd') extends RuntimeException {};").await;
     let (kind, report) = program.error("1").await;

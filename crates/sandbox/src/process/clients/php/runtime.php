@@ -229,6 +229,8 @@ final class Runtime
     public const TASK = '/var/task';
     /** Errors that end a script. */
     private const FATAL = E_ERROR | E_PARSE | E_CORE_ERROR | E_COMPILE_ERROR | E_USER_ERROR | E_RECOVERABLE_ERROR;
+    /** Frames of an error that are told: a recursion's are more than an answer may hold. */
+    private const FRAMES = 100;
     /** MiB that the interpreter needs beside what its memory limit counts. */
     private const APART = 16;
 
@@ -418,7 +420,8 @@ final class Runtime
         $ours = str_starts_with($error->getFile(), __DIR__ . '/');
         $stack = $ours ? [] : [$error->getFile() . ':' . $error->getLine()];
         foreach (explode("\n", $error->getTraceAsString()) as $line) {
-            if (str_contains($line, __DIR__ . '/') || str_ends_with($line, ' {main}')) {
+            $over = count($stack) > self::FRAMES || str_ends_with($line, ' {main}');
+            if ($over || str_contains($line, __DIR__ . '/')) {
                 break;
             }
             $stack[] = $line;
