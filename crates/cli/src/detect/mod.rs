@@ -259,7 +259,7 @@ fn folder(path: &Path, known: &Known) -> Result<Detected> {
         Some(Family::Static) => site::folder(path, whole, known),
         None => bail!(
             "{} holds nothing that looks like a function: no bootstrap, package.json, .py, .js, .mjs, \
-             .php, .rb, .jar, .class, .wasm or index.html",
+             .php, .rb, .jar, .class, .wasm or index.html of a folder of pages",
             path.display()
         ),
     }

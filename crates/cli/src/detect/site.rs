@@ -8,7 +8,7 @@ use super::{Contract, Detected, Family, Known, node};
 use crate::package::Files;
 
 /// Files that say that a folder's pages belong to a program.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: &[&str] = &[
     "package.json",
     "composer.json",
     "index.php",
@@ -17,6 +17,11 @@ const PROGRAMS: [&str; 8] = [
     "requirements.txt",
     "pyproject.toml",
     "Dockerfile",
+    // Sources of languages that nothing here runs: not to be shown to everybody for that.
+    "go.mod",
+    "Cargo.toml",
+    "deno.json",
+    "mix.exs",
 ];
 /// Endings of files that no browser runs.
 const SERVERS: [&str; 5] = [".py", ".php", ".rb", ".mjs", ".cjs"];

@@ -33,6 +33,9 @@ fn static_sites() {
     check(&[page, ("server.js", "require('http').createServer(f).listen(1)")], Node, Http, "server.js");
     check(&[page, ("handler.py", "def handler(event, context):\n")], Python, Lambda, "handler.handler");
     assert!(folder(&[page, ("package.json", "{}")]).is_err(), "not built yet, or a program");
+    for sources in ["go.mod", "Cargo.toml", "deno.json"] {
+        assert!(folder(&[page, (sources, "")]).is_err(), "{sources}: sources are nobody's pages");
+    }
 }
 
 #[test]
