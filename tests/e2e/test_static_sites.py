@@ -34,7 +34,7 @@ def test_a_folder_of_pages_is_a_site(site):
     said, url = site(files)
     assert "a static site" in said
     page = requests.get(url, timeout=30)
-    assert (page.text, page.headers["Content-Type"]) == ("<h1>root</h1>", "text/html")
+    assert (page.text, page.headers["Content-Type"]) == ("<h1>root</h1>", "text/html; charset=utf-8")
     # A folder without its slash: the redirection holds under the path that the site does not see.
     docs = requests.get(f"{url}docs", timeout=30)
     assert (docs.text, docs.url) == ("docs", f"{url}docs/")
@@ -118,7 +118,7 @@ def test_the_sample(server):
     url = f"{server.url}/_fn/static-site/"
     assert "Another page" in requests.get(url, timeout=30).text
     assert "<h1>About</h1>" in requests.get(f"{url}about", timeout=30).text
-    assert requests.get(f"{url}css/site.css", timeout=30).headers["Content-Type"] == "text/css"
+    assert requests.get(f"{url}css/site.css", timeout=30).headers["Content-Type"] == "text/css; charset=utf-8"
     lost = requests.get(f"{url}nothing", timeout=30)
     assert (lost.status_code, "Not found" in lost.text) == (404, True)
     server.cli("delete", "static-site")

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{
-    CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode};
@@ -165,6 +165,7 @@ impl Files {
         }
         let headers = response.headers_mut();
         headers.entry(CACHE_CONTROL).or_insert(FRESH);
+        name_charset(headers);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)
     }
@@ -174,6 +175,17 @@ impl Files {
 /// another one, such as that of the next deployment, it needs the whole.
 fn is_of<B>(part: &Response<B>, of: &HeaderValue) -> bool {
     [ETAG, LAST_MODIFIED].iter().any(|name| part.headers().get(name) == Some(of))
+}
+
+/// Text is UTF-8, which a page without a word about it would not be taken for.
+fn name_charset(headers: &mut http::HeaderMap) {
+    let Some(kind) = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) else { return };
+    if kind.starts_with("text/")
+        && !kind.contains(';')
+        && let Ok(kind) = HeaderValue::from_str(&format!("{kind}; charset=utf-8"))
+    {
+        headers.insert(CONTENT_TYPE, kind);
+    }
 }
 
 /// Whether there is no such file, whatever in its name says so.
@@ -276,13 +288,13 @@ mod tests {
     async fn files_are_found() {
         let (_dir, files) = site(&[]);
         for (path, status, text, kind) in [
-            ("/", 200, "root", "text/html"),
-            ("/index.html?x=1", 200, "root", "text/html"),
-            ("/about", 200, "about", "text/html"),
-            ("/docs/", 200, "docs", "text/html"),
-            ("/app.js", 200, "0123456789", "text/javascript"),
-            ("/a%20b/%C3%BC.txt", 200, "umlaut", "text/plain"),
-            ("/.well-known/security.txt", 200, "contact", "text/plain"),
+            ("/", 200, "root", "text/html; charset=utf-8"),
+            ("/index.html?x=1", 200, "root", "text/html; charset=utf-8"),
+            ("/about", 200, "about", "text/html; charset=utf-8"),
+            ("/docs/", 200, "docs", "text/html; charset=utf-8"),
+            ("/app.js", 200, "0123456789", "text/javascript; charset=utf-8"),
+            ("/a%20b/%C3%BC.txt", 200, "umlaut", "text/plain; charset=utf-8"),
+            ("/.well-known/security.txt", 200, "contact", "text/plain; charset=utf-8"),
             ("/nothing", 404, "404 Not Found\n", "text/plain; charset=utf-8"),
             ("/about.html/x", 404, "404 Not Found\n", "text/plain; charset=utf-8"),
         ] {
@@ -378,7 +390,7 @@ mod tests {
             (answer.headers()["content-encoding"].to_str().unwrap(), text.as_str()),
             ("gzip", "packed")
         );
-        assert_eq!(answer.headers()["content-type"], "text/javascript");
+        assert_eq!(answer.headers()["content-type"], "text/javascript; charset=utf-8");
         assert_eq!(answer.headers()["vary"], "accept-encoding");
     }
 
