@@ -35,7 +35,7 @@ const NOTES: &str = "notes";
 pub(crate) struct Notes {
     /// Bytes of its archive.
     pub(crate) bytes: u64,
-    /// Entries of its archive.
+    /// Entries of its archive, and folders that only the paths of others name.
     pub(crate) entries: u64,
     /// Paths that go.
     pub(crate) gone: Vec<PathBuf>,
@@ -77,13 +77,13 @@ pub(crate) fn unpack(compressed: &mut dyn Read, into: &Path, budget: Budget) -> 
     fs::set_permissions(&tree, Permissions::from_mode(0o755))
         .map_err(Error::host("making a layer's folder"))?;
     let mut archive = Archive::new(Bounded::new(decompressed(compressed)?, budget.bytes));
-    let mut layer = Unpacking { root: Root::open(&tree)?, notes: Notes::default() };
+    let mut layer = Unpacking { root: Root::open(&tree)?, notes: Notes::default(), gone_bytes: 0 };
     while let Some(entry) = archive.next()? {
         layer.notes.entries += 1;
+        layer.add(&entry, &mut archive)?;
         if layer.notes.entries > budget.entries {
             return Err(too_many());
         }
-        layer.add(&entry, &mut archive)?;
     }
     let mut stream = archive.into_inner();
     // What fills the last record is a part of what the digest is about.
@@ -117,6 +117,8 @@ pub(crate) fn decompressed(stream: &mut dyn Read) -> Result<Box<dyn Read + '_>, 
 struct Unpacking {
     root: Root,
     notes: Notes,
+    /// Bytes of the paths that it takes away.
+    gone_bytes: usize,
 }
 
 impl Unpacking {
@@ -131,7 +133,8 @@ impl Unpacking {
         if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
             return self.take_away(&entry.path, folders, hidden);
         }
-        let folder = self.root.make_folders(folders)?;
+        // Folders that have no entry of their own take as much room as those that have.
+        let folder = self.root.make_folders(folders, &mut self.notes.entries)?;
         let folder = folder.as_fd();
         match &entry.kind {
             Kind::Folder => tree::make_folder_at(folder, name),
@@ -150,6 +153,10 @@ impl Unpacking {
     /// A whiteout: something of the layers below goes.
     fn take_away(&mut self, entry: &[u8], folders: &[OsString], hidden: &[u8]) -> Result<(), Error> {
         if self.notes.gone.len() + self.notes.opaque.len() >= limits::WHITEOUTS {
+            return Err(hostile(entry, "the layer takes too much away"));
+        }
+        self.gone_bytes += entry.len();
+        if self.gone_bytes > limits::WHITEOUT_BYTES {
             return Err(hostile(entry, "the layer takes too much away"));
         }
         let folder: PathBuf = folders.iter().collect();
@@ -256,5 +263,25 @@ impl Notes {
             }
         }
         Ok(notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tar::tests::file;
+
+    #[test]
+    fn folders_that_no_entry_names_are_counted() {
+        let unpacked = |entries: u64| {
+            let folder = tempfile::tempdir().unwrap();
+            let names = ["a", "b"].map(|top| file(&format!("{top}/{}x", "d/".repeat(40)), b""));
+            let archive = [names.concat(), vec![0; 1024]].concat();
+            let budget = Budget { bytes: 1 << 20, entries };
+            unpack(&mut &archive[..], folder.path(), budget).map_err(|error| error.to_string())?;
+            Notes::read(folder.path()).map(|notes| notes.entries).map_err(|error| error.to_string())
+        };
+        assert_eq!(unpacked(84), Ok(84), "two files, each in 41 folders");
+        assert!(unpacked(83).unwrap_err().contains("entries"));
     }
 }

@@ -32,6 +32,9 @@ pub(crate) const EXTENSION_BYTES: u64 = 1 << 20;
 /// Files that layers take away.
 pub(crate) const WHITEOUTS: usize = 100_000;
 
+/// Bytes of their paths, which are held in memory: so many paths of an ordinary length.
+pub(crate) const WHITEOUT_BYTES: usize = 16 << 20;
+
 /// Window of a zstd stream, as a power of two (RFC 8878 recommends that decoders support 8 MB; 128 MB is what the
 /// reference decoder takes unless told otherwise).
 pub(crate) const ZSTD_WINDOW_LOG: u32 = 27;

@@ -50,7 +50,7 @@ pub(crate) fn merge<'a>(
 /// Docker makes a working directory that is not there.
 fn make_if_possible(root: &Root, folder: &tree::Plain) -> Result<(), Error> {
     let names: Vec<OsString> = folder.to_path().iter().map(OsStr::to_owned).collect();
-    match root.make_folders(&names) {
+    match root.make_folders(&names, &mut 0) {
         // Something else is there: whoever starts it hears of that.
         Ok(_) | Err(Error::Invalid(_)) => Ok(()),
         Err(error) => Err(error),
@@ -165,7 +165,7 @@ fn furnish(root: &Root, extras: &Extras) -> Result<(), Error> {
 fn replace(root: &Root, path: &str, text: &[u8]) -> Result<(), Error> {
     let plain = tree::Plain::parse(path.as_bytes())?;
     let Some((folders, name)) = plain.split() else { return Ok(()) };
-    let folder = root.make_folders(folders)?;
+    let folder = root.make_folders(folders, &mut 0)?;
     tree::remove_at(folder.as_fd(), name)?;
     let mut file = tree::create_at(folder.as_fd(), name)?;
     let doing = || format!("writing {path} of an image");

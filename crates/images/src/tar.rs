@@ -289,7 +289,7 @@ fn ends_early() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn header(name: &str, kind: u8, size: &[u8]) -> Vec<u8> {
@@ -309,7 +309,7 @@ mod tests {
         block
     }
 
-    fn file(name: &str, content: &[u8]) -> Vec<u8> {
+    pub(crate) fn file(name: &str, content: &[u8]) -> Vec<u8> {
         let mut out = header(name, b'0', format!("{:011o}", content.len()).as_bytes());
         out.extend(content);
         out.resize(out.len().next_multiple_of(BLOCK), 0);

@@ -21,6 +21,9 @@ const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEX
 /// What every folder may be: instances run as other users.
 const FOLDER_MODE: u32 = 0o755;
 
+/// What is said of an entry below more than [`limits::DEPTH`] folders.
+const TOO_DEEP: &str = "it lies in too many folders";
+
 /// The folder that everything is made in.
 pub(crate) struct Root(OwnedFd);
 
@@ -47,7 +50,7 @@ impl Plain {
             }
         }
         if names.len() > limits::DEPTH {
-            return Err(hostile(path, "it lies in too many folders"));
+            return Err(hostile(path, TOO_DEEP));
         }
         Ok(Self(names))
     }
@@ -70,24 +73,49 @@ impl Root {
         opened.map(Self).map_err(Error::host(format!("opening {}", folder.display())))
     }
 
-    /// Opens the folder that these names lead to, and makes what is missing of it.
-    pub(crate) fn make_folders(&self, names: &[OsString]) -> Result<OwnedFd, Error> {
+    /// Opens the folder that these names lead to, and makes what is missing of it; each is counted in `made`. One that
+    /// links lead to must not lie deeper than a path may say.
+    pub(crate) fn make_folders(&self, names: &[OsString], made: &mut u64) -> Result<OwnedFd, Error> {
         let path: PathBuf = names.iter().collect();
-        match self.folder(&path) {
+        match self.folder_without_links(&path) {
+            // Where no link is, the path shows how deep it is.
+            Ok(found) => return Ok(found),
             Err(Errno::NOENT) => {}
-            other => return other.map_err(|error| unopened(&path, error)),
+            Err(_) => match self.folder(&path) {
+                Ok(found) => return self.not_too_deep(found, &path),
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(unopened(&path, error)),
+            },
         }
         let mut so_far = PathBuf::new();
         for name in names {
             let around = self.folder(&so_far).map_err(|error| unopened(&so_far, error))?;
             match rustix::fs::mkdirat(&around, name, Mode::from_raw_mode(FOLDER_MODE)) {
-                Ok(()) => own_mode(around.as_fd(), name)?,
+                Ok(()) => {
+                    *made += 1;
+                    own_mode(around.as_fd(), name)?;
+                }
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(Error::host("making a folder")(error)),
             }
             so_far.push(name);
         }
-        self.folder(&path).map_err(|error| unopened(&path, error))
+        let found = self.folder(&path).map_err(|error| unopened(&path, error))?;
+        self.not_too_deep(found, &path)
+    }
+
+    /// A link to a deep folder, and another one from there, would make trees deeper than whoever walks them has stack
+    /// and descriptors for.
+    fn not_too_deep(&self, folder: OwnedFd, path: &Path) -> Result<OwnedFd, Error> {
+        let names = |fd: BorrowedFd<'_>| {
+            let place = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            fs::read_link(place).map(|real| real.components().count())
+        };
+        // The kernel cannot say a path that is longer than paths may be.
+        match (names(self.as_fd()), names(folder.as_fd())) {
+            (Ok(root), Ok(found)) if found < root + limits::DEPTH => Ok(folder),
+            _ => Err(hostile(path.as_os_str().as_bytes(), TOO_DEEP)),
+        }
     }
 
     /// Opens a folder that is there; links lead to something inside.

@@ -131,6 +131,30 @@ fn names_and_depths_are_bounded() {
 }
 
 #[test]
+fn links_do_not_lead_deeper_than_paths_may() {
+    let deep = "d/".repeat(49);
+    let layer = |links: usize| {
+        // Each link leads to the end of a chain of folders that begins at the end of the one before.
+        (0..links).fold(Tarball::default(), |tar, link| {
+            let start = if link == 0 { String::new() } else { format!("l{}/", link - 1) };
+            tar.folder(&format!("{start}{deep}d")).symlink(&format!("l{link}"), &format!("{start}{deep}d"))
+        })
+    };
+    refused(&World::new(), layer(30).end(), "too many folders");
+    assert!(World::new().unpack(layer(2).file("l1/x", b"").end()).is_ok());
+}
+
+#[test]
+fn what_layers_take_away_is_bounded() {
+    // The tail of a path that is as long as paths may be; each whiteout takes some kilobytes.
+    let long = "n".repeat(200);
+    let path = format!("{}/.wh.x", vec![long; 20].join("/"));
+    let layer = (0..4200)
+        .fold(Tarball::default(), |tar, _| tar.entry("x", b'L', "", 0o644, path.as_bytes()).file("y", b""));
+    refused(&World::new(), layer.end(), "takes too much away");
+}
+
+#[test]
 fn what_occurs_twice_is_what_came_last() {
     let world = World::new();
     let layer = Tarball::default()
