@@ -1,7 +1,8 @@
 //! The documents of an image: index, manifest, configuration (OCI image spec 1.1; Docker image manifest v2, schema 2).
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::{Digest, Error, limits};
 
@@ -68,21 +69,25 @@ impl Descriptor {
 
 /// Reads an index or a manifest. What it is says its content: media types are missing in old ones, and wrong in some.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Document, Error> {
-    let value: Value = json(bytes, "manifest")?;
-    if value["schemaVersion"] == 1 {
+    /// What tells them apart.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Look<'a> {
+        #[serde(borrow, default)]
+        schema_version: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        manifests: Option<&'a RawValue>,
+    }
+    let look: Look<'_> = read(bytes, "manifest")?;
+    if look.schema_version.is_some_and(|version| version.get() == "1") {
         return Err(Error::Invalid(
             "the manifest is of Docker's old schema 1: push the image anew with a current tool".to_owned(),
         ));
     }
-    if value.get("manifests").is_some_and(Value::is_array) {
-        #[derive(Deserialize)]
-        struct Index {
-            manifests: Vec<Descriptor>,
-        }
-        let index: Index = from(value, "index")?;
-        return Ok(Document::Index(index.manifests));
+    if let Some(manifests) = look.manifests.filter(|manifests| manifests.get().starts_with('[')) {
+        return Ok(Document::Index(read(manifests.get().as_bytes(), "index")?));
     }
-    let manifest: Manifest = from(value, "manifest")?;
+    let manifest: Manifest = read(bytes, "manifest")?;
     if manifest.layers.len() > limits::LAYERS {
         return Err(Error::Invalid(format!("the image has more than {} layers", limits::LAYERS)));
     }
@@ -154,13 +159,13 @@ pub(crate) struct Execution {
     pub(crate) entrypoint: Option<Vec<String>>,
     pub(crate) cmd: Option<Vec<String>>,
     pub(crate) working_dir: Option<String>,
-    pub(crate) exposed_ports: Option<std::collections::BTreeMap<String, Value>>,
+    pub(crate) exposed_ports: Option<std::collections::BTreeMap<String, IgnoredAny>>,
 }
 
 impl Config {
     /// Reads it; an image for another machine is refused.
     pub(crate) fn parse(bytes: &[u8], layers: usize) -> Result<Self, Error> {
-        let config: Self = from(json(bytes, "configuration")?, "configuration")?;
+        let config: Self = read(bytes, "configuration")?;
         if config.os != "linux" || config.architecture != ARCHITECTURE {
             return Err(Error::Invalid(format!(
                 "the image is for {:.20}/{:.20}, this server runs linux/{ARCHITECTURE}",
@@ -174,18 +179,19 @@ impl Config {
     }
 }
 
-pub(crate) fn json(bytes: &[u8], what: &str) -> Result<Value, Error> {
-    serde_json::from_slice(bytes).map_err(|error| Error::Invalid(format!("the {what} is not JSON: {error}")))
-}
-
-pub(crate) fn from<T: serde::de::DeserializeOwned>(value: Value, what: &str) -> Result<T, Error> {
-    serde_json::from_value(value)
-        .map_err(|error| Error::Invalid(format!("the {what} makes no sense: {error}")))
+/// Reads a document, and of it only what is wanted: as a tree of values it would take a hundred times its bytes.
+pub(crate) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let problem = if error.is_data() { "makes no sense" } else { "is not JSON" };
+        // It quotes what it does not like, however long that is.
+        let said: String = error.to_string().chars().take(200).collect();
+        Error::Invalid(format!("the {what} {problem}: {said}"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -241,6 +247,9 @@ mod tests {
         assert!(manifest(127, 10).is_ok());
         assert!(manifest(128, 10).unwrap_err().contains("127 layers"));
         assert!(manifest(1, 11 << 30).is_err());
+        let quoted = json!({ "schemaVersion": 2, "config": "x".repeat(1 << 20), "layers": [] }).to_string();
+        let error = parse(quoted.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("makes no sense") && error.len() < 500, "{} bytes", error.len());
         assert!(parse(br#"{"schemaVersion":1}"#).unwrap_err().to_string().contains("schema 1"));
         assert!(parse(br#"{"schemaVersion":2,"config":{"digest":"md5:1","size":0},"layers":[]}"#).is_err());
     }

@@ -310,7 +310,7 @@ fn find_in_archive(file: &File, tag: Option<&str>) -> Result<Found, Error> {
         Error::Invalid("the file is not one of `docker save`: it has no manifest.json".to_owned())
     })?;
     let text = part(file, manifest, limits::MANIFEST_BYTES)?;
-    let images: Vec<Saved> = manifest::from(manifest::json(&text, "manifest.json")?, "manifest.json")?;
+    let images: Vec<Saved> = manifest::read(&text, "manifest.json")?;
     let is_named = |image: &&Saved| {
         let named = |tag: &str, other: &str| other == tag || other.ends_with(&format!("/{tag}"));
         tag.is_none_or(|tag| image.repo_tags.iter().flatten().any(|other| named(tag, other)))
