@@ -43,7 +43,7 @@ pub struct Pulled {
     pub bytes: u64,
     /// Where it is.
     pub stored: Stored,
-    _lease: Lease,
+    _lease: Arc<Lease>,
 }
 
 impl Images {
@@ -98,10 +98,10 @@ impl Inner {
         let source = self.source(reference)?;
         let found = source.find(pinned).await?;
         let diffs: Vec<Digest> = found.layers.iter().map(|layer| layer.diff.clone()).collect();
-        let lease = self.store.lease(&found.id, &diffs);
+        let lease = Arc::new(self.store.lease(&found.id, &diffs));
         let stored = match self.store.find(&found.id) {
             Some(stored) => stored,
-            None => self.make(&source, &found, &diffs).await?,
+            None => self.make(&source, &found, &diffs, &lease).await?,
         };
         let resolved = match reference {
             Reference::Registry(name) => name.resolved(&found.digest),
@@ -165,13 +165,21 @@ impl Inner {
         })
     }
 
-    /// Makes an image: its layers, then itself.
-    async fn make(&self, source: &Source, found: &Found, diffs: &[Digest]) -> Result<Stored, Error> {
+    /// Makes an image: its layers, then itself. What runs on when the future is dropped has the lease too, so that
+    /// no layer goes away under it, and none that it makes stays.
+    async fn make(
+        &self,
+        source: &Source,
+        found: &Found,
+        diffs: &[Digest],
+        lease: &Arc<Lease>,
+    ) -> Result<Stored, Error> {
         let mut budget = Budget::default();
         for layer in &found.layers {
-            let notes = self.layer(source, layer, budget).await?;
+            let notes = self.layer(source, layer, budget, lease).await?;
             budget = budget.less(&notes)?;
         }
+        let lease = Arc::clone(lease);
         let (store, extras) = (Arc::clone(&self.store), self.settings.extras.clone());
         let (id, diffs, config) = (found.id.clone(), diffs.to_vec(), found.config.clone());
         blocking(move || {
@@ -181,6 +189,9 @@ impl Inner {
             let parsed = crate::manifest::Config::parse(&config, diffs.len())?;
             let folder = parsed.config.as_ref().and_then(|given| given.working_dir.as_deref());
             merge::merge(layers.iter().map(PathBuf::as_path), &rootfs, folder, &extras)?;
+            if Arc::strong_count(&lease) == 1 {
+                return Err(Error::Unreachable("nobody waits for the image any more".to_owned()));
+            }
             store.keep_image(staged, &id, &diffs, &config)?;
             let lost = || {
                 Error::host("looking at an image that was just made")(io::Error::from(
@@ -193,14 +204,20 @@ impl Inner {
     }
 
     /// Has a layer unpacked, and says how large it is. A download that breaks off is begun again.
-    async fn layer(&self, source: &Source, layer: &LayerAt, budget: Budget) -> Result<Notes, Error> {
+    async fn layer(
+        &self,
+        source: &Source,
+        layer: &LayerAt,
+        budget: Budget,
+        lease: &Arc<Lease>,
+    ) -> Result<Notes, Error> {
         let first = layer.diff.hex().as_bytes().first().map_or(0, |digit| usize::from(*digit));
         let _one = self.layers[first % self.layers.len()].lock().await;
         let place = self.store.layer(&layer.diff);
         let mut pause = limits::RETRY_AFTER;
         let mut attempt = 1;
         while !place.is_dir() {
-            match self.fetch(source, layer, budget).await {
+            match self.fetch(source, layer, budget, lease).await {
                 Ok(()) => {}
                 Err(Error::Unreachable(_)) if attempt < limits::ATTEMPTS => {
                     attempt += 1;
@@ -213,10 +230,17 @@ impl Inner {
         blocking(move || Notes::read(&place)).await
     }
 
-    async fn fetch(&self, source: &Source, layer: &LayerAt, budget: Budget) -> Result<(), Error> {
+    async fn fetch(
+        &self,
+        source: &Source,
+        layer: &LayerAt,
+        budget: Budget,
+        lease: &Arc<Lease>,
+    ) -> Result<(), Error> {
         let blob = source.open(layer).await?;
-        let (store, layer) = (Arc::clone(&self.store), layer.clone());
+        let (store, layer, lease) = (Arc::clone(&self.store), layer.clone(), Arc::clone(lease));
         blocking(move || {
+            let _lease = lease;
             let staged = store.stage()?;
             unpack(blob, &layer, &staged.path, budget)?;
             store.keep_layer(staged, &layer.diff)

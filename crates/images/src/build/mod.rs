@@ -149,7 +149,7 @@ impl Workshop {
         let source = Arc::new(source);
         let Found { config, layers, .. } = source.find(None).await?;
         let parsed = manifest::Config::parse(&config, layers.len())?.config.unwrap_or_default();
-        let (config, document) = (manifest::json(&config, "configuration")?, config);
+        let (config, document) = (manifest::read(&config, "configuration")?, config);
         let mut named = Vec::with_capacity(layers.len());
         for layer in layers {
             named.push(if layer.blob.is_some() { layer } else { self.identify(&source, layer).await? });

@@ -51,6 +51,10 @@ impl Connector {
         request: Request<Outgoing>,
     ) -> Result<Response<Incoming>, Error> {
         let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        // `127.0.0.1:80@elsewhere` is not on this machine, though it begins so.
+        if authority.contains('@') {
+            return Err(Error::Invalid("a registry sends us to an address with a user in it".to_owned()));
+        }
         let sent = async {
             let encrypted = uri.scheme_str() == Some("https");
             if !encrypted && !self.may_be_plain(authority) {
@@ -131,6 +135,8 @@ fn is_loopback(authority: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
 
     #[test]
@@ -145,6 +151,20 @@ mod tests {
             ["r.example", "r.example:443", "localhost.example", "10.0.0.1:5000", "127.0.0.1.example"]
         {
             assert!(!connector.may_be_plain(encrypted), "{encrypted}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_is_not_what_it_begins_with() {
+        let connector = Connector::new(&[], None).unwrap();
+        // The part before the @ is a user; what is connected to follows it, and nothing is there.
+        for address in
+            ["http://127.0.0.1:80@[::2]:1/x", "http://localhost:1@[::2]:1/x", "https://a@[::2]:1/x"]
+        {
+            let nothing = http_body_util::Empty::new().map_err(|never| match never {});
+            let request = Request::get("/x").body(nothing.boxed_unsync()).unwrap();
+            let error = connector.send(&address.parse().unwrap(), request).await.unwrap_err();
+            assert!(matches!(error, Error::Invalid(_)), "{address}: {error}");
         }
     }
 }

@@ -20,6 +20,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use tokio::sync::{Mutex, OnceCell, mpsc};
+use tokio::task::JoinSet;
 
 use crate::manifest::{self, Descriptor};
 use crate::reference::Name;
@@ -68,11 +69,22 @@ pub(crate) struct Session {
     authorization: Mutex<Option<HeaderValue>>,
     /// `http` or `https`, once it is known.
     scheme: OnceCell<&'static str>,
+    /// Bodies on their way. They end with the session, and with them the threads that wait for their bytes: nobody
+    /// else stops a registry that sends one now and then.
+    bodies: parking_lot::Mutex<JoinSet<()>>,
 }
 
 impl Session {
     pub(crate) fn new(connector: Connector, name: Name, login: Option<Login>, access: Access) -> Self {
-        Self { connector, name, login, access, authorization: Mutex::default(), scheme: OnceCell::new() }
+        Self {
+            connector,
+            name,
+            login,
+            access,
+            authorization: Mutex::default(),
+            scheme: OnceCell::new(),
+            bodies: parking_lot::Mutex::default(),
+        }
     }
 
     /// A manifest or index, with its digest: of the image that was named, or that a digest names.
@@ -107,7 +119,9 @@ impl Session {
         let (parts, stream) = mpsc::channel(limits::PARTS_AHEAD);
         let mut body = response.into_body();
         let registry = self.name.registry.clone();
-        tokio::spawn(async move {
+        let mut bodies = self.bodies.lock();
+        while bodies.try_join_next().is_some() {}
+        bodies.spawn(async move {
             loop {
                 let part = match next_part(&mut body).await {
                     Ok(Some(part)) => Ok(part),
@@ -121,6 +135,7 @@ impl Session {
                 }
             }
         });
+        drop(bodies);
         Ok(Stream { parts: stream, current: Bytes::new() })
     }
 
@@ -266,6 +281,9 @@ impl Session {
     ) -> Result<HeaderValue, Error> {
         let uri = auth::token_uri(realm, service, &self.name.repository, self.access)
             .ok_or_else(|| self.denied("its token service has no address"))?;
+        if !keeps_encryption(self.scheme.get().copied(), &uri) {
+            return Err(self.denied("its token service would be asked without encryption"));
+        }
         let response = self.send(&uri, "application/json", login.map(Login::basic)).await?;
         match response.status() {
             StatusCode::OK => {}
@@ -313,13 +331,18 @@ impl Session {
 fn relative_to(base: &Uri, location: &str) -> Option<Uri> {
     let target: Uri = location.parse().ok()?;
     if target.scheme().is_some() {
-        let safe = target.scheme_str() == Some("https") || base.scheme_str() == Some("http");
-        return safe.then_some(target);
+        return keeps_encryption(base.scheme_str(), &target).then_some(target);
     }
     let target = if location.starts_with('/') { location.to_owned() } else { return None };
     let mut parts = base.clone().into_parts();
     parts.path_and_query = Some(target.parse().ok()?);
     Uri::from_parts(parts).ok()
+}
+
+/// Who was spoken to encrypted sends nobody to where we speak in the clear: on this machine that would be anything
+/// that listens here.
+fn keeps_encryption(scheme: Option<&str>, target: &Uri) -> bool {
+    target.scheme_str() == Some("https") || scheme == Some("http")
 }
 
 async fn next_part(body: &mut Incoming) -> Result<Option<Bytes>, String> {
@@ -388,5 +411,20 @@ mod tests {
         assert_eq!(follow("https://a/v2/x", "http://b/y"), None);
         assert_eq!(follow("http://a/v2/x", "http://b/y").as_deref(), Some("http://b/y"));
         assert_eq!(follow("http://a/v2/x", "y"), None);
+    }
+
+    #[tokio::test]
+    async fn token_services_keep_encryption() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let realm = format!("http://{}/any/path", listener.local_addr().unwrap());
+        let Ok(crate::Reference::Registry(name)) = crate::Reference::parse("r.example/a/b") else {
+            panic!("a name")
+        };
+        let session = Session::new(Connector::new(&[], None).unwrap(), name, None, Access::Pull);
+        session.scheme.set("https").unwrap();
+        let error = session.token(&realm, None, None).await.unwrap_err().to_string();
+        assert!(error.contains("without encryption"), "{error}");
+        assert!(listener.accept().is_err(), "nobody has asked");
     }
 }
