@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::layer::{Notes, TREE};
 use crate::tree::{self, Root};
-use crate::{Error, Extras};
+use crate::{Error, Extras, limits};
 
 /// What instances mount on.
 const PLACES: [&str; 3] = ["proc", "dev", "tmp"];
@@ -33,10 +33,13 @@ pub(crate) fn merge<'a>(
     fs::set_permissions(into, Permissions::from_mode(0o755))
         .map_err(Error::host("making an image's folder"))?;
     let root = Root::open(into)?;
+    let mut room = limits::IMAGE_BYTES;
     for layer in layers {
-        take_away(&root, &Notes::read(layer)?)?;
+        let notes = Notes::read(layer)?;
+        room = room.saturating_sub(notes.bytes);
+        take_away(&root, &notes)?;
         let tree = open_folder(rustix::fs::CWD, layer.join(TREE).as_os_str())?;
-        put_over(tree.as_fd(), root.as_fd())?;
+        put_over(tree.as_fd(), root.as_fd(), &mut room)?;
     }
     for place in PLACES {
         tree::make_folder_at(root.as_fd(), OsStr::new(place))?;
@@ -86,44 +89,53 @@ fn empty(folder: BorrowedFd<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lays one tree over another. No deeper than a layer's paths may be.
-fn put_over(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Error> {
+/// Lays one tree over another. No deeper than a layer's paths may be. `room` is what copies may take.
+fn put_over(from: BorrowedFd<'_>, to: BorrowedFd<'_>, room: &mut u64) -> Result<(), Error> {
     for (name, kind) in entries(from)? {
         if kind == FileType::Directory {
             tree::make_folder_at(to, &name)?;
             let (from, to) = (open_folder(from, &name)?, open_folder(to, &name)?);
-            put_over(from.as_fd(), to.as_fd())?;
+            put_over(from.as_fd(), to.as_fd(), room)?;
             continue;
         }
         match rustix::fs::linkat(from, &name, to, &name, AtFlags::empty()) {
             Err(Errno::EXIST) => {
                 tree::remove_at(to, &name)?;
-                link_or_copy(from, to, &name, kind)?;
+                link_or_copy(from, to, &name, kind, room)?;
             }
-            Err(_) => link_or_copy(from, to, &name, kind)?,
+            Err(_) => link_or_copy(from, to, &name, kind, room)?,
             Ok(()) => {}
         }
     }
     Ok(())
 }
 
-fn link_or_copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr, kind: FileType) -> Result<(), Error> {
+fn link_or_copy(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    name: &OsStr,
+    kind: FileType,
+    room: &mut u64,
+) -> Result<(), Error> {
     match rustix::fs::linkat(from, name, to, name, AtFlags::empty()) {
         Ok(()) => Ok(()),
         // A file has as many names as the file system can count (ext4: 65,000).
-        Err(Errno::MLINK) if kind == FileType::RegularFile => copy(from, to, name),
+        // A layer may use them all up, with names of its own.
+        Err(Errno::MLINK) if kind == FileType::RegularFile => copy(from, to, name, room),
         Err(error) => Err(Error::host("linking a layer's file into an image")(error)),
     }
 }
 
-fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr) -> Result<(), Error> {
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr, room: &mut u64) -> Result<(), Error> {
     let doing = || "copying a layer's file into an image";
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(from, name, flags, Mode::empty()).map_err(Error::host(doing()))?;
     let mut source = File::from(opened);
+    let found = rustix::fs::fstat(&source).map_err(Error::host(doing()))?;
+    let size = u64::try_from(found.st_size).unwrap_or(0);
+    *room = room.checked_sub(size).ok_or_else(crate::digest::too_large)?;
     let mut copy = tree::create_at(to, name)?;
     std::io::copy(&mut source, &mut copy).map_err(Error::host(doing()))?;
-    let found = rustix::fs::fstat(&source).map_err(Error::host(doing()))?;
     copy.set_permissions(Permissions::from_mode(found.st_mode & 0o777)).map_err(Error::host(doing()))?;
     let modified = Timespec { tv_sec: found.st_mtime, tv_nsec: 0 };
     let times = Timestamps { last_access: modified, last_modification: modified };
@@ -196,4 +208,23 @@ fn entries(folder: impl AsFd) -> Result<Vec<(OsString, FileType)>, Error> {
         found.push((name.to_owned(), kind));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_bounded() {
+        let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        fs::write(from.path().join("file"), [7; 60]).unwrap();
+        let [source, target] = [&from, &to].map(|folder| Root::open(folder.path()).unwrap());
+        let mut room = 100;
+        copy(source.as_fd(), target.as_fd(), OsStr::new("file"), &mut room).unwrap();
+        assert_eq!((fs::read(to.path().join("file")).unwrap(), room), (vec![7; 60], 40));
+        fs::remove_file(to.path().join("file")).unwrap();
+        let error = copy(source.as_fd(), target.as_fd(), OsStr::new("file"), &mut room).unwrap_err();
+        assert!(error.to_string().contains("too large"), "{error}");
+        assert!(!to.path().join("file").exists());
+    }
 }

@@ -257,7 +257,8 @@ fn contents(file: &File) -> Result<HashMap<PathBuf, Place>, Error> {
                 archive.seek_over(|scan, bytes| scan.at = scan.at.saturating_add(bytes));
             }
             // Two images with one layer: it is there once.
-            Kind::SymbolicLink(target) => {
+            // One that is longer than any path leads nowhere.
+            Kind::SymbolicLink(target) if target.len() <= limits::PATH_BYTES => {
                 let around = path.parent().map(Path::to_owned).unwrap_or_default();
                 let target = PathBuf::from(String::from_utf8_lossy(&target).into_owned());
                 all.insert(path, Place::Link(normal(&around.join(target))));

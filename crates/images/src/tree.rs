@@ -21,6 +21,9 @@ const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEX
 /// What every folder may be: instances run as other users.
 const FOLDER_MODE: u32 = 0o755;
 
+/// How often a look-up is tried that renames elsewhere get in the way of. Each takes some microseconds.
+const AGAIN: usize = 1000;
+
 /// What is said of an entry below more than [`limits::DEPTH`] folders.
 const TOO_DEEP: &str = "it lies in too many folders";
 
@@ -131,7 +134,15 @@ impl Root {
     fn resolve(&self, path: &Path, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-        rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)
+        let mut opened = Err(Errno::AGAIN);
+        // openat2(2): a rename anywhere on the host, while a link's `..` is looked up, has it try again.
+        for _ in 0..AGAIN {
+            opened = rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve);
+            if !matches!(opened, Err(Errno::AGAIN)) {
+                break;
+            }
+        }
+        opened
     }
 
     /// Opens a file that is there, for reading; links lead to something inside.
@@ -214,6 +225,31 @@ pub(crate) fn hostile(entry: &[u8], problem: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn renames_elsewhere_do_not_matter() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir_all(folder.path().join("a/b/c")).unwrap();
+        std::os::unix::fs::symlink(format!("{}a/b", "../".repeat(60)), folder.path().join("a/b/c/link"))
+            .unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let [one, two] = ["one", "two"].map(|name| other.path().join(name));
+                fs::write(&one, b"").unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    fs::rename(&one, &two).unwrap();
+                    fs::rename(&two, &one).unwrap();
+                }
+            });
+            let failed = (0..20_000).find_map(|_| root.folder(Path::new("a/b/c/link")).err());
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(failed, None);
+        });
+    }
 
     #[test]
     fn paths_are_plain() {
