@@ -106,7 +106,8 @@ impl ImageError {
             ImageProblem::Invalid => "InvalidImage",
             ImageProblem::Unavailable => "InternalError",
         };
-        let mut text = self.text;
+        // It may quote what a registry says, and is kept with the function.
+        let mut text: String = self.text.chars().take(limits::REASON_CHARS).collect();
         // Sentences, as the other reasons are.
         if !text.ends_with('.') {
             text.push('.');
@@ -226,6 +227,13 @@ mod tests {
         let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let tags = guessed(&tags, &artifact, ports);
         (tags.get(settings::CONTRACT).cloned(), tags.get(settings::PORT).cloned())
+    }
+
+    #[test]
+    fn reasons_are_bounded() {
+        let text = ImageError::invalid("\u{e9}".repeat(1 << 20)).reason().text;
+        assert_eq!(text.chars().count(), limits::REASON_CHARS + 1);
+        assert!(text.ends_with("\u{e9}."));
     }
 
     #[test]

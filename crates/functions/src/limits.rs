@@ -140,5 +140,8 @@ pub(crate) const IMAGE_WORDS: usize = 1500;
 /// Bytes of these. They go to pid 1 in one message, together with the environment.
 pub(crate) const IMAGE_WORDS_BYTES: usize = 32 << 10;
 
+/// Characters of the reason that an image function does not come about.
+pub(crate) const REASON_CHARS: usize = 2000;
+
 /// Bytes of an image function's working directory (Lambda API: ImageConfig).
 pub(crate) const WORKING_DIRECTORY_CHARS: usize = 1000;

@@ -17,6 +17,9 @@ use crate::{Error, Image};
 /// Bytes of `/etc/passwd` and `/etc/group` that are looked at.
 const USERS_BYTES: u64 = 1 << 20;
 
+/// How often a look-up is tried that renames elsewhere get in the way of. Each takes some microseconds.
+const AGAIN: usize = 1000;
+
 /// The working directory.
 pub(crate) fn folder(image: &Image) -> &str {
     if image.working_directory.is_empty() { "/" } else { &image.working_directory }
@@ -141,9 +144,14 @@ impl Tree {
 
     fn resolve(&self, path: &str, flags: OFlags) -> Option<File> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-            .ok()
-            .map(File::from)
+        // openat2(2): a rename anywhere on the host, while a link's `..` is looked up, has it try again.
+        for _ in 0..AGAIN {
+            match rustix::fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(rustix::io::Errno::AGAIN) => {}
+                opened => return opened.ok().map(File::from),
+            }
+        }
+        None
     }
 }
 
@@ -199,6 +207,34 @@ mod tests {
         assert_eq!(check(&["/bin/sh"], "/app", "").as_deref(), Ok("/bin/sh"));
         assert_eq!(check(&["./run"], "/app/", "").as_deref(), Ok("/app/./run"));
         assert_eq!(check(&["/app/shell"], "", "").as_deref(), Ok("/app/shell"), "a link inside");
+    }
+
+    #[test]
+    fn renames_elsewhere_do_not_matter() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let (world, other) = (world(), tempfile::tempdir().unwrap());
+        symlink(format!("{}bin/sh", "../".repeat(60)), world.path().join("app/up")).unwrap();
+        let image = Image {
+            argv: vec!["/app/up".to_owned()],
+            working_directory: String::new(),
+            user: String::new(),
+            env: Vec::new(),
+        };
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let [one, two] = ["one", "two"].map(|name| other.path().join(name));
+                fs::write(&one, "").unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    fs::rename(&one, &two).unwrap();
+                    fs::rename(&two, &one).unwrap();
+                }
+            });
+            let failed = (0..5000).find_map(|_| command(world.path(), &image).err());
+            over.store(true, Ordering::Relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
     }
 
     #[test]
