@@ -78,11 +78,13 @@ pub(super) struct Line {
     output: BytesMut,
     /// Bytes of a frame that may be received.
     pub(super) limit: usize,
+    /// Whether a frame since the last rest was long: its memory stays with the buffers.
+    long: bool,
 }
 
 impl Line {
     pub(super) fn new(stream: UnixStream, limit: usize) -> Self {
-        Self { stream, input: BytesMut::new(), output: BytesMut::new(), limit }
+        Self { stream, input: BytesMut::new(), output: BytesMut::new(), limit, long: false }
     }
 
     /// Adds a frame to what is to be sent.
@@ -94,6 +96,7 @@ impl Line {
         // What is put into one frame is bounded far below four gigabytes.
         let length = u32::try_from(self.output.len() - start - PREFIX).unwrap_or(u32::MAX);
         self.output[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        self.long |= self.output.len() > 2 * CHUNK;
     }
 
     /// Bytes that wait to be sent.
@@ -144,8 +147,20 @@ impl Line {
             return Ok(None);
         }
         let kind = Kind::read(kind).ok_or(io::ErrorKind::InvalidData)?;
+        self.long |= length > 2 * CHUNK;
         self.input.advance(PREFIX);
         Ok(Some((kind, self.input.split_to(length).freeze())))
+    }
+
+    /// Between two calls: gives back the memory that a long frame took, which hundreds of lines would keep for nothing.
+    pub(super) fn rest(&mut self) {
+        if std::mem::take(&mut self.long) {
+            for buffer in [&mut self.input, &mut self.output] {
+                if buffer.is_empty() {
+                    *buffer = BytesMut::new();
+                }
+            }
+        }
     }
 
     /// Whether nothing is on its way in this process.
@@ -181,6 +196,22 @@ mod tests {
         };
         let ((), frames) = tokio::join!(sending, receiving);
         assert_eq!(frames, [(Kind::Event, 0), (Kind::Data, 300_000), (Kind::End, 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_rests_holds_no_long_frame() {
+        let (one, two) = UnixStream::pair().unwrap();
+        let (mut one, mut two) = (Line::new(one, 8 << 20), Line::new(two, 8 << 20));
+        one.push(Kind::Event, |to| to.put_bytes(7, 6 << 20));
+        let sending = poll_fn(|cx| one.poll_flush(cx));
+        let receiving = poll_fn(|cx| two.poll_frame(cx));
+        let (sent, received) = tokio::join!(sending, receiving);
+        sent.unwrap();
+        assert_eq!(received.unwrap().unwrap().1.len(), 6 << 20);
+        one.rest();
+        two.rest();
+        // Whether there is still room for another without asking for memory.
+        assert!(!one.output.try_reclaim(1 << 20) && !two.input.try_reclaim(1 << 20));
     }
 
     #[tokio::test]

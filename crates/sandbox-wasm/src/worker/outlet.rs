@@ -3,11 +3,14 @@
 //! A worker may ask in the name of any instance of its own, which is its tenant's affair. What it gets for a connection
 //! is one end of a socket pair: the connection itself would be a socket of the host's network.
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use sandbox::egress::Gate;
-use tokio::net::UnixStream;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 use super::control::{Channel, Found, ToWorker, Wanted};
@@ -69,16 +72,86 @@ async fn answer(channel: &Channel, question: u64, gate: &Gate, trust: &Trust, wa
         Wanted::Connection { host, port } => {
             let connected = outside::connect(gate, &host, port).await;
             let pair = UnixStream::pair();
-            let (connected, (mut ours, theirs)) = match (connected, pair) {
+            let (connected, (ours, theirs)) = match (connected, pair) {
                 (Ok(connected), Ok(pair)) => (connected, pair),
                 (Err(unreachable), _) => return say(channel, question, Err(unreachable), None).await,
                 (_, Err(_)) => return say(channel, question, Err(Unreachable::NoPlace), None).await,
             };
             say(channel, question, Ok(Found::Connection), Some(theirs.as_fd())).await;
             drop(theirs);
-            let (mut stream, _place) = connected;
+            let (stream, _place) = connected;
             // However it ends, both sides see it end.
-            let _ = tokio::io::copy_bidirectional(&mut ours, &mut stream).await;
+            let _ = relay(ours, stream).await;
         }
+    }
+}
+
+/// Copies both ways, until both have ended or the guest has no more of its end: what is outside may never say that it
+/// has, and would keep the connection's place.
+async fn relay(mut ours: UnixStream, mut stream: TcpStream) -> io::Result<()> {
+    let end = ours.as_fd().try_clone_to_owned()?;
+    let (mut from_guest, mut to_guest) = ours.split();
+    let (mut from_outside, mut to_outside) = stream.split();
+    let out = async {
+        tokio::io::copy(&mut from_guest, &mut to_outside).await?;
+        if is_closed(&end) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        to_outside.shutdown().await
+    };
+    let back = async {
+        tokio::io::copy(&mut from_outside, &mut to_guest).await?;
+        to_guest.shutdown().await
+    };
+    tokio::try_join!(out, back).map(drop)
+}
+
+/// Whether the other end of a socket pair is closed, and not only done with sending (poll(2): POLLHUP).
+fn is_closed(end: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(end, PollFlags::empty())];
+    let found = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+    found.is_ok() && polled[0].revents().contains(PollFlags::HUP)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A connection that is relayed, its far end, and the guest's.
+    async fn relayed() -> (tokio::task::JoinHandle<io::Result<()>>, TcpStream, UnixStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (stream, far) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (tokio::spawn(relay(ours, stream.unwrap())), far.unwrap().0, theirs)
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_with_the_guests_end() {
+        let (relaying, mut far, theirs) = relayed().await;
+        drop(theirs);
+        // The far end says nothing and closes nothing.
+        let ended = tokio::time::timeout(Duration::from_secs(10), relaying).await;
+        assert!(ended.is_ok(), "it goes on");
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_is_done_with_sending_is_answered() {
+        let (relaying, mut far, mut theirs) = relayed().await;
+        theirs.write_all(b"question").await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let mut text = String::new();
+        far.read_to_string(&mut text).await.unwrap();
+        far.write_all(b"answer").await.unwrap();
+        drop(far);
+        theirs.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "questionanswer");
+        relaying.await.unwrap().unwrap();
     }
 }

@@ -132,14 +132,24 @@ impl Worker {
             over: false.into(),
             gates: Mutex::default(),
         });
-        tokio::spawn(read(Arc::clone(&ends), trust));
         let worker = Arc::new(Self {
             jail,
-            ends,
+            ends: Arc::clone(&ends),
             lines: Mutex::default(),
             programs: AsyncMutex::default(),
             folder: folder.keep(),
             users: watch::Sender::new(0),
+        });
+        let reader = Arc::downgrade(&worker);
+        tokio::spawn(async move {
+            read(&ends, trust).await;
+            // One that has closed its channel, or says what makes no sense, is not left running: the tenant gets
+            // another, and would have the memory of both.
+            if let Some(worker) = reader.upgrade()
+                && worker.ending().await.is_none()
+            {
+                worker.kill().await;
+            }
         });
         let max_instances = settings.max_instances;
         let begin = |ask| ToWorker::Begin { ask, build: BUILD.to_owned(), max_instances };
@@ -243,9 +253,13 @@ impl Worker {
     }
 
     /// Keeps a line that is between calls.
-    pub(super) fn give_back(&self, line: Line) {
+    pub(super) fn give_back(&self, mut line: Line) {
+        if !line.is_clean() {
+            return;
+        }
+        line.rest();
         let mut lines = self.lines.lock();
-        if lines.len() < IDLE_LINES && line.is_clean() {
+        if lines.len() < IDLE_LINES {
             lines.push(line);
         }
     }
@@ -374,7 +388,7 @@ fn job(settings: &WorkerSettings, name: InstanceId, folder: &Folder, channel: Ow
 }
 
 /// Reads its channel to the end.
-async fn read(ends: Arc<Ends>, trust: Arc<Trust>) {
+async fn read(ends: &Ends, trust: Arc<Trust>) {
     let mut outlet = Outlet::new(Arc::clone(&ends.channel), trust);
     let mut buffer = vec![0; MESSAGE];
     while let Ok(Some((message, _))) = ends.channel.receive(&mut buffer).await {

@@ -12,6 +12,7 @@ mod events;
 mod hostile;
 mod https;
 mod prepare;
+mod rogue;
 mod support;
 mod wasi;
 mod workers;
@@ -42,7 +43,10 @@ const MODULES: [(&str, &[Case]); 7] = [
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == WORKER) {
-        sandbox_wasm::run_worker().unwrap();
+        match arguments.get(1) {
+            Some(rogue) if rogue == rogue::ROGUE => rogue::run(),
+            _ => sandbox_wasm::run_worker().unwrap(),
+        }
         return ExitCode::SUCCESS;
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();

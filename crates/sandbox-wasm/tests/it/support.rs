@@ -330,6 +330,7 @@ impl Started {
     pub(crate) async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Fault> {
         match self.0.invoke(call(Payload::Http(Box::new(request)))).await? {
             Output::Http(response) => Ok(response),
+            Output::NotTaken(_, exit) => Err(Fault::NotDelivered(exit)),
             _ => Err(Fault::BadAnswer("an event's answer to a request".into())),
         }
     }

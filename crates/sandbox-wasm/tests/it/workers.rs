@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_worker_that_dies_takes_its_calls_along_and_the_next_start_makes_another),
     case!(what_was_not_begun_when_the_worker_died_is_not_delivered),
     case!(what_a_worker_never_read_is_not_delivered),
+    case!(a_worker_that_talks_nonsense_is_ended),
     case!(a_worker_out_of_memory_is_told),
     case!(a_worker_without_instances_ends_after_a_while),
     case!(what_a_tenant_no_longer_has_is_gone_from_its_worker),
@@ -139,6 +140,19 @@ async fn what_a_worker_never_read_is_not_delivered() {
     assert!((&mut call).now_or_never().is_none());
     worker().kill();
     assert_eq!(call.await.err(), Some(Fault::NotDelivered(Exit::Signal(9))));
+}
+
+async fn a_worker_that_talks_nonsense_is_ended() {
+    alone().await;
+    let rogue = |settings: &mut sandbox_wasm::WorkerSettings| {
+        settings.arguments.push(crate::rogue::ROGUE.to_owned());
+    };
+    let bench = Bench::with_workers(rogue).unwrap();
+    bench.put("guest.wasm", HELLO).unwrap();
+    let instance = bench.start().await.unwrap();
+    let exit = tokio::time::timeout(PATIENCE, instance.0.exited()).await.unwrap();
+    assert_eq!(exit, Exit::Stopped);
+    until(|| workers().is_empty()).await;
 }
 
 async fn a_worker_out_of_memory_is_told() {

@@ -48,6 +48,7 @@ pub(super) async fn serve(inside: Arc<Inside>, descriptor: OwnedFd) {
         if ended.is_err() {
             return;
         }
+        line.rest();
     }
 }
 
