@@ -38,6 +38,10 @@ pub(crate) const UNPACKING_AT_ONCE: usize = 2;
 /// Versions prepared at the same time: compiling a component takes all it gets.
 pub(crate) const PREPARING_AT_ONCE: usize = 2;
 
+/// Images being fetched, or waiting for the store of images to fetch them: it has a bound of its own, and one that
+/// waits costs little.
+pub(crate) const FETCHING_AT_ONCE: usize = 64;
+
 /// After how long an outcome that could not be written down is tried again: a disk that is full stays so for a while.
 pub(crate) const PREPARE_AGAIN: Duration = Duration::from_secs(1);
 

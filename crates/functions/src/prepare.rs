@@ -17,7 +17,7 @@ use crate::pool::Target;
 use crate::registry::Key;
 use crate::service::Inner;
 use crate::settings::{self, Tags};
-use crate::version::{Settled, Version};
+use crate::version::{Function, Settled, Version};
 use crate::{Error, limits};
 
 /// Functions that have something unsettled; each once.
@@ -43,16 +43,30 @@ impl Queue {
     }
 }
 
-/// Settles functions until the service is gone.
+/// Settles functions until the service is gone. Images wait for strangers' registries, which take their time, and
+/// have a lane of their own: nobody else waits with them.
 pub(crate) async fn preparer(service: Weak<Inner>, queue: Arc<Queue>) {
-    let permits = Arc::new(Semaphore::new(limits::PREPARING_AT_ONCE));
+    let images = Arc::new(Queue::default());
+    let most = limits::PREPARING_AT_ONCE;
+    tokio::select! {
+        () = lane(service.clone(), queue, most, Some(Arc::clone(&images))) => {}
+        () = lane(service, images, limits::FETCHING_AT_ONCE, None) => {}
+    }
+}
+
+/// One lane: so many at once. With `images`, functions of images are put there instead.
+async fn lane(service: Weak<Inner>, queue: Arc<Queue>, most: usize, images: Option<Arc<Queue>>) {
+    let permits = Arc::new(Semaphore::new(most));
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let key = queue.next().await;
         let Some(service) = service.upgrade() else { return };
-        let queue = Arc::clone(&queue);
+        let (queue, images) = (Arc::clone(&queue), images.clone());
         tokio::spawn(async move {
-            if !service.settle(&key).await {
+            let Some(function) = service.registry.get(&key) else { return };
+            if let Some(images) = images.filter(|_| has_image(&function)) {
+                images.push(key);
+            } else if !service.settle(&key, &function).await {
                 drop(service);
                 tokio::time::sleep(limits::PREPARE_AGAIN).await;
                 queue.push(key);
@@ -62,10 +76,13 @@ pub(crate) async fn preparer(service: Weak<Inner>, queue: Arc<Queue>) {
     }
 }
 
+fn has_image(function: &Function) -> bool {
+    function.versions().any(|version| version.unsettled() && version.configuration.image.is_some())
+}
+
 impl Inner {
-    /// Whether nothing is left to do.
-    async fn settle(self: &Arc<Self>, key: &Key) -> bool {
-        let Some(function) = self.registry.get(key) else { return true };
+    /// Settles a function as it was just now. Whether nothing is left to do.
+    async fn settle(self: &Arc<Self>, key: &Key, function: &Function) -> bool {
         let mut settled = true;
         let unsettled = function.versions().filter(|version| version.unsettled());
         for version in unsettled.map(Arc::clone).collect::<Vec<_>>() {

@@ -316,3 +316,30 @@ impl Drop for FakeInstance {
         self.end(Exit::Stopped);
     }
 }
+
+/// Images of a registry that never answers.
+pub(crate) struct NoAnswer;
+
+impl functions::Images for NoAnswer {
+    fn check(&self, _: &str) -> Result<(), functions::ImageError> {
+        Ok(())
+    }
+
+    fn pull<'a>(
+        &'a self,
+        _: &'a str,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<functions::Pulled, functions::ImageError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn find(&self, _: &str) -> Option<functions::Unpacked> {
+        None
+    }
+
+    fn remove(&self, _: &str) {}
+
+    fn sweep(&self, _: &std::collections::HashSet<String>) -> Result<(), functions::ImageError> {
+        Ok(())
+    }
+}

@@ -57,6 +57,21 @@ async fn what_is_there_already_and_what_breaks_rules_is_refused_and_leaves_nothi
 }
 
 #[tokio::test]
+async fn nobody_waits_for_another_ones_registry() {
+    let world = World::new().await;
+    for number in 0..4 {
+        let mut args = World::args(&format!("image-{number}"), "");
+        (args.runtime, args.code) = (String::new(), NewCode::Image("r.example/a".into()));
+        let created = world.functions.create(&world.caller, args).await.unwrap();
+        assert_eq!(created.configuration.state, State::Pending);
+    }
+    // Settles in time, though these never do.
+    world.create("hello", "echo").await;
+    let waiting = world.functions.get(&world.caller, &world.named("image-0")).unwrap();
+    assert_eq!(waiting.configuration.state, State::Pending);
+}
+
+#[tokio::test]
 async fn python_and_node_are_told_what_to_run() {
     let world = World::new().await;
     let without = |name: &str, runtime: &str, contract: &str| {

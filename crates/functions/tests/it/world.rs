@@ -71,7 +71,7 @@ impl World {
             store: store.clone(),
             blobs: blobs.clone(),
             code_dir: at("code"),
-            images: None,
+            images: Some(Arc::new(crate::fake::NoAnswer)),
             logs: logs.clone(),
             metrics: Arc::clone(&metrics),
             iam,
