@@ -17,6 +17,11 @@ use crate::{Error, Image};
 /// Bytes of `/etc/passwd` and `/etc/group` that are looked at.
 const USERS_BYTES: u64 = 1 << 20;
 
+/// Bytes of one name (Linux: NAME_MAX).
+const NAME_BYTES: usize = 255;
+/// Folders of a `PATH` that are looked into. An image's may be megabytes long, and is gone through before each start.
+const PLACES: usize = 1000;
+
 /// How often a look-up is tried that renames elsewhere get in the way of. Each takes some microseconds.
 const AGAIN: usize = 1000;
 
@@ -66,10 +71,16 @@ fn find(tree: &Tree, name: &str, folder: &str, image: &Image) -> Result<String, 
     }
     let given = image.env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_str());
     let search = given.filter(|path| !path.is_empty()).unwrap_or(IMAGE_PATH);
-    let places = search.split(':').filter(|place| place.starts_with('/'));
+    let places = search.split(':').filter(|place| place.starts_with('/') && name.len() <= NAME_BYTES);
+    let places = places.take(PLACES);
     let mut candidates = places.map(|place| format!("{}/{name}", place.trim_end_matches('/')));
     let found = candidates.find(|path| tree.open(path).is_some_and(|found| is_program(&found)));
-    found.ok_or_else(|| Error::Invalid(format!("the image has no program {name} in its PATH ({search})")))
+    // As long as the image says.
+    let shown = |text: &str| text.chars().take(1000).collect::<String>();
+    found.ok_or_else(|| {
+        let (name, search) = (shown(name), shown(search));
+        Error::Invalid(format!("the image has no program {name} in its PATH ({search})"))
+    })
 }
 
 /// User and group that the image's program sees itself as; `None` is the usual one, which stands for root too. Of an
@@ -247,6 +258,24 @@ mod tests {
         assert!(problem(&["/app"], "").contains("is a folder"));
         assert!(problem(&["sh"], "/none").contains("the working directory /none is not in the image"));
         assert!(problem(&["sh"], "app").contains("not an absolute path"));
+    }
+
+    #[test]
+    fn long_search_paths_are_cut_off() {
+        let world = world();
+        let found = |name: &str, places: usize| {
+            let path = format!("{}/bin", "/none:".repeat(places));
+            let image = Image {
+                argv: vec![name.to_owned()],
+                working_directory: String::new(),
+                user: String::new(),
+                env: vec![("PATH".to_owned(), path)],
+            };
+            command(world.path(), &image).map_err(|error| error.to_string())
+        };
+        assert_eq!(found("sh", 999), Ok(vec!["/bin/sh".to_owned()]));
+        assert!(found("sh", 1000).unwrap_err().len() < 2000);
+        assert!(found(&"n".repeat(2 << 20), 500_000).unwrap_err().contains("has no program"));
     }
 
     #[test]
