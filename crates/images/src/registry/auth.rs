@@ -1,6 +1,6 @@
 //! Who we are to a registry.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 
@@ -58,7 +58,7 @@ impl Credentials {
         #[derive(Deserialize)]
         struct File {
             #[serde(default)]
-            auths: HashMap<String, Entry>,
+            auths: BTreeMap<String, Entry>,
         }
         #[derive(Deserialize)]
         struct Entry {
@@ -81,7 +81,8 @@ impl Credentials {
                 // Kept by a helper program, which we do not run.
                 _ => continue,
             };
-            all.insert(host_of(&registry).to_owned(), login);
+            // A key with a path comes after the one without, which stands for the whole host.
+            all.entry(host_of(&registry).to_owned()).or_insert(login);
         }
         Some(Self(all))
     }
@@ -194,6 +195,11 @@ mod tests {
         assert!(all.find("docker.io") == login("me", "pa:ss"));
         assert!(all.find("r.x:5000") == login("u", "p"));
         assert!(all.find("helped.x").is_none() && all.find("other.x").is_none());
+        for order in [["r.x", "r.x/team"], ["r.x/team", "r.x"]] {
+            let entry = |key| format!(r#""{key}":{{"username":"{key}","password":"p"}}"#);
+            let text = format!(r#"{{"auths":{{{}}}}}"#, order.map(entry).join(","));
+            assert!(Credentials::parse(text.as_bytes()).unwrap().find("r.x") == login("r.x", "p"));
+        }
         assert!(Credentials::parse(b"nonsense").is_none());
         assert_eq!(format!("{:?}", all.find("docker.io")), "Some(Login)");
     }

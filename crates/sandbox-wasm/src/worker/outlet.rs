@@ -33,13 +33,12 @@ impl Outlet {
     }
 
     /// Answers a question, by the gate of the instance that asks; `None`: it has none.
-    pub(super) fn ask(&mut self, question: u64, gate: Option<Arc<Gate>>, wanted: Wanted) {
+    pub(super) async fn ask(&mut self, question: u64, gate: Option<Arc<Gate>>, wanted: Wanted) {
         while self.tasks.try_join_next().is_some() {}
         let Some(gate) = gate.filter(|_| self.tasks.len() < AT_ONCE) else {
-            // One that asks so much without reading what it is told is not waited for.
-            let answer = Err(Unreachable::NoPlace);
-            let _ = self.channel.try_send(&ToWorker::Answer { question, answer });
-            return;
+            // Asked here, so that one that asks so much without reading what it is told asks no more; a question that
+            // was not answered would hold its guest for good.
+            return say(&self.channel, question, Err(Unreachable::NoPlace), None).await;
         };
         let (channel, trust) = (Arc::clone(&self.channel), Arc::clone(&self.trust));
         self.tasks.spawn(async move { answer(&channel, question, &gate, &trust, wanted).await });
@@ -129,6 +128,29 @@ mod tests {
             tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
         let (ours, theirs) = UnixStream::pair().unwrap();
         (tokio::spawn(relay(ours, stream.unwrap())), far.unwrap().0, theirs)
+    }
+
+    #[tokio::test]
+    async fn every_question_is_answered() {
+        const QUESTIONS: u64 = 3000;
+        let (ours, theirs) = Channel::pair().unwrap();
+        let (ours, theirs) = (Arc::new(ours), Channel::new(theirs).unwrap());
+        let asking = async {
+            let mut outlet = Outlet::new(ours);
+            for question in 0..QUESTIONS {
+                outlet.ask(question, None, Wanted::Addresses { name: "a".to_owned() }).await;
+            }
+        };
+        let reading = async {
+            let mut buffer = vec![0; super::super::control::MESSAGE];
+            let mut answers = 0;
+            while let Some((ToWorker::Answer { .. }, _)) = theirs.receive(&mut buffer).await.unwrap() {
+                answers += 1;
+            }
+            answers
+        };
+        let ((), answers) = tokio::join!(asking, reading);
+        assert_eq!(answers, QUESTIONS);
     }
 
     #[tokio::test]

@@ -401,7 +401,7 @@ async fn read(ends: &Ends, trust: Arc<Trust>) {
             }
             FromWorker::Question { question, instance, wanted } => {
                 let gate = ends.gates.lock().get(&instance).cloned();
-                outlet.ask(question, gate, wanted);
+                outlet.ask(question, gate, wanted).await;
             }
         }
     }
