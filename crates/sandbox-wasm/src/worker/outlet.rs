@@ -136,7 +136,7 @@ mod tests {
         let (ours, theirs) = Channel::pair().unwrap();
         let (ours, theirs) = (Arc::new(ours), Channel::new(theirs).unwrap());
         let asking = async {
-            let mut outlet = Outlet::new(ours);
+            let mut outlet = Outlet::new(ours, Arc::new(Trust::new(None).unwrap()));
             for question in 0..QUESTIONS {
                 outlet.ask(question, None, Wanted::Addresses { name: "a".to_owned() }).await;
             }
