@@ -37,7 +37,7 @@ def run():
 def _java(folder):
     """A method of a class without anything, beside the machine that runs that class's empty main."""
     jar = kinds.jar({"App.java": JAVA}, folder)
-    return kinds.java, jar, 40, [shutil.which("java"), "-Xshare:auto", "-cp", str(folder / "made.jar"), "App"]
+    return kinds.java, jar, 80, [shutil.which("java"), "-Xshare:auto", "-cp", str(folder / "made.jar"), "App"]
 
 
 def _run(all_kinds):
