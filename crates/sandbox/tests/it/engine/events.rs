@@ -47,7 +47,7 @@ async fn a_python_handler(world: World) {
         assert_eq!(result["cwd"], "/var/task");
         assert_eq!(result["path"], "/var/task");
         assert_eq!(result["left"], true);
-        assert_eq!(result["runtime"], json!(["node", "php", "python", "ruby"]));
+        assert_eq!(result["runtime"], json!(["java", "node", "php", "python", "ruby"]));
         let expected = json!({
             "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001", "AWS_ENDPOINT_URL": "http://127.0.0.1:9080",
             "HOME": "/tmp", "GREETING": "hello", "LAMBDA_RUNTIME_DIR": "/var/runtime", "PORT": null,
