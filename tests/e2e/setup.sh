@@ -25,6 +25,7 @@ need ruby ruby
 need javac openjdk-17-jdk-headless
 need puma puma
 need bundle ruby-bundler
+python3 -c 'import pip' 2>/dev/null || missing="$missing python3-pip"
 need composer composer
 [ -e /usr/share/rubygems-integration/all/specifications ] && ls /usr/share/rubygems-integration/all/specifications/sinatra-[0-9]*.gemspec >/dev/null 2>&1 ||
     missing="$missing ruby-sinatra"

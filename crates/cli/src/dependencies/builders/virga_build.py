@@ -1,6 +1,7 @@
 """Runs a package manager in this function's sandbox and hands over what it has made, piece by piece."""
 
 import base64
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ def handler(event, context):
     said = ""
     for step in [*event["steps"], ["tar", "-cf", ARCHIVE, *event["collect"]]]:
         program = [sys.executable if word == "{interpreter}" else word for word in step]
+        if program[1:3] == ["-m", "pip"] and importlib.util.find_spec("pip") is None:
+            return {"missing": "pip", "said": said}
         try:
             done = subprocess.run(program, cwd=WORK, env=environment, text=True, errors="replace",
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
