@@ -34,13 +34,13 @@ use routes::{Match, Operation, Target};
 /// A path that was understood.
 pub(crate) struct Plan {
     operation: Operation,
-    label: String,
+    labels: Vec<String>,
 }
 
 /// Finds the operation, before anything is read.
 pub(crate) fn plan(method: &http::Method, path: &str) -> Result<Plan, Failure> {
     match routes::find(method.as_str(), path) {
-        Some(Match { target: Target::Built(operation), label }) => Ok(Plan { operation, label }),
+        Some(Match { target: Target::Built(operation), labels }) => Ok(Plan { operation, labels }),
         Some(Match { target: Target::Absent(name), .. }) => Err(not_built(name)),
         None => Err(Failure::new(
             "UnknownOperationException",
@@ -76,7 +76,7 @@ impl Plan {
 
     /// Runs it.
     pub(crate) async fn run(self, request: &Request<'_>) -> Result<Response<Body>, Failure> {
-        let label = self.label.as_str();
+        let label = self.labels.first().map_or("", String::as_str);
         match self.operation {
             Operation::Invoke => invoke::invoke(request, label).await,
             Operation::CreateFunction => create::create_function(request).await,

@@ -45,11 +45,11 @@ pub(crate) enum Target {
     Absent(&'static str),
 }
 
-/// A matched path and what its `{}` label held, decoded.
+/// A matched path and what its `{}` labels held, decoded, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Match {
     pub(crate) target: Target,
-    pub(crate) label: String,
+    pub(crate) labels: Vec<String>,
 }
 
 use Operation::*;
@@ -168,29 +168,28 @@ const ROUTES: &[(&str, &str, Target)] = &[
 pub(crate) fn find(method: &str, path: &str) -> Option<Match> {
     let path = path.strip_suffix('/').unwrap_or(path);
     ROUTES.iter().filter(|(candidate, _, _)| *candidate == method).find_map(|(_, template, target)| {
-        let label = capture(template, path)?;
+        let labels = capture(template, path)?;
         // A label that is not UTF-8 names nothing.
-        let label = percent_decode_str(label).decode_utf8().ok()?.into_owned();
-        Some(Match { target: *target, label })
+        let decoded = |label| percent_decode_str(label).decode_utf8().ok().map(|label| label.into_owned());
+        let labels = labels.into_iter().map(decoded).collect::<Option<_>>()?;
+        Some(Match { target: *target, labels })
     })
 }
 
-/// What the first `{}` stands for, if the path is of this shape (empty for a template without one).
-fn capture<'a>(template: &str, path: &'a str) -> Option<&'a str> {
-    let mut label = None;
+/// What each `{}` stands for, if the path is of this shape.
+fn capture<'a>(template: &str, path: &'a str) -> Option<Vec<&'a str>> {
+    let mut labels = Vec::new();
     let mut pieces = path.split('/');
     for expected in template.split('/') {
         let piece = pieces.next()?;
         match expected {
             "{}" if piece.is_empty() => return None,
-            "{}" => {
-                label.get_or_insert(piece);
-            }
+            "{}" => labels.push(piece),
             _ if piece != expected => return None,
             _ => {}
         }
     }
-    pieces.next().is_none().then(|| label.unwrap_or_default())
+    pieces.next().is_none().then_some(labels)
 }
 
 #[cfg(test)]
@@ -200,21 +199,21 @@ mod tests {
     #[test]
     fn paths_lead_to_operations() {
         for (method, path, expect) in [
-            ("POST", "/2015-03-31/functions/hello/invocations", Some((Built(Invoke), "hello"))),
+            ("POST", "/2015-03-31/functions/hello/invocations", Some((Built(Invoke), vec!["hello"]))),
             (
                 "POST",
                 "/2015-03-31/functions/hello%3A%24LATEST/invocations",
-                Some((Built(Invoke), "hello:$LATEST")),
+                Some((Built(Invoke), vec!["hello:$LATEST"])),
             ),
-            ("POST", "/2015-03-31/functions", Some((Built(CreateFunction), ""))),
-            ("GET", "/2015-03-31/functions/", Some((Built(ListFunctions), ""))),
-            ("GET", "/2015-03-31/functions/hello", Some((Built(GetFunction), "hello"))),
+            ("POST", "/2015-03-31/functions", Some((Built(CreateFunction), vec![]))),
+            ("GET", "/2015-03-31/functions/", Some((Built(ListFunctions), vec![]))),
+            ("GET", "/2015-03-31/functions/hello", Some((Built(GetFunction), vec!["hello"]))),
             (
                 "GET",
                 "/2017-03-31/tags/arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Ahello",
-                Some((Built(ListTags), "arn:aws:lambda:us-east-1:123456789012:function:hello")),
+                Some((Built(ListTags), vec!["arn:aws:lambda:us-east-1:123456789012:function:hello"])),
             ),
-            ("GET", "/2018-10-31/layers/x/versions/3", Some((Absent("GetLayerVersion"), "x"))),
+            ("GET", "/2018-10-31/layers/x/versions/3", Some((Absent("GetLayerVersion"), vec!["x", "3"]))),
             ("PATCH", "/2015-03-31/functions/hello", None),
             ("GET", "/2015-03-31/functions/a/b", None),
             ("GET", "/2015-03-31/functions/%ff", None),
@@ -222,7 +221,9 @@ mod tests {
             ("GET", "/", None),
         ] {
             let found = find(method, path);
-            let found = found.as_ref().map(|found| (found.target, found.label.as_str()));
+            let found = found.map(|found| (found.target, found.labels));
+            let expect = expect
+                .map(|(target, labels)| (target, labels.into_iter().map(str::to_owned).collect::<Vec<_>>()));
             assert_eq!(found, expect, "{method} {path}");
         }
     }
