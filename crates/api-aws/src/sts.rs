@@ -2,7 +2,7 @@
 
 use base::RequestId;
 use http::{Response, StatusCode};
-use iam::{Caller, Principal};
+use iam::Caller;
 use sandbox::Body;
 
 use crate::dispatch;
@@ -21,10 +21,7 @@ pub(crate) fn run(request: &Request<'_>) -> Result<Response<Body>, Failure> {
 }
 
 fn identity(caller: &Caller, id: RequestId) -> String {
-    let user = match &caller.principal {
-        Principal::User { name } => format!("{}:{name}", caller.account),
-        Principal::Function { arn } => format!("{}:{}", caller.account, arn.name),
-    };
+    let user = caller.id();
     format!(
         "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
          <Arn>{}</Arn><UserId>{}</UserId><Account>{}</Account></GetCallerIdentityResult><ResponseMetadata>\

@@ -44,6 +44,9 @@ pub enum Error {
     /// The package is over a limit.
     #[error("{0}")]
     CodeTooLarge(String),
+    /// A resource policy would be over the limit.
+    #[error("{0}")]
+    PolicyTooLong(String),
     /// The caller may not.
     #[error("{0}")]
     Denied(String),
@@ -91,7 +94,7 @@ impl Error {
             | Self::InvalidRuntime(_)
             | Self::InvalidJson(_)
             | Self::PayloadTooLarge(_) => Kind::Invalid,
-            Self::CodeTooLarge(_) => Kind::LimitExceeded,
+            Self::CodeTooLarge(_) | Self::PolicyTooLong(_) => Kind::LimitExceeded,
             Self::Denied(_) => Kind::Denied,
             Self::Throttled { .. } => Kind::Throttled,
             Self::Unavailable(_) | Self::TimedOut(_) | Self::Failed { .. } => Kind::Unavailable,

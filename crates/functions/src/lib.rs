@@ -27,6 +27,7 @@ mod limits;
 mod logging;
 mod operations;
 mod package;
+mod permissions;
 mod pool;
 mod prepare;
 mod registry;

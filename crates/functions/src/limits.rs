@@ -149,3 +149,6 @@ pub(crate) const REASON_CHARS: usize = 2000;
 
 /// Bytes of an image function's working directory (Lambda API: ImageConfig).
 pub(crate) const WORKING_DIRECTORY_CHARS: usize = 1000;
+
+/// Bytes of a resource policy (Lambda quotas: function resource-based policy, 20 KB).
+pub(crate) const POLICY_BYTES: usize = 20_480;

@@ -202,12 +202,49 @@ pub struct FunctionView {
     pub configuration: Configuration,
 }
 
-/// `AuthType` of a function URL. `AWS_IAM` is refused until identity is built.
+/// Whom AddPermission lets in, and to what (Lambda API: AddPermissionRequest).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Its name in the policy.
+    pub statement_id: String,
+    /// `lambda:InvokeFunction`, …
+    pub action: String,
+    /// An account, an ARN, a service or `*`.
+    pub principal: String,
+    /// Only on behalf of this resource.
+    pub source_arn: Option<String>,
+    /// Only on behalf of this account's resources.
+    pub source_account: Option<String>,
+    /// Alexa's token.
+    pub event_source_token: Option<String>,
+    /// Only by URLs of this kind.
+    pub url_auth: Option<UrlAuth>,
+    /// Only by a URL, or only otherwise.
+    pub via_url: Option<bool>,
+    /// Only members of this organisation.
+    pub principal_org: Option<String>,
+    /// The policy must still be this one.
+    pub revision_id: Option<String>,
+}
+
+/// A resource policy as callers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyView {
+    /// JSON.
+    pub document: String,
+    /// Changes with every change.
+    pub revision_id: String,
+}
+
+/// `AuthType` of a function URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UrlAuth {
     /// Public.
     #[serde(rename = "NONE")]
     None,
+    /// Signed requests of those who may.
+    #[serde(rename = "AWS_IAM")]
+    AwsIam,
 }
 
 /// CORS of a function URL (Lambda API: Cors).

@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use sandbox::{Contract, Speaks};
 
 use crate::claims::Claims;
+use crate::permissions::Permissions;
 use crate::service::Route;
 use crate::version::Function;
 
@@ -23,6 +24,8 @@ pub(crate) struct Registry {
     functions: papaya::HashMap<Key, Arc<Function>>,
     by_url: papaya::HashMap<String, Arc<Route>>,
     by_name: papaya::HashMap<String, Arc<Route>>,
+    /// The policies of functions that have any: most servers have none, and a call then looks nothing up.
+    permissions: papaya::HashMap<Key, Arc<Permissions>>,
     /// The same functions in name order, for listings alone.
     ordered: RwLock<BTreeMap<Key, Arc<Function>>>,
     claims: Claims,
@@ -35,6 +38,7 @@ impl Registry {
             functions: papaya::HashMap::new(),
             by_url: papaya::HashMap::new(),
             by_name: papaya::HashMap::new(),
+            permissions: papaya::HashMap::new(),
             ordered: RwLock::default(),
             claims: Claims::default(),
             first_account,
@@ -48,6 +52,12 @@ impl Registry {
     /// What is used and claimed, by account.
     pub(crate) fn claims(&self) -> &Claims {
         &self.claims
+    }
+
+    /// A function's policies, if it has any.
+    pub(crate) fn permissions(&self, key: &Key) -> Option<Arc<Permissions>> {
+        let all = self.permissions.pin();
+        if all.is_empty() { None } else { all.get(key).cloned() }
     }
 
     pub(crate) fn by_url(&self, id: &str) -> Option<Arc<Route>> {
@@ -69,6 +79,10 @@ impl Registry {
                 self.functions.pin().remove(key);
                 self.ordered.write().remove(key);
             }
+        }
+        match new.map(|new| &new.permissions).filter(|all| !all.is_empty()) {
+            Some(all) => drop(self.permissions.pin().insert(key.clone(), Arc::new(all.clone()))),
+            None => drop(self.permissions.pin().remove(key)),
         }
         let claim = |function: Option<&Function>| function.map(Function::claim).unwrap_or_default();
         self.claims.change(&key.0, claim(old), claim(new.map(|new| &**new)));

@@ -352,8 +352,11 @@ impl Inner {
         self: &Arc<Self>,
         key: &Key,
         old: Option<&Arc<Function>>,
-        new: Option<Function>,
+        mut new: Option<Function>,
     ) -> Result<(), Error> {
+        if let Some(new) = &mut new {
+            new.forget_policies();
+        }
         let change = match &new {
             Some(new) => Function::change(old.map(|old| &**old), new, &Vault::new(&self.host.iam, &new.arn))?,
             None => Change {

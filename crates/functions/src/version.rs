@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::concurrency::Concurrency;
 use crate::model::{Configuration, FunctionView, LATEST, Reason, State, UpdateStatus, UrlConfig};
+use crate::permissions::Permissions;
 use crate::pool::{Plan, Target};
 use crate::settings::{self, Tags};
 use crate::tables::Change;
@@ -37,6 +38,8 @@ pub(crate) struct Function {
     pub(crate) url: Option<Arc<UrlConfig>>,
     /// Reserved and provisioned concurrency.
     pub(crate) concurrency: Concurrency,
+    /// Its resource policies.
+    pub(crate) permissions: Permissions,
 }
 
 /// One version.
@@ -61,6 +64,8 @@ struct FunctionDocument {
     next_version: u64,
     #[serde(default)]
     concurrency: Concurrency,
+    #[serde(default, skip_serializing_if = "Permissions::is_empty")]
+    permissions: Permissions,
 }
 
 /// The row of a version.
@@ -271,6 +276,15 @@ impl Function {
         }
     }
 
+    /// Lets go of the policies of versions that are no more: a later one of the same name begins without.
+    pub(crate) fn forget_policies(&mut self) {
+        if !self.permissions.is_empty() {
+            let mut permissions = std::mem::take(&mut self.permissions);
+            permissions.keep(|qualifier| self.version(Some(qualifier)).is_some());
+            self.permissions = permissions;
+        }
+    }
+
     /// `$LATEST` and the published versions in order.
     pub(crate) fn versions(&self) -> impl Iterator<Item = &Arc<Version>> {
         std::iter::once(&self.latest).chain(self.published.values())
@@ -294,13 +308,15 @@ impl Function {
         let mut change =
             Change { account: new.arn.account.to_string(), name: new.arn.name.clone(), ..Change::default() };
         let same = |old: &Self| {
-            (&old.tags, old.next_version, &old.concurrency) == (&new.tags, new.next_version, &new.concurrency)
+            (&old.tags, old.next_version, &old.concurrency, &old.permissions)
+                == (&new.tags, new.next_version, &new.concurrency, &new.permissions)
         };
         if !old.is_some_and(same) {
             let document = FunctionDocument {
                 tags: new.tags.clone(),
                 next_version: new.next_version,
                 concurrency: new.concurrency.clone(),
+                permissions: new.permissions.clone(),
             };
             change.function = Some(serde_json::to_string(&document).map_err(Error::internal)?);
         }
@@ -349,7 +365,7 @@ impl Function {
         url: Option<&str>,
         from: Source<'_>,
     ) -> Result<(Self, Vec<String>), Error> {
-        let FunctionDocument { tags, next_version, concurrency } =
+        let FunctionDocument { tags, next_version, concurrency, permissions } =
             serde_json::from_str(function).map_err(Error::internal)?;
         let url = url.map(serde_json::from_str).transpose().map_err(Error::internal)?.map(Arc::new);
         let (mut latest, mut published, mut unsealed) = (None, BTreeMap::new(), Vec::new());
@@ -364,7 +380,7 @@ impl Function {
             }
         }
         let latest = latest.ok_or_else(|| Error::internal(format!("{arn} has no {LATEST}")))?;
-        Ok((Self { arn, tags, next_version, latest, published, url, concurrency }, unsealed))
+        Ok((Self { arn, tags, next_version, latest, published, url, concurrency, permissions }, unsealed))
     }
 }
 

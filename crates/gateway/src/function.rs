@@ -7,6 +7,7 @@ use http::header::HeaderValue;
 use http::{Request, Response, StatusCode};
 use sandbox::Body;
 
+use crate::access::Signer;
 use crate::connection::Connection;
 use crate::event::{answer as from_event, request as to_event};
 use crate::http::headers::{REQUEST_ID, add_forwarded, add_port, strip_hop_by_hop};
@@ -18,9 +19,10 @@ pub(crate) async fn answer(
     route: &Route,
     path: Option<String>,
     request: Box<Request<Body>>,
+    signer: Option<&Signer>,
 ) -> Response<Body> {
     let id = RequestId::random();
-    let mut response = match event(connection, route, path, request, id).await {
+    let mut response = match event(connection, route, path, request, id, signer).await {
         Ok(event) => call(connection, route, id, event).await,
         Err(refused) => refused,
     };
@@ -41,6 +43,7 @@ async fn event(
     path: Option<String>,
     mut request: Box<Request<Body>>,
     id: RequestId,
+    signer: Option<&Signer>,
 ) -> Result<bytes::Bytes, Response<Body>> {
     let gateway = &connection.gateway;
     strip_hop_by_hop(request.headers_mut(), false);
@@ -60,11 +63,12 @@ async fn event(
         source_ip: &connection.peer.to_string(),
         id,
         time: gateway.clock.now(),
+        signer,
     };
     Ok(to_event::event(&head, &body, &circumstances))
 }
 
-fn unread(error: ReadError) -> Response<Body> {
+pub(crate) fn unread(error: ReadError) -> Response<Body> {
     match error {
         ReadError::TooLarge(_) => {
             refusal::last_message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")

@@ -12,6 +12,7 @@
 //! Absent: TLS, HTTP/2 (a connection that begins with its preface is closed), custom domains, AWS_IAM
 //! on function URLs, compression, caching.
 
+mod access;
 mod connection;
 mod cors;
 mod destination;

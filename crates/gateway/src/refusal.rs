@@ -10,8 +10,12 @@ const UNAVAILABLE_MS: u64 = 1000;
 
 /// A JSON message with this status.
 pub(crate) fn message(status: StatusCode, text: &str) -> Response<Body> {
-    let body = serde_json::json!({ "message": text }).to_string();
-    let mut response = Response::new(Body::from(body));
+    json(status, &serde_json::json!({ "message": text }))
+}
+
+/// Any JSON with this status.
+pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -29,6 +33,19 @@ pub(crate) fn nobody() -> Response<Body> {
     message(StatusCode::NOT_FOUND, "Not Found")
 }
 
+/// Who is calling may not (Lambda: function URLs, in its own capitals).
+pub(crate) fn forbidden() -> Response<Body> {
+    let mut response = json(StatusCode::FORBIDDEN, &serde_json::json!({ "Message": "Forbidden" }));
+    let headers = response.headers_mut();
+    headers.insert(
+        HeaderName::from_static("x-amzn-errortype"),
+        HeaderValue::from_static("AccessDeniedException"),
+    );
+    // The body, if there is one, is not read.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// The function failed: its error is in its log, not in a stranger's browser.
 pub(crate) fn function_failed() -> Response<Body> {
     message(StatusCode::BAD_GATEWAY, "Internal Server Error")
@@ -43,7 +60,7 @@ pub(crate) fn timed_out() -> Response<Body> {
 pub(crate) fn of(error: &Error) -> Response<Body> {
     match error {
         Error::FunctionNotFound(_) | Error::NotFound(_) => nobody(),
-        Error::Denied(_) => message(StatusCode::FORBIDDEN, "Forbidden"),
+        Error::Denied(_) => forbidden(),
         Error::PayloadTooLarge(_) => last_message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"),
         Error::Throttled { retry_after_ms, .. } => throttled(*retry_after_ms),
         Error::TimedOut(_) => timed_out(),

@@ -9,6 +9,7 @@ use http::header::HOST;
 use http::{Request, Response};
 use sandbox::{Body, Speaks};
 
+use crate::access::{self, Admitted};
 use crate::connection::Connection;
 use crate::destination::{Destination, destination};
 use crate::{cors, function, refusal, relay};
@@ -75,9 +76,14 @@ async fn call_function(connection: &Connection, call: Call, request: Box<Request
     {
         return response;
     }
-    let mut response = match route.speaks {
-        Speaks::Http => relay::answer(connection, &route, path, request).await,
-        Speaks::Events => Box::pin(function::answer(connection, &route, path, request)).await,
+    let mut response = match access::admit(connection, &route, request).await {
+        Err(refused) => refused,
+        Ok(Admitted { request, signer }) => match route.speaks {
+            Speaks::Http => relay::answer(connection, &route, path, request).await,
+            Speaks::Events => {
+                Box::pin(function::answer(connection, &route, path, request, signer.as_ref())).await
+            }
+        },
     };
     if let Some(policy) = policy {
         policy.apply(response.headers_mut());

@@ -1,6 +1,10 @@
 //! Who is calling.
 
+use std::borrow::Cow;
+
 use base::{AccountId, FunctionArn};
+
+use crate::policy::{self, Context, Decision, Grants, Policies, Policy, Question, Source, Who};
 
 /// The first account's first user.
 pub(crate) const ADMIN: &str = "admin";
@@ -40,20 +44,120 @@ impl Caller {
         }
     }
 
-    /// Whether the caller may do `action` (`lambda:InvokeFunction`) on `resource` (an ARN).
-    ///
-    /// Until policies are built: `admin` everything in its own account, a function nothing.
-    pub fn may(&self, _action: &str, resource: &str) -> bool {
+    /// The identity's unique id, as GetCallerIdentity and events show it.
+    pub fn id(&self) -> String {
         match &self.principal {
-            Principal::User { name } => name == ADMIN && self.owns(resource),
-            Principal::Function { .. } => false,
+            Principal::User { name } => format!("{}:{name}", self.account),
+            Principal::Function { arn } => format!("{}:{}", self.account, arn.name),
         }
     }
 
-    /// Whether the ARN names no other account. Some ARNs name none (`arn:aws:s3:::bucket`); `*` is all.
-    fn owns(&self, resource: &str) -> bool {
+    /// Whether the caller's own policies let it do `action` (`lambda:InvokeFunction`) on `resource` (an ARN, or `*`).
+    pub fn may(&self, action: &str, resource: &str) -> bool {
+        self.check(action, resource, None, &Context::default()).is_ok()
+    }
+
+    /// Whether the caller may do `action` on `resource`, which may have a policy of its own. `more` is what the
+    /// service knows of the request beside what is known of the caller. The error says why not, in AWS's words.
+    pub fn check(
+        &self,
+        action: &str,
+        resource: &str,
+        policy: Option<policy::Resource<'_>>,
+        more: &Context,
+    ) -> Result<(), String> {
+        // What nearly every request is: an administrator's, of something without a policy.
+        let owner = self.owner(resource);
+        if self.is_admin() && policy.is_none() && owner.as_deref() == Some(&self.account) {
+            return Ok(());
+        }
+        let decision = match owner {
+            Some(owner) => self.decide(action, resource, &owner, policy, more),
+            // Not an account's that could let anybody in.
+            None => Decision::NotAllowed(Source::Resource),
+        };
+        if decision.is_allowed() { Ok(()) } else { Err(self.refusal(action, resource, decision)) }
+    }
+
+    fn decide(
+        &self,
+        action: &str,
+        resource: &str,
+        owner: &AccountId,
+        policy: Option<policy::Resource<'_>>,
+        more: &Context,
+    ) -> Decision {
+        let everything = Policy::everything();
+        let identity: &[&Policy] = if self.is_admin() { &[&everything] } else { &[] };
+        let context = self.context().with(more);
+        let who = self.who();
+        let question = Question { who: &who, action, resource, owner, context: &context };
+        let grants = Grants { identity, ..Grants::default() };
+        policy::decide(&question, &Policies { grants, resource: policy })
+    }
+
+    /// Who this is, as policies name them.
+    pub fn who(&self) -> Who {
+        match &self.principal {
+            Principal::User { .. } => Who::User { account: self.account.clone(), arn: self.arn() },
+            Principal::Function { .. } => Who::Session {
+                account: self.account.clone(),
+                role: format!("arn:aws:iam::{}:role/virga-function", self.account),
+                arn: self.arn(),
+            },
+        }
+    }
+
+    /// What conditions may ask about the caller (IAM User Guide: AWS global condition context keys).
+    fn context(&self) -> Context {
+        let mut context = Context::new([
+            ("aws:PrincipalAccount", self.account.as_str()),
+            ("aws:PrincipalArn", &self.arn()),
+            ("aws:PrincipalType", "User"),
+        ]);
+        if let Principal::User { name } = &self.principal {
+            context.set("aws:username", name);
+        }
+        context
+    }
+
+    fn is_admin(&self) -> bool {
+        matches!(&self.principal, Principal::User { name } if name == ADMIN)
+    }
+
+    /// Whose a resource is. Some ARNs name no account (`arn:aws:s3:::bucket`), and `*` is all of the caller's own.
+    fn owner(&self, resource: &str) -> Option<Cow<'_, AccountId>> {
         let account = resource.split(':').nth(4).unwrap_or_default();
-        account.is_empty() || account == self.account.as_str()
+        if account.is_empty() || account == self.account.as_str() {
+            return Some(Cow::Borrowed(&self.account));
+        }
+        AccountId::parse(account).map(Cow::Owned)
+    }
+
+    fn refusal(&self, action: &str, resource: &str, decision: Decision) -> String {
+        let why = match decision {
+            Decision::Denied(source) => format!("with an explicit deny in {}", named(source, true)),
+            Decision::NotAllowed(source) => {
+                format!("because no {} allows the {action} action", named(source, false))
+            }
+            Decision::Allowed => String::new(),
+        };
+        let who = self.arn();
+        format!("User: {who} is not authorized to perform: {action} on resource: {resource} {why}")
+    }
+}
+
+/// A kind of policy, in the words of AWS's refusals.
+fn named(source: Source, article: bool) -> &'static str {
+    match (source, article) {
+        (Source::Identity, true) => "an identity-based policy",
+        (Source::Identity, false) => "identity-based policy",
+        (Source::Resource, true) => "a resource-based policy",
+        (Source::Resource, false) => "resource-based policy",
+        (Source::Boundary, true) => "a permissions boundary",
+        (Source::Boundary, false) => "permissions boundary",
+        (Source::Session, true) => "a session policy",
+        (Source::Session, false) => "session policy",
     }
 }
 

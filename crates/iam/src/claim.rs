@@ -36,6 +36,15 @@ pub struct Claim {
     caller: Caller,
 }
 
+/// What a head says of its body.
+#[derive(Debug)]
+pub enum Stated {
+    /// Who is calling, and the SHA-256 that the body must have.
+    Hash(Caller, [u8; 32]),
+    /// Nothing.
+    Nothing(Box<Claim>),
+}
+
 impl Claim {
     pub(crate) fn read(verifier: &Arc<Verifier>, region: &Region, head: &Parts) -> Result<Self, AuthError> {
         let request = Request::of(head);
@@ -56,11 +65,34 @@ impl Claim {
         })
     }
 
+    /// The id of the key that the request is signed with.
+    pub fn access_key_id(&self) -> &str {
+        &self.presented.access_key_id
+    }
+
     /// Checks the signature over head and body.
     pub fn finish(self, body: &[u8]) -> Result<Caller, AuthError> {
         let payload = self.payload(body)?;
+        self.check(&payload)
+    }
+
+    /// Checks the signature before the body is there, where the head states the body's hash and the signature covers
+    /// it. The body is what was signed if it comes to that hash.
+    ///
+    /// A head that states no hash gives the claim back: only the whole body can tell.
+    pub fn stated(self) -> Result<Stated, AuthError> {
+        let Some(stated) = self.presented.payload.clone() else { return Ok(Stated::Nothing(Box::new(self))) };
+        let mut hash = [0; 32];
+        if hex::decode_to_slice(&stated, &mut hash).is_err() {
+            return Err(AuthError::SignatureMismatch);
+        }
+        Ok(Stated::Hash(self.check(&stated)?, hash))
+    }
+
+    /// Checks the signature over the head and what stands for the body.
+    fn check(self, payload: &str) -> Result<Caller, AuthError> {
         let scope = &self.presented.scope;
-        let canonical = sigv4::with_payload(self.canonical_head, &payload);
+        let canonical = sigv4::with_payload(self.canonical_head, payload);
         let text = sigv4::string_to_sign(&self.presented.time, scope, &canonical);
         let cache = &self.verifier.signing_keys;
         let (key, fresh) = cache.get(&self.presented.access_key_id, &self.secret, scope);

@@ -17,6 +17,7 @@ mod claim;
 mod credentials;
 mod error;
 mod keys;
+pub mod policy;
 mod random;
 mod seal;
 mod service;
@@ -26,7 +27,7 @@ mod tables;
 
 pub use bootstrap::Bootstrap;
 pub use caller::{Caller, Principal};
-pub use claim::Claim;
+pub use claim::{Claim, Stated};
 pub use credentials::Credentials;
 pub use error::{AuthError, Error};
 pub use service::Iam;

@@ -33,6 +33,7 @@ pub(crate) fn failure(error: &Error, id: RequestId) -> Failure {
         }
         Error::InvalidJson(_) => ("InvalidRequestContentException", StatusCode::BAD_REQUEST),
         Error::PayloadTooLarge(_) => ("RequestTooLargeException", StatusCode::PAYLOAD_TOO_LARGE),
+        Error::PolicyTooLong(_) => ("PolicyLengthExceededException", StatusCode::BAD_REQUEST),
         Error::Denied(_) => ("AccessDeniedException", StatusCode::FORBIDDEN),
         Error::Throttled { .. } => ("TooManyRequestsException", StatusCode::TOO_MANY_REQUESTS),
         Error::Unavailable(_) => ("ServiceUnavailableException", StatusCode::SERVICE_UNAVAILABLE),

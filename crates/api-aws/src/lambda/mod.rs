@@ -11,6 +11,7 @@ mod get;
 mod image;
 mod invoke;
 mod name;
+mod permissions;
 mod routes;
 mod tags;
 mod unbuilt;
@@ -98,6 +99,15 @@ impl Plan {
             Operation::TagResource => tags::tag_resource(request, label).await,
             Operation::UntagResource => tags::untag_resource(request, label).await,
             Operation::ListTags => tags::list_tags(request, label),
+            Operation::AddPermission => permissions::add(request, label).await,
+            Operation::GetPolicy => permissions::get(request, label),
+            Operation::RemovePermission => {
+                let statement_id = self.labels.get(1).map_or("", String::as_str);
+                permissions::remove(request, label, statement_id).await
+            }
+            Operation::GetResourcePolicy => permissions::get_resource(request, label),
+            Operation::PutResourcePolicy => permissions::put_resource(request, label).await,
+            Operation::DeleteResourcePolicy => permissions::delete_resource(request, label).await,
             Operation::GetAccountSettings => account::get_account_settings(request),
             Operation::PutFunctionConcurrency => concurrency::put_reserved(request, label).await,
             Operation::GetFunctionConcurrency => concurrency::get_reserved(request, label),

@@ -75,6 +75,7 @@ fn shape(request: &Request<'_>, view: &UrlView) -> Map<String, Value> {
         "AuthType",
         match view.url.auth {
             UrlAuth::None => value!("NONE"),
+            UrlAuth::AwsIam => value!("AWS_IAM"),
         },
     );
     if let Some(cors) = view.url.cors.as_ref().filter(|cors| **cors != Cors::default()) {
@@ -129,17 +130,13 @@ fn read(body: &[u8], auth_required: bool) -> Result<Given, Failure> {
     }
     let cors = members.object("Cors")?.map(|cors| read_cors(&cors, &mut violations)).transpose()?;
     violations.finish()?;
-    if auth.as_deref() == Some("AWS_IAM") {
-        return Err(Failure::invalid_parameter(
-            "AuthType AWS_IAM is not supported by this server yet; the only value accepted is NONE (public).",
-        ));
-    }
     if mode.as_deref() == Some("RESPONSE_STREAM") {
         return Err(Failure::invalid_parameter(
             "InvokeMode RESPONSE_STREAM is not supported by this server yet; web-server functions stream with BUFFERED too.",
         ));
     }
-    Ok(Given { auth: auth.map(|_| UrlAuth::None), cors })
+    let auth = auth.map(|auth| if auth == "AWS_IAM" { UrlAuth::AwsIam } else { UrlAuth::None });
+    Ok(Given { auth, cors })
 }
 
 /// Lambda API: Cors.
@@ -228,10 +225,7 @@ mod tests {
             r#"allow_origins: ["*"]"#,
         );
         check("{}", "ValidationException: 1 validation error detected: Value null at 'authType'");
-        check(
-            r#"{"AuthType":"AWS_IAM"}"#,
-            "InvalidParameterValueException: AuthType AWS_IAM is not supported",
-        );
+        check(r#"{"AuthType":"AWS_IAM"}"#, "Given { auth: Some(AwsIam), cors: None }");
         check(r#"{"AuthType":"MAYBE"}"#, "ValidationException");
         check(
             r#"{"AuthType":"NONE","InvokeMode":"RESPONSE_STREAM"}"#,

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use iam::Caller;
 use sandbox::Body;
 
-use super::permit;
 use crate::invoke::{self, Request};
 use crate::model::FunctionRef;
 use crate::service::{Functions, Invoke, Outcome, Route};
@@ -16,7 +15,7 @@ use crate::{Alarm, Error};
 impl Functions {
     /// Lambda API: Invoke, `DryRun`: everything but the call.
     pub fn check_invoke(&self, caller: &Caller, function: &FunctionRef) -> Result<(), Error> {
-        permit(caller, "InvokeFunction", &self.inner.arn(function).to_string())?;
+        self.inner.permit(caller, "InvokeFunction", function)?;
         self.inner.target(function).map(|_| ())
     }
 
@@ -24,7 +23,7 @@ impl Functions {
     pub async fn invoke(&self, caller: &Caller, call: Invoke) -> Result<Outcome, Error> {
         let Invoke { id, function, payload, client_context, trace_id, tail, trace } = call;
         let arn = self.inner.arn(&function).to_string();
-        permit(caller, "InvokeFunction", &arn)?;
+        self.inner.permit(caller, "InvokeFunction", &function)?;
         let target = self.inner.target(&function)?;
         let json = invoke::check_event(payload)?;
         let event = invoke::event(json, arn, trace_id, client_context);

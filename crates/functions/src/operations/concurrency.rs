@@ -52,7 +52,7 @@ impl Functions {
         function: &FunctionRef,
         instances: u32,
     ) -> Result<ProvisionedView, Error> {
-        self.inner.permit_qualified(caller, "PutProvisionedConcurrencyConfig", function)?;
+        self.inner.permit(caller, "PutProvisionedConcurrencyConfig", function)?;
         if is_latest(function) {
             return Err(Error::Invalid(
                 "Provisioned Concurrency Configs cannot be applied to unpublished function versions.".into(),
@@ -73,7 +73,7 @@ impl Functions {
 
     /// Lambda API: GetProvisionedConcurrencyConfig.
     pub fn provisioned(&self, caller: &Caller, function: &FunctionRef) -> Result<ProvisionedView, Error> {
-        self.inner.permit_qualified(caller, "GetProvisionedConcurrencyConfig", function)?;
+        self.inner.permit(caller, "GetProvisionedConcurrencyConfig", function)?;
         must_be_published(function)?;
         let found = self.inner.function(function)?;
         let number = self.inner.number(&found, function)?;
@@ -82,7 +82,7 @@ impl Functions {
 
     /// Lambda API: DeleteProvisionedConcurrencyConfig; that there is none is no error.
     pub async fn unprovision(&self, caller: &Caller, function: &FunctionRef) -> Result<(), Error> {
-        self.inner.permit_qualified(caller, "DeleteProvisionedConcurrencyConfig", function)?;
+        self.inner.permit(caller, "DeleteProvisionedConcurrencyConfig", function)?;
         must_be_published(function)?;
         let named = function.clone();
         self.change_concurrency(function.clone(), move |inner, old, new| {
@@ -168,10 +168,6 @@ fn read_marker(marker: &str) -> Result<u64, Error> {
 }
 
 impl Inner {
-    fn permit_qualified(&self, caller: &Caller, action: &str, function: &FunctionRef) -> Result<(), Error> {
-        permit(caller, action, &self.arn(function).to_string())
-    }
-
     /// The number of a published version that exists. There are no aliases, so every other name is one that is
     /// missing.
     fn number(&self, found: &Function, function: &FunctionRef) -> Result<u64, Error> {

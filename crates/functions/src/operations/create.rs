@@ -117,6 +117,7 @@ impl Inner {
             latest: Arc::new(Version::pending(configuration, None)),
             published: BTreeMap::new(),
             url: None,
+            permissions: Default::default(),
             concurrency: Default::default(),
         };
         let number = args.publish.then(|| new.publish_latest(None, self.host.clock.now()));

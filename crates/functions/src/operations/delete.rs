@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use iam::Caller;
 
-use super::{key, not_found, permit};
+use super::{key, not_found};
 use crate::Error;
 use crate::model::{FunctionRef, LATEST};
 use crate::service::{Functions, Inner};
@@ -13,7 +13,7 @@ impl Functions {
     /// Lambda API: DeleteFunction; a qualifier deletes that version only. Calls under way run to their end.
     /// What was reserved or provisioned goes with it.
     pub async fn delete(&self, caller: &Caller, function: &FunctionRef) -> Result<(), Error> {
-        permit(caller, "DeleteFunction", &self.inner.arn(function).to_string())?;
+        self.inner.permit(caller, "DeleteFunction", function)?;
         let (inner, function) = (Arc::clone(&self.inner), function.clone());
         self.detached(async move { inner.delete(&function).await }).await
     }

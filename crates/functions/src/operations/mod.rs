@@ -5,6 +5,7 @@ mod call;
 mod concurrency;
 mod create;
 mod delete;
+mod permissions;
 mod publish;
 mod read;
 mod tags;
@@ -15,9 +16,11 @@ use std::sync::Arc;
 
 use base::FunctionArn;
 use iam::Caller;
+use iam::policy::{Context, Resource};
 
 use crate::Error;
 use crate::model::{Configuration, FunctionRef, LATEST, Reason, State, UpdateStatus};
+use crate::permissions::ResourcePolicy;
 use crate::pool::Target;
 use crate::registry::Key;
 use crate::service::Inner;
@@ -30,14 +33,7 @@ fn key(function: &FunctionRef) -> Key {
 /// Whether the caller may do this, by the action's name without `lambda:`.
 fn permit(caller: &Caller, action: &str, resource: &str) -> Result<(), Error> {
     let action = ["lambda:", action].concat();
-    if caller.may(&action, resource) {
-        return Ok(());
-    }
-    Err(Error::Denied(format!(
-        "User: {} is not authorized to perform: {action} on resource: {resource} because no identity-based policy \
-         allows the {action} action",
-        caller.arn()
-    )))
+    caller.check(&action, resource, None, &Context::default()).map_err(Error::Denied)
 }
 
 fn not_found(arn: &FunctionArn) -> Error {
@@ -45,6 +41,23 @@ fn not_found(arn: &FunctionArn) -> Error {
 }
 
 impl Inner {
+    /// Whether the caller may do this with a function, by its own policies or by the function's. Says nothing of
+    /// whether there is such a function.
+    fn permit(&self, caller: &Caller, action: &str, function: &FunctionRef) -> Result<(), Error> {
+        let name = self.arn(function).to_string();
+        let all = self.registry.permissions(&key(function));
+        let policy = all.as_ref().and_then(|all| all.of(function.qualifier.as_deref()));
+        let Some(policy) = policy else { return permit(caller, action, &name) };
+        let action = ["lambda:", action].concat();
+        // The function's own policy calls it by its own name.
+        let own = match function.qualifier.as_deref() {
+            Some(LATEST) => self.arn(&FunctionRef { qualifier: None, ..function.clone() }).to_string(),
+            _ => name.clone(),
+        };
+        let resource = Resource { policy: &policy.policy, name: &own, required: false };
+        caller.check(&action, &name, Some(resource), &Context::default()).map_err(Error::Denied)
+    }
+
     /// A function that exists.
     fn function(&self, function: &FunctionRef) -> Result<Arc<Function>, Error> {
         self.registry.get(&key(function)).ok_or_else(|| not_found(&self.arn(function)))
@@ -70,7 +83,7 @@ impl Inner {
         action: &str,
         function: &FunctionRef,
     ) -> Result<FunctionRef, Error> {
-        permit(caller, action, &self.arn(function).to_string())?;
+        self.permit(caller, action, function)?;
         match function.qualifier.as_deref() {
             None | Some(LATEST) => Ok(FunctionRef { qualifier: None, ..function.clone() }),
             Some(_) => Err(Error::Invalid(
@@ -114,6 +127,19 @@ fn check_revision(function: &Function, revision: Option<&str>) -> Result<(), Err
              retrieve the latest Revision Id"
                 .into(),
         )),
+        _ => Ok(()),
+    }
+}
+
+fn check_policy_revision(policy: Option<&ResourcePolicy>, revision: Option<&str>) -> Result<(), Error> {
+    match revision {
+        Some(revision) if policy.is_none_or(|policy| policy.revision_id != revision) => {
+            Err(Error::PreconditionFailed(
+                "The RevisionId provided does not match the latest RevisionId. Call the GetPolicy API to retrieve the \
+                 latest RevisionId for your resource."
+                    .into(),
+            ))
+        }
         _ => Ok(()),
     }
 }

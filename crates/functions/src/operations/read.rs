@@ -19,14 +19,14 @@ type Cursor = (String, u64);
 impl Functions {
     /// Lambda API: GetFunctionConfiguration.
     pub fn get(&self, caller: &Caller, function: &FunctionRef) -> Result<FunctionView, Error> {
-        permit(caller, "GetFunctionConfiguration", &self.inner.arn(function).to_string())?;
+        self.inner.permit(caller, "GetFunctionConfiguration", function)?;
         let (found, version) = self.inner.version(function)?;
         Ok(found.view(&version, function.qualifier.as_deref()))
     }
 
     /// Lambda API: GetFunction. Tags need the permission to list them.
     pub fn describe(&self, caller: &Caller, function: &FunctionRef) -> Result<FunctionDetails, Error> {
-        permit(caller, "GetFunction", &self.inner.arn(function).to_string())?;
+        self.inner.permit(caller, "GetFunction", function)?;
         let (found, version) = self.inner.version(function)?;
         let lists_tags = permit(caller, "ListTags", &found.arn.to_string()).is_ok();
         Ok(FunctionDetails {
@@ -38,7 +38,7 @@ impl Functions {
 
     /// The package of a version, as it was uploaded.
     pub async fn package(&self, caller: &Caller, function: &FunctionRef) -> Result<Bytes, Error> {
-        permit(caller, "GetFunction", &self.inner.arn(function).to_string())?;
+        self.inner.permit(caller, "GetFunction", function)?;
         let (_, version) = self.inner.version(function)?;
         if version.configuration.image.is_some() {
             return Err(Error::NotFound("The code of this function is an image, not a package.".into()));
@@ -84,7 +84,7 @@ impl Functions {
         marker: Option<&str>,
         max_items: usize,
     ) -> Result<Page<FunctionView>, Error> {
-        permit(caller, "ListVersionsByFunction", &self.inner.arn(function).to_string())?;
+        self.inner.permit(caller, "ListVersionsByFunction", function)?;
         let found = self.inner.function(function)?;
         let cursor = marker.map(read_marker).transpose()?;
         let rest = all(&found).filter(|((_, at), _)| cursor.as_ref().is_none_or(|(_, number)| at > number));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use iam::Caller;
 
-use super::{check_changeable, key, permit};
+use super::{check_changeable, key};
 use crate::Error;
 use crate::model::FunctionRef;
 use crate::service::{Functions, Inner};
@@ -51,7 +51,7 @@ fn permit_settings<'a>(
     mut keys: impl Iterator<Item = &'a String>,
 ) -> Result<(), Error> {
     if keys.any(|key| settings::is_setting(key)) {
-        permit(caller, "UpdateFunctionConfiguration", &inner.arn(function).to_string())?;
+        inner.permit(caller, "UpdateFunctionConfiguration", function)?;
     }
     Ok(())
 }

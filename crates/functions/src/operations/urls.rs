@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use base::InstanceId;
+use base::{FunctionArn, InstanceId};
 use iam::Caller;
+use iam::policy::{self, Context, Decision, Policies, Policy, Question, Resource, Who};
 
 use super::key;
 use crate::Error;
 use crate::model::{Cors, FunctionRef, UrlAuth, UrlConfig, UrlView};
 use crate::service::{Functions, Inner, Route};
 use crate::version::Function;
+
+/// What calling a URL is called.
+const INVOKE_URL: &str = "lambda:InvokeFunctionUrl";
 
 impl Functions {
     /// Lambda API: CreateFunctionUrlConfig.
@@ -81,6 +85,24 @@ impl Functions {
         self.inner.registry.by_name(name)
     }
 
+    /// Whether this request may call a function by its URL: anybody by a public one that the function's policy does
+    /// not deny, by any other who has the permission `lambda:InvokeFunctionUrl`.
+    pub fn permit_url(&self, caller: Option<&Caller>, route: &Route) -> Result<(), Error> {
+        let arn = &route.function;
+        let all = self.inner.registry.permissions(&(arn.account.clone(), arn.name.clone()));
+        let policy = all.as_ref().and_then(|all| all.of(arn.qualifier.as_deref()));
+        match (caller, policy) {
+            (None, None) => Ok(()),
+            (None, Some(policy)) => permit_stranger(&policy.policy, arn),
+            (Some(caller), policy) => {
+                let name = arn.to_string();
+                let context = Context::new([("lambda:FunctionUrlAuthType", "AWS_IAM")]);
+                let policy = policy.map(|own| Resource { policy: &own.policy, name: &name, required: false });
+                caller.check(INVOKE_URL, &name, policy, &context).map_err(Error::Denied)
+            }
+        }
+    }
+
     /// Replaces the URL by what `change` makes of it; the answer is what there was or is.
     async fn change_url(
         &self,
@@ -89,6 +111,19 @@ impl Functions {
     ) -> Result<UrlView, Error> {
         let inner = Arc::clone(&self.inner);
         self.detached(async move { inner.change_url(&function, change).await }).await
+    }
+}
+
+/// A public URL lets everybody in whom no statement keeps out.
+fn permit_stranger(policy: &Policy, arn: &FunctionArn) -> Result<(), Error> {
+    let (name, context) = (arn.to_string(), Context::new([("lambda:FunctionUrlAuthType", "NONE")]));
+    let who = Who::Anonymous;
+    let question =
+        Question { who: &who, action: INVOKE_URL, resource: &name, owner: &arn.account, context: &context };
+    let resource = Some(Resource { policy, name: &name, required: false });
+    match policy::decide(&question, &Policies { resource, ..Policies::default() }) {
+        Decision::Denied(_) => Err(Error::Denied(format!("{name} denies strangers"))),
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap};
 use http::request::Parts;
 use serde::Serialize;
 
+use crate::access::Signer;
+
 /// What the request itself does not say.
 pub(crate) struct Circumstances<'a> {
     /// The URL's id: `apiId`.
@@ -23,6 +25,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) source_ip: &'a str,
     pub(crate) id: RequestId,
     pub(crate) time: Timestamp,
+    /// Who signed it, where the URL asks for that.
+    pub(crate) signer: Option<&'a Signer>,
 }
 
 #[derive(Serialize)]
@@ -46,16 +50,53 @@ struct Event<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RequestContext<'a> {
-    account_id: &'static str,
+    account_id: &'a str,
     api_id: &'a str,
     domain_name: &'a str,
     domain_prefix: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authentication: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorizer: Option<Authorizer<'a>>,
     http: Http<'a>,
     request_id: String,
     route_key: &'static str,
     stage: &'static str,
     time: String,
     time_epoch: i64,
+}
+
+#[derive(Serialize)]
+struct Authorizer<'a> {
+    iam: Identity<'a>,
+}
+
+/// Who signed (Lambda: function URLs, `requestContext.authorizer.iam`).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity<'a> {
+    access_key: &'a str,
+    account_id: &'a str,
+    caller_id: String,
+    cognito_identity: Option<()>,
+    principal_org_id: Option<()>,
+    user_arn: String,
+    user_id: String,
+}
+
+impl<'a> Identity<'a> {
+    fn of(signer: &'a Signer) -> Self {
+        let caller = &signer.caller;
+        Self {
+            access_key: &signer.access_key_id,
+            account_id: caller.account.as_str(),
+            caller_id: caller.id(),
+            cognito_identity: None,
+            principal_org_id: None,
+            user_arn: caller.arn(),
+            user_id: caller.id(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -91,10 +132,12 @@ pub(crate) fn event(head: &Parts, body: &Bytes, circumstances: &Circumstances<'_
 fn request_context<'a>(head: &'a Parts, circumstances: &Circumstances<'a>) -> RequestContext<'a> {
     let user_agent = head.headers.get(http::header::USER_AGENT);
     RequestContext {
-        account_id: "anonymous",
+        account_id: circumstances.signer.map_or("anonymous", |signer| signer.caller.account.as_str()),
         api_id: circumstances.url_id,
         domain_name: circumstances.domain,
         domain_prefix: circumstances.domain.split('.').next().unwrap_or_default(),
+        authentication: circumstances.signer.map(|_| ()),
+        authorizer: circumstances.signer.map(|signer| Authorizer { iam: Identity::of(signer) }),
         http: Http {
             method: head.method.as_str(),
             path: circumstances.path,
@@ -201,6 +244,7 @@ mod tests {
             source_ip: "127.0.0.1",
             id: RequestId::parse("00000000-0000-4000-8000-000000000000").unwrap(),
             time: Timestamp(1_795_160_258_123),
+            signer: None,
         };
         serde_json::from_slice(&event(&head, &Bytes::from_static(body), &circumstances)).unwrap()
     }

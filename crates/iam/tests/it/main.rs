@@ -4,6 +4,7 @@
 
 mod clients;
 mod identity;
+mod policy;
 mod suite;
 mod support;
 mod verify;
