@@ -62,15 +62,6 @@ def test_configurations(server, functions):
         functions.api.get_function_url_config(FunctionName=name)
 
 
-def test_iam_urls_are_refused_until_identity_is_built(functions):
-    name = functions.deploy({"app.py": SHOW}, kinds.python())
-    with pytest.raises(ClientError) as refused:
-        functions.api.create_function_url_config(FunctionName=name, AuthType="AWS_IAM")
-    assert "AWS_IAM" in str(refused.value)
-    with pytest.raises(functions.api.exceptions.ResourceNotFoundException):
-        functions.api.get_function_url_config(FunctionName=name)
-
-
 def test_a_function_without_a_url_has_none(server, functions):
     name = functions.deploy({"app.py": SHOW}, kinds.python())
     assert requests.get(functions.path(name), timeout=10).status_code in (403, 404)
