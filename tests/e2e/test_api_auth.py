@@ -85,7 +85,12 @@ def test_a_changed_body_is_noticed(server):
         ("lambda", lambda api: api.list_event_source_mappings(), "ListEventSourceMappings"),
         ("dynamodb", lambda api: api.list_tables(), "dynamodb"),
         ("kinesis", lambda api: api.list_streams(), "kinesis"),
-        ("logs", lambda api: api.put_retention_policy(logGroupName="/x", retentionInDays=1), "PutRetentionPolicy"),
+        ("logs", lambda api: api.describe_metric_filters(logGroupName="/x"), "DescribeMetricFilters"),
+        (
+            "logs",
+            lambda api: api.start_query(logGroupName="/x", startTime=0, endTime=1, queryString="fields @message"),
+            "StartQuery",
+        ),
         ("sns", lambda api: api.list_topics(), "sns"),
         ("s3", lambda api: api.list_buckets(), "s3"),
     ],

@@ -28,6 +28,7 @@ impl Plan {
     fn body_limit(&self) -> usize {
         match self {
             Self::Lambda(plan) => plan.body_limit(),
+            Self::Logs => limits::LOG_EVENTS,
             _ => limits::OTHER,
         }
     }

@@ -5,7 +5,7 @@
 //! (`/_code/…`) is checked by its token; anything else has its signature's claim read from the head *before*
 //! any body, then a bounded body, then the signature checked, then the operation.
 //!
-//! Built: Lambda's core, reading CloudWatch Logs, STS GetCallerIdentity. Every other service and operation is
+//! Built: Lambda's core, CloudWatch Logs, STS GetCallerIdentity. Every other service and operation is
 //! refused by its name in its own protocol. What an operation *means* is not here: this crate knows shapes,
 //! the product crates know rules.
 
@@ -37,8 +37,8 @@ pub struct Deps {
     pub functions: functions::Functions,
     /// Who is calling.
     pub iam: iam::Iam,
-    /// What functions printed.
-    pub logs: observe::Logs,
+    /// Log groups.
+    pub logs: ::logs::Logs,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
     /// The region this server answers for.

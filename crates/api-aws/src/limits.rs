@@ -22,8 +22,12 @@ pub(crate) const FUNCTION_PAGE: usize = 50;
 /// Log events in one page (CloudWatch Logs API: FilterLogEvents, limit).
 pub(crate) const EVENTS_PAGE: usize = 10_000;
 
-/// Bytes of log events in one page (CloudWatch Logs API: 1 MB).
-pub(crate) const EVENTS_PAGE_BYTES: usize = 1 << 20;
+/// Bytes of a request to CloudWatch Logs: 1 MiB of messages, which may take six times that in JSON, and 10,000 times
+/// what stands around them.
+pub(crate) const LOG_EVENTS: usize = 7 << 20;
+
+/// Streams that FilterLogEvents may be asked for (CloudWatch Logs API: InputLogStreamNames).
+pub(crate) const STREAM_NAMES: usize = 100;
 
 /// Log groups or streams in one page (CloudWatch Logs API: DescribeLogGroups, limit).
 pub(crate) const DESCRIBE_PAGE: usize = 50;

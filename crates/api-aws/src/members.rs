@@ -84,6 +84,18 @@ impl<'a> Members<'a> {
         Self::object_of(text).map(Some).map_err(|_| wrong_type(name, text, "a structure"))
     }
 
+    /// A list of structures.
+    pub(crate) fn objects(&self, name: &str) -> Result<Option<Vec<Members<'a>>>, Failure> {
+        let Some(text) = self.raw(name) else { return Ok(None) };
+        let kind = "a list of structures";
+        let items: Vec<&'a RawValue> =
+            serde_json::from_str(text).map_err(|_| wrong_type(name, text, kind))?;
+        let object = |item: &&'a RawValue| {
+            Self::object_of(item.get()).map_err(|_| wrong_type(name, item.get(), "a structure"))
+        };
+        items.iter().map(object).collect::<Result<_, _>>().map(Some)
+    }
+
     /// Bytes, base64 on the wire.
     pub(crate) fn blob(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
         #[derive(Deserialize)]
@@ -160,6 +172,16 @@ mod tests {
             r#"{"A":{"b":1}}"#,
             |m| m.map("A"),
             "SerializationException: START_OBJECT can not be converted to a map of Strings (A)",
+        );
+        check(
+            r#"{"A":[{"B":1},{"B":2}]}"#,
+            |m| m.objects("A")?.unwrap().iter().map(|each| each.integer("B")).collect::<Result<Vec<_>, _>>(),
+            "[Some(1), Some(2)]",
+        );
+        check(
+            r#"{"A":[1]}"#,
+            |m| m.objects("A").map(|_| ()),
+            "SerializationException: NUMBER_VALUE can not be converted to a structure (A)",
         );
         check(r#"{"A":"YWI="}"#, |m| m.blob("A"), "Some([97, 98])");
         check(r#"{"A":"%"}"#, |m| m.blob("A"), "SerializationException: A is not base64.");

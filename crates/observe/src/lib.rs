@@ -4,13 +4,13 @@
 //! before the call that wrote it returns, so that no answer is ever seen without its log. [`FunctionMetrics`]
 //! counts with atomics only.
 //!
-//! Absent for now: spans, metering, retention by age, deleting groups, shipping logs elsewhere.
+//! Absent for now: spans, metering. What log groups are besides their lines (names, retention, filters) is in the crate `logs`.
 
 mod histogram;
 mod logs;
 mod metrics;
 mod residents;
 
-pub use logs::{Event, EventPage, GroupInfo, LogStream, Logs, LogsError, Query, StreamInfo};
+pub use logs::{Event, EventPage, GroupInfo, LogStream, Logs, LogsError, Matcher, Query, StreamInfo};
 pub use metrics::{CONTENT_TYPE, Ending, FunctionLabels, FunctionMeter, FunctionMetrics, Phase};
 pub use residents::Resident;

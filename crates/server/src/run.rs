@@ -11,7 +11,7 @@ use base::{Clock, SystemClock};
 use functions::{Bounds, Functions, Scaling};
 use gateway::Gateway;
 use iam::Iam;
-use observe::{FunctionMetrics, Logs, Resident};
+use observe::{FunctionMetrics, Resident};
 use sandbox::egress::Network;
 use sandbox::process::jail::{Launcher, Status};
 use sandbox::process::{FromInside, ProcessBackend, image_files, image_users};
@@ -44,22 +44,24 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     report(&launcher, address);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let schema = [iam::MIGRATIONS, functions::MIGRATIONS, tables::MIGRATIONS];
+    let schema = [iam::MIGRATIONS, functions::MIGRATIONS, logs::MIGRATIONS, tables::MIGRATIONS];
     let store = Store::open(&data_dir.path("virga.db"), &schema).context("cannot open the database")?;
     let Identity { region, iam } =
         identity::open(&store, data_dir, &config.first_start, Arc::clone(&clock)).await?;
     credentials::keep(&store, data_dir, &iam, region.as_str(), &url).await?;
 
-    let logs = Logs::open(&data_dir.path("logs"), Arc::clone(&clock)).context("cannot open the logs")?;
+    let lines =
+        observe::Logs::open(&data_dir.path("logs"), Arc::clone(&clock)).context("cannot open the logs")?;
     let (connections, from_functions) = mpsc::channel(ENDPOINT_BACKLOG);
     let backends = backends(config, data_dir, launcher, connections, iam.clone())?;
     let metrics = Arc::new(FunctionMetrics::new().with_residents(residents(&backends)));
+    let groups = logs::Logs::open(store.clone(), lines.clone(), Arc::clone(&clock));
     let functions = Functions::open(functions::Deps {
         store,
         blobs: Blobs::open(&data_dir.path("blobs")).context("cannot open the packages")?,
         code_dir: data_dir.path("code"),
         images: Some(Arc::new(images(config, data_dir)?)),
-        logs: logs.clone(),
+        logs: lines,
         metrics: Arc::clone(&metrics),
         iam: iam.clone(),
         clock: Arc::clone(&clock),
@@ -72,7 +74,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     let api = api_aws::Api::new(api_aws::Deps {
         functions: functions.clone(),
         iam,
-        logs,
+        logs: groups,
         clock: Arc::clone(&clock),
         region: region.clone(),
         patience: api_aws::body::Patience::default(),

@@ -1,9 +1,10 @@
 //! CloudWatch Logs API: DescribeLogGroups, DescribeLogStreams.
 
-use observe::{GroupInfo, StreamInfo};
+use ::logs::{Group, Order, Stream};
 use serde_json::{Value, json};
 
-use super::{blocking, group, group_arn, invalid, limit, permit, put};
+use super::target::{Target, arn};
+use super::{failed, invalid, limit, permit, put};
 use crate::failure::Failure;
 use crate::limits;
 use crate::members::Members;
@@ -11,67 +12,63 @@ use crate::request::Request;
 
 /// Groups in the order of their names; the token is the last name of the page before.
 pub(super) async fn log_groups(request: &Request<'_>, members: &Members<'_>) -> Result<Value, Failure> {
-    permit(request.caller, "logs:DescribeLogGroups", &group_arn(request, ""))?;
+    permit(request.caller, "logs:DescribeLogGroups", &arn(request, "*"))?;
     let prefix = members.text("logGroupNamePrefix")?;
     let pattern = members.text("logGroupNamePattern")?;
     if prefix.is_some() && pattern.is_some() {
-        return Err(invalid("logGroupNamePrefix and logGroupNamePattern cannot both be given."));
+        return Err(invalid("logGroupNamePrefix and logGroupNamePattern are mutually exclusive parameters."));
     }
     let most = limit(members, limits::DESCRIBE_PAGE)?;
     let after = members.text("nextToken")?;
-    let account = request.caller.account.clone();
-    let mut groups =
-        blocking(request, move |logs| logs.groups(&account, prefix.as_deref().unwrap_or_default())).await?;
-    groups.retain(|found| {
-        pattern.as_ref().is_none_or(|pattern| found.name.contains(pattern.as_str()))
-            && after.as_ref().is_none_or(|after| found.name > *after)
-    });
-    let (page, token) = cut(groups, most, |group| group.name.clone());
-    let shapes: Vec<Value> = page.iter().map(|found| group_shape(request, found)).collect();
+    let (prefix, pattern) = (prefix.unwrap_or_default(), pattern.unwrap_or_default());
+    let page = request.api.logs.groups(&request.caller.account, &prefix, &pattern, after, most);
+    let page = page.await.map_err(failed(request))?;
+    let shapes: Vec<Value> = page.groups.iter().map(|found| group_shape(request, found)).collect();
     let mut out = json!({ "logGroups": shapes });
-    put(&mut out, "nextToken", token);
+    put(&mut out, "nextToken", page.next);
     Ok(out)
 }
 
-fn group_shape(request: &Request<'_>, group: &GroupInfo) -> Value {
-    let arn = group_arn(request, &group.name);
-    json!({
-        "logGroupName": group.name,
-        "creationTime": group.created.as_millis(),
+fn group_shape(request: &Request<'_>, group: &Group) -> Value {
+    let arn = arn(request, &group.info.name);
+    let mut out = json!({
+        "logGroupName": group.info.name,
+        "creationTime": group.info.created.as_millis(),
         "metricFilterCount": 0,
         "arn": format!("{arn}:*"),
-        "storedBytes": group.stored_bytes,
+        "storedBytes": group.info.stored_bytes,
         "logGroupClass": "STANDARD",
         "logGroupArn": arn,
-    })
+    });
+    put(&mut out, "retentionInDays", group.retention_days);
+    out
 }
 
-/// Streams by name, or by their last line; the token is the number of streams shown before.
+/// Streams by name, or by their last event; the token is the number of streams shown before.
 pub(super) async fn log_streams(request: &Request<'_>, members: &Members<'_>) -> Result<Value, Failure> {
-    let group = group(members)?;
-    let arn = group_arn(request, &group);
-    permit(request.caller, "logs:DescribeLogStreams", &arn)?;
+    let target = Target::identified(request, members, "logs:DescribeLogStreams")?;
     let prefix = members.text("logStreamNamePrefix")?;
-    let by_time = match members.text("orderBy")?.as_deref() {
-        None | Some("LogStreamName") => false,
+    let order = match members.text("orderBy")?.as_deref() {
+        None | Some("LogStreamName") => Order::Name,
         Some("LastEventTime") if prefix.is_some() => {
             return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
         }
-        Some("LastEventTime") => true,
-        Some(_) => return Err(invalid("orderBy must be LogStreamName or LastEventTime.")),
+        Some("LastEventTime") => Order::LastEvent,
+        Some(other) => {
+            return Err(invalid(format!(
+                "1 validation error detected: Value '{other}' at 'orderBy' failed to satisfy constraint: Member must \
+                 satisfy enum value set: [LogStreamName, LastEventTime]"
+            )));
+        }
     };
     let descending = members.boolean("descending")?.unwrap_or(false);
     let most = limit(members, limits::DESCRIBE_PAGE)?;
-    let skip = token(members)?;
-    let account = request.caller.account.clone();
-    let mut streams = blocking(request, move |logs| logs.streams(&account, &group)).await?;
-    streams.retain(|stream| prefix.as_ref().is_none_or(|prefix| stream.name.starts_with(prefix.as_str())));
-    arrange(&mut streams, by_time, descending);
-    let rest = streams.split_off(skip.min(streams.len()));
-    let (page, more) = cut(rest, most, |_| (skip + most).to_string());
-    let shapes: Vec<Value> = page.iter().map(|stream| stream_shape(&arn, stream)).collect();
+    let (prefix, skip) = (prefix.unwrap_or_default(), token(members)?);
+    let page = request.api.logs.streams(&target.group, &prefix, order, descending, skip, most);
+    let page = page.await.map_err(failed(request))?;
+    let shapes: Vec<Value> = page.streams.iter().map(|stream| stream_shape(&target.arn, stream)).collect();
     let mut out = json!({ "logStreams": shapes });
-    put(&mut out, "nextToken", more);
+    put(&mut out, "nextToken", page.more.then(|| (skip + most).to_string()));
     Ok(out)
 }
 
@@ -80,65 +77,17 @@ fn token(members: &Members<'_>) -> Result<usize, Failure> {
     token.map_or(Ok(0), |token| token.parse().map_err(|_| invalid("The specified nextToken is invalid.")))
 }
 
-fn arrange(streams: &mut [StreamInfo], by_time: bool, descending: bool) {
-    if by_time {
-        streams.sort_by(|a, b| a.last_event.cmp(&b.last_event).then_with(|| a.name.cmp(&b.name)));
-    } else {
-        streams.sort_by(|a, b| a.name.cmp(&b.name));
-    }
-    if descending {
-        streams.reverse();
-    }
-}
-
-fn stream_shape(group_arn: &str, stream: &StreamInfo) -> Value {
-    json!({
+fn stream_shape(group_arn: &str, stream: &Stream) -> Value {
+    let mut out = json!({
         "logStreamName": stream.name,
-        "creationTime": stream.first_event.as_millis(),
-        "firstEventTimestamp": stream.first_event.as_millis(),
-        "lastEventTimestamp": stream.last_event.as_millis(),
-        "lastIngestionTime": stream.last_event.as_millis(),
+        "creationTime": stream.created,
         "arn": format!("{group_arn}:log-stream:{}", stream.name),
         "storedBytes": 0,
-    })
-}
-
-/// The first `most` items, and a token when there are more.
-fn cut<T>(mut items: Vec<T>, most: usize, token: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
-    let more = items.len() > most;
-    items.truncate(most);
-    let token = items.last().filter(|_| more).map(token);
-    (items, token)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use base::Timestamp;
-
-    fn stream(name: &str, last: i64) -> StreamInfo {
-        StreamInfo { name: name.into(), first_event: Timestamp(0), last_event: Timestamp(last) }
+    });
+    if let Some(events) = &stream.events {
+        put(&mut out, "firstEventTimestamp", Some(events.first_event.as_millis()));
+        put(&mut out, "lastEventTimestamp", Some(events.last_event.as_millis()));
+        put(&mut out, "lastIngestionTime", Some(events.last_ingested.as_millis()));
     }
-
-    #[test]
-    fn streams_are_ordered_as_asked() {
-        for (by_time, descending, expect) in [
-            (false, false, ["a", "b", "c"]),
-            (false, true, ["c", "b", "a"]),
-            (true, false, ["b", "c", "a"]),
-            (true, true, ["a", "c", "b"]),
-        ] {
-            let mut streams = vec![stream("a", 30), stream("c", 20), stream("b", 10)];
-            arrange(&mut streams, by_time, descending);
-            let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
-            assert_eq!(names, expect);
-        }
-    }
-
-    #[test]
-    fn a_page_has_a_token_only_when_there_is_more() {
-        assert_eq!(cut(vec![1, 2, 3], 2, i32::to_string), (vec![1, 2], Some("2".to_owned())));
-        assert_eq!(cut(vec![1, 2], 2, i32::to_string), (vec![1, 2], None));
-        assert_eq!(cut(Vec::<i32>::new(), 2, i32::to_string), (vec![], None));
-    }
+    out
 }

@@ -1,29 +1,34 @@
 //! CloudWatch Logs' names for what can go wrong. JSON 1.1 errors have status 400 but for the service's own.
 
+use std::error::Error as _;
+
+use ::logs::Error;
 use base::RequestId;
 use http::StatusCode;
-use observe::LogsError;
 
 use crate::failure::Failure;
 
-pub(super) fn failure(error: &LogsError, id: RequestId) -> Failure {
-    match error {
-        LogsError::GroupNotFound | LogsError::StreamNotFound => {
-            Failure::bad("ResourceNotFoundException", error.to_string())
+pub(super) fn failure(error: &Error, id: RequestId) -> Failure {
+    let code = match error {
+        Error::NotFound(_) => "ResourceNotFoundException",
+        Error::AlreadyExists(_) => "ResourceAlreadyExistsException",
+        Error::Invalid(_) => "InvalidParameterException",
+        Error::LimitExceeded(_) => "LimitExceededException",
+        Error::TooManyTags(_) => "TooManyTagsException",
+        Error::Store(_) | Error::Files { .. } | Error::Internal(_) => {
+            let detail = error.source().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(request_id = %id, %error, detail, "a request to CloudWatch Logs failed");
+            return internal();
         }
-        LogsError::InvalidToken => Failure::bad("InvalidParameterException", error.to_string()),
-        LogsError::Io { context, source } => {
-            tracing::error!(request_id = %id, context, %source, "reading logs failed");
-            internal()
-        }
-    }
+    };
+    Failure::bad(code, error.to_string())
 }
 
-pub(super) fn internal() -> Failure {
+fn internal() -> Failure {
     Failure::new(
         "ServiceUnavailableException",
         StatusCode::SERVICE_UNAVAILABLE,
-        "The logs cannot be read. The server's log has the details.",
+        "The service cannot complete the request. The server's log has the details.",
     )
 }
 

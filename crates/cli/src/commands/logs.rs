@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Only lines younger than this: 30s, 10m, 2h, 1d. Without it, all that is stored; with -f, new lines only
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     since: Option<Duration>,
+    /// Only lines that this pattern takes, as CloudWatch Logs has them: ERROR, '"two words"', '{ $.level = "ERROR" }'
+    #[arg(long, value_name = "PATTERN")]
+    filter: Option<String>,
 }
 
 /// How often a followed log is asked for new lines.
@@ -37,6 +40,9 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
     };
     let mut request =
         json!({ "logGroupName": format!("/aws/lambda/{}", args.name), "startTime": start.max(0) });
+    if let Some(pattern) = &args.filter {
+        request["filterPattern"] = pattern.as_str().into();
+    }
     let mut told = false;
     loop {
         match page_through(client, &mut request, as_json).await {

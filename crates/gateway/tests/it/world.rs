@@ -83,17 +83,20 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = store::Store::open(&at("db"), &[iam::MIGRATIONS, functions::MIGRATIONS]).unwrap();
+        let store =
+            store::Store::open(&at("db"), &[iam::MIGRATIONS, functions::MIGRATIONS, logs::MIGRATIONS])
+                .unwrap();
         let key = at("key");
         let iam = iam::Iam::open(store.clone(), &key, iam::Bootstrap::default(), Arc::clone(&clock));
         let iam = iam.await.unwrap();
-        let logs = observe::Logs::open(&at("logs"), Arc::clone(&clock)).unwrap();
+        let lines = observe::Logs::open(&at("logs"), Arc::clone(&clock)).unwrap();
+        let groups = logs::Logs::open(store.clone(), lines.clone(), Arc::clone(&clock));
         let functions = Functions::open(functions::Deps {
             store,
             blobs: store::Blobs::open(&at("blobs")).unwrap(),
             code_dir: at("code"),
             images: None,
-            logs: logs.clone(),
+            logs: lines,
             metrics: Arc::new(observe::FunctionMetrics::new()),
             iam: iam.clone(),
             clock: Arc::clone(&clock),
@@ -107,7 +110,7 @@ impl World {
         let api = api_aws::Api::new(api_aws::Deps {
             functions: functions.clone(),
             iam: iam.clone(),
-            logs,
+            logs: groups,
             clock: Arc::clone(&clock),
             region: Region::default(),
             patience: settings.patience,

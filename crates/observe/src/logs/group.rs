@@ -45,6 +45,15 @@ pub(super) fn segments(folder: &Path) -> std::io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
+fn make_group(folder: &Path, now: Timestamp) -> std::io::Result<()> {
+    make_folder(folder)?;
+    fs::write(folder.join(CREATED), now.as_millis().to_string())
+}
+
+fn parent(folder: &Path) -> Option<PathBuf> {
+    folder.parent().map(Path::to_owned)
+}
+
 /// One group that streams write to.
 pub(super) struct Group {
     folder: PathBuf,
@@ -72,25 +81,79 @@ impl Group {
         Self { folder, writer: Mutex::default(), open_files }
     }
 
-    /// Appends whole records. What cannot be written is lost, and the server's log says so once.
+    /// Appends whole records; makes the group if it is not there. What cannot be written is lost, and the server's log
+    /// says so once.
     pub(super) fn append(self: &Arc<Self>, now: Timestamp, records: &[u8]) {
+        let failed = self.write(records, |writer| writer.append(&self.folder, now, records));
+        if let Err((error, true)) = failed {
+            tracing::error!(%error, folder = %self.folder.display(), "function logs are being lost");
+        }
+    }
+
+    /// Appends whole records to a group that is there ([`ErrorKind::NotFound`] otherwise).
+    pub(super) fn append_existing(self: &Arc<Self>, now: Timestamp, records: &[u8]) -> std::io::Result<()> {
+        let existing = |writer: &mut Writer| {
+            // Others may have removed the folder under an open file.
+            fs::metadata(self.folder.join(CREATED))?;
+            writer.append(&self.folder, now, records)
+        };
+        self.write(records, existing).map_err(|(error, _)| error)
+    }
+
+    /// Writes under the lock; with an error comes whether it is the first in a row.
+    fn write(
+        self: &Arc<Self>,
+        records: &[u8],
+        write: impl FnOnce(&mut Writer) -> std::io::Result<()>,
+    ) -> Result<(), (std::io::Error, bool)> {
+        if records.is_empty() {
+            return Ok(());
+        }
         let mut writer = self.writer.lock();
         writer.used = true;
         let opened = writer.open.is_none();
-        match writer.append(&self.folder, now, records) {
-            Ok(()) => writer.failing = false,
-            Err(error) => {
+        let outcome = write(&mut writer);
+        let first = match &outcome {
+            Ok(()) => std::mem::take(&mut writer.failing),
+            Err(_) => {
                 writer.open = None;
-                if !std::mem::replace(&mut writer.failing, true) {
-                    tracing::error!(%error, folder = %self.folder.display(), "function logs are being lost");
-                }
+                !std::mem::replace(&mut writer.failing, true)
             }
-        }
+        };
         let opened = opened && writer.open.is_some();
         drop(writer);
         if opened {
             self.open_files.add(Arc::downgrade(self));
         }
+        outcome.map_err(|error| (error, first))
+    }
+
+    /// Makes the group, durably; whether it was not there.
+    pub(super) fn create(&self, now: Timestamp) -> std::io::Result<bool> {
+        let _writer = self.writer.lock();
+        if fs::exists(self.folder.join(CREATED))? {
+            return Ok(false);
+        }
+        make_group(&self.folder, now)?;
+        for path in [Some(self.folder.join(CREATED)), Some(self.folder.clone()), parent(&self.folder)] {
+            path.map_or(Ok(()), |path| File::open(path)?.sync_all())?;
+        }
+        Ok(true)
+    }
+
+    /// Moves the group's folder to `to`: what is written from here on begins a new one.
+    pub(super) fn move_away(&self, to: &Path) -> std::io::Result<()> {
+        let mut writer = self.writer.lock();
+        writer.open = None;
+        fs::rename(&self.folder, to)?;
+        parent(&self.folder).map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    }
+
+    /// Runs `work` while nothing is written; the newest segment's file is opened anew afterwards.
+    pub(super) fn hold<T>(&self, work: impl FnOnce(&Path) -> T) -> T {
+        let mut writer = self.writer.lock();
+        writer.open = None;
+        work(&self.folder)
     }
 
     /// Closes the file unless it is in use; whether it is closed.
@@ -122,8 +185,7 @@ impl Segment {
         let number = match segments(folder) {
             Ok(numbers) => numbers.last().copied(),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                make_folder(folder)?;
-                fs::write(folder.join(CREATED), now.as_millis().to_string())?;
+                make_group(folder, now)?;
                 None
             }
             Err(error) => return Err(error),

@@ -1,4 +1,5 @@
-//! One line of a segment: `TIMESTAMP TAB STREAM TAB MESSAGE LF`, the time in milliseconds.
+//! One line of a segment: `TIMESTAMP TAB STREAM TAB MESSAGE LF`, the time in milliseconds. Where an event arrived at
+//! another time than it happened, that follows its own: `TIMESTAMP,ARRIVAL`.
 //!
 //! Backslash, line feed and tab are written `\\`, `\n` and `\t`, so that a line feed always ends a record.
 //! Bytes that are not UTF-8 are kept as they are and replaced when read.
@@ -11,13 +12,30 @@ use base::Timestamp;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record<'a> {
     pub(super) timestamp: Timestamp,
+    /// When it arrived. Never earlier than that of the record before, but for a clock that was set back.
+    pub(super) ingested: Timestamp,
     stream: &'a [u8],
     message: &'a [u8],
 }
 
-/// Appends a record. `stream` is escaped already.
+/// Appends a record that arrived as it happened. `stream` is escaped already.
 pub(super) fn write(to: &mut Vec<u8>, timestamp: Timestamp, stream: &[u8], message: &[u8]) {
+    write_late(to, timestamp, timestamp, stream, message);
+}
+
+/// Appends a record that arrived at a time of its own. `stream` is escaped already.
+pub(super) fn write_late(
+    to: &mut Vec<u8>,
+    timestamp: Timestamp,
+    ingested: Timestamp,
+    stream: &[u8],
+    message: &[u8],
+) {
     to.extend_from_slice(timestamp.as_millis().to_string().as_bytes());
+    if ingested != timestamp {
+        to.push(b',');
+        to.extend_from_slice(ingested.as_millis().to_string().as_bytes());
+    }
     to.push(b'\t');
     to.extend_from_slice(stream);
     to.push(b'\t');
@@ -51,8 +69,10 @@ impl<'a> Record<'a> {
     pub(super) fn read(line: &'a [u8]) -> Option<Self> {
         let mut fields = line.splitn(3, |b| *b == b'\t');
         let (time, stream, message) = (fields.next()?, fields.next()?, fields.next()?);
-        let time = std::str::from_utf8(time).ok()?.parse().ok()?;
-        Some(Self { timestamp: Timestamp(time), stream, message })
+        let time = std::str::from_utf8(time).ok()?;
+        let (time, ingested) = time.split_once(',').unwrap_or((time, time));
+        let (timestamp, ingested) = (Timestamp(time.parse().ok()?), Timestamp(ingested.parse().ok()?));
+        Some(Self { timestamp, ingested, stream, message })
     }
 
     pub(super) fn stream(&self) -> Cow<'a, str> {
@@ -109,8 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn what_arrives_late_says_when() {
+        let mut line = Vec::new();
+        write_late(&mut line, Timestamp(7), Timestamp(9), b"s", b"m");
+        assert_eq!(line, b"7,9\ts\tm\n");
+        let record = Record::read(&line[..line.len() - 1]).unwrap();
+        assert_eq!((record.timestamp, record.ingested), (Timestamp(7), Timestamp(9)));
+    }
+
+    #[test]
     fn torn_records_are_none() {
-        for line in ["", "12", "12\tstream", "x\tstream\tmessage"] {
+        for line in ["", "12", "12\tstream", "x\tstream\tmessage", "1,\ts\tm"] {
             assert!(Record::read(line.as_bytes()).is_none(), "{line}");
         }
         assert_eq!(Record::read(b"1\ts\t\xff").unwrap().message(), "\u{fffd}");

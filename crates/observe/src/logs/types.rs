@@ -1,5 +1,7 @@
 //! What is asked and answered about logs.
 
+use std::sync::Arc;
+
 use base::{Kind, Timestamp};
 
 /// A log operation failed.
@@ -8,6 +10,9 @@ pub enum LogsError {
     /// Nothing was ever logged under that name.
     #[error("The specified log group does not exist.")]
     GroupNotFound,
+    /// There is one of that name.
+    #[error("The specified log group already exists")]
+    GroupExists,
     /// The group is there, the stream is not.
     #[error("The specified log stream does not exist.")]
     StreamNotFound,
@@ -30,6 +35,7 @@ impl LogsError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::GroupNotFound | Self::StreamNotFound => Kind::NotFound,
+            Self::GroupExists => Kind::Conflict,
             Self::InvalidToken => Kind::Invalid,
             Self::Io { .. } => Kind::Internal,
         }
@@ -51,6 +57,20 @@ pub struct Query {
     pub next_token: Option<String>,
     /// At most so many events; 0 and what is over 10,000 mean 10,000.
     pub limit: usize,
+    /// Only lines that it takes.
+    pub matcher: Option<Matcher>,
+    /// Streams that were deleted, each with the place (see [`super::Logs::end`]) before which none of its lines is shown.
+    pub hidden: Arc<Vec<(String, String)>>,
+}
+
+/// Decides by a line's text.
+#[derive(Clone)]
+pub struct Matcher(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Matcher")
+    }
 }
 
 /// One line.
@@ -60,8 +80,10 @@ pub struct Event {
     pub id: String,
     /// The stream it was written to.
     pub stream: String,
-    /// When it was written.
+    /// When it happened.
     pub timestamp: Timestamp,
+    /// When it arrived.
+    pub ingested: Timestamp,
     /// The line without its end.
     pub message: String,
 }
@@ -76,6 +98,8 @@ pub struct EventPage {
     pub next_token: Option<String>,
     /// A token for a later look, always there: where this page ended, even at the end of what is written.
     pub resume: String,
+    /// A token of where this page began: [`super::Logs::before`] reads on backward from it.
+    pub start: String,
 }
 
 /// A log group.
@@ -98,6 +122,10 @@ pub struct StreamInfo {
     pub first_event: Timestamp,
     /// Time of its last line.
     pub last_event: Timestamp,
+    /// When its first line arrived.
+    pub first_ingested: Timestamp,
+    /// When its last line arrived.
+    pub last_ingested: Timestamp,
 }
 
 /// Adds what was being done to an I/O error.

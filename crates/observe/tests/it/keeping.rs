@@ -11,7 +11,7 @@ use crate::support::{GROUP, Home, account};
 #[test]
 fn groups_and_streams_are_listed() {
     let home = Home::new();
-    assert!(home.logs.groups(&account(), "").unwrap().is_empty());
+    assert!(home.logs.group_names(&account(), "").unwrap().is_empty());
     let idle = home.logs.stream(&account(), "/aws/lambda/idle", "s");
     for (time, group, stream) in
         [(5, "b", "1"), (6, "a/x", "1"), (7, "a/y", "1"), (8, "b", "2"), (9, "b", "1")]
@@ -19,17 +19,14 @@ fn groups_and_streams_are_listed() {
         home.set_time(time);
         home.logs.stream(&account(), group, stream).line("line");
     }
-    let names = |prefix: &str| {
-        let groups = home.logs.groups(&account(), prefix).unwrap();
-        groups.into_iter().map(|group| group.name).collect::<Vec<_>>()
-    };
+    let names = |prefix: &str| home.logs.group_names(&account(), prefix).unwrap();
     assert_eq!(names(""), ["a/x", "a/y", "b"], "a group is made with its first line");
     assert_eq!(names("a/"), ["a/x", "a/y"]);
-    let group = &home.logs.groups(&account(), "b").unwrap()[0];
+    let group = home.logs.group_info(&account(), "b").unwrap();
     assert_eq!(group.created, Timestamp(5));
     assert_eq!(group.stored_bytes, 3 * "5\t1\tline\n".len() as u64);
 
-    let streams = home.logs.streams(&account(), "b").unwrap();
+    let streams = home.logs.streams(&account(), "b", &[]).unwrap();
     let streams: Vec<_> = streams.iter().map(|s| (s.name.as_str(), s.first_event, s.last_event)).collect();
     assert_eq!(streams, [("1", Timestamp(5), Timestamp(9)), ("2", Timestamp(8), Timestamp(8))]);
     drop(idle);
@@ -40,13 +37,13 @@ fn accounts_and_groups_are_apart() {
     let home = Home::new();
     home.log("s", "mine");
     let other = AccountId::parse("210987654321").unwrap();
-    assert!(home.logs.groups(&other, "").unwrap().is_empty());
+    assert!(home.logs.group_names(&other, "").unwrap().is_empty());
     for (account, group) in
         [(&other, GROUP), (&account(), "/aws/lambda/hell"), (&account(), ".."), (&account(), "")]
     {
         let result = home.logs.filter(account, group, &Query::default());
         assert!(matches!(result, Err(LogsError::GroupNotFound)), "{group}: {result:?}");
-        assert!(matches!(home.logs.streams(account, group), Err(LogsError::GroupNotFound)));
+        assert!(matches!(home.logs.streams(account, group, &[]), Err(LogsError::GroupNotFound)));
     }
 }
 
@@ -101,7 +98,7 @@ fn a_groups_bytes_are_bounded() {
     let segments = home.segments();
     assert_eq!(segments.len(), 8);
     assert!(segments.iter().all(|path| std::fs::metadata(path).unwrap().len() <= 8 << 20));
-    assert!(home.logs.groups(&account(), GROUP).unwrap()[0].stored_bytes <= 64 << 20);
+    assert!(home.logs.group_info(&account(), GROUP).unwrap().stored_bytes <= 64 << 20);
 
     // A token into a segment that is gone leads to the oldest that is there.
     let next = home.messages(&Query { next_token: Some(first), limit: 1, ..Query::default() });

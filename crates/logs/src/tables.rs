@@ -1,0 +1,162 @@
+//! Schema and SQL of log groups; nothing else.
+
+use store::{Error, Migration, Row, Tx, Value};
+
+use crate::service::GroupName;
+
+/// The schema of this noun.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    name: "logs-0001",
+    sql: "
+        CREATE TABLE log_groups (
+            account TEXT NOT NULL,
+            name TEXT NOT NULL,
+            retention_days BIGINT,
+            tags TEXT NOT NULL,
+            PRIMARY KEY (account, name)
+        );
+        CREATE TABLE log_streams (
+            account TEXT NOT NULL,
+            log_group TEXT NOT NULL,
+            name TEXT NOT NULL,
+            created BIGINT,
+            hidden_until TEXT,
+            PRIMARY KEY (account, log_group, name)
+        );
+    ",
+}];
+
+/// What is kept of a group besides its events; a group that nobody said anything about has no row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupRow {
+    pub(crate) retention_days: Option<i64>,
+    /// A JSON object.
+    pub(crate) tags: String,
+}
+
+impl Default for GroupRow {
+    fn default() -> Self {
+        Self { retention_days: None, tags: "{}".to_owned() }
+    }
+}
+
+/// A stream that somebody made or deleted by request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StreamRow {
+    pub(crate) name: String,
+    /// Milliseconds; `None` for one that was deleted and not made again.
+    pub(crate) created: Option<i64>,
+    /// Its events before this place are deleted.
+    pub(crate) hidden_until: Option<String>,
+}
+
+fn key(group: &GroupName) -> [Value; 2] {
+    [group.account.as_str().into(), group.name.as_str().into()]
+}
+
+/// A group's row.
+pub(crate) fn group(tx: &mut dyn Tx, group: &GroupName) -> Result<Option<GroupRow>, Error> {
+    let sql = "SELECT retention_days, tags FROM log_groups WHERE account = $1 AND name = $2";
+    let rows = tx.query(sql, &key(group))?;
+    rows.first()
+        .map(|row| Ok(GroupRow { retention_days: optional_int(row, 0)?, tags: row.text(1)?.to_owned() }))
+        .transpose()
+}
+
+/// Writes a group's row.
+pub(crate) fn set_group(tx: &mut dyn Tx, group: &GroupName, row: &GroupRow) -> Result<(), Error> {
+    let [account, name] = key(group);
+    tx.execute(
+        "INSERT INTO log_groups (account, name, retention_days, tags) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (account, name) DO UPDATE SET retention_days = $3, tags = $4",
+        &[account, name, row.retention_days.into(), row.tags.as_str().into()],
+    )?;
+    Ok(())
+}
+
+/// Forgets all that is kept of a group.
+pub(crate) fn delete_group(tx: &mut dyn Tx, group: &GroupName) -> Result<(), Error> {
+    tx.execute("DELETE FROM log_groups WHERE account = $1 AND name = $2", &key(group))?;
+    tx.execute("DELETE FROM log_streams WHERE account = $1 AND log_group = $2", &key(group))?;
+    Ok(())
+}
+
+/// Groups with a retention: account, name, days.
+pub(crate) fn retentions(tx: &mut dyn Tx) -> Result<Vec<(String, String, i64)>, Error> {
+    let sql = "SELECT account, name, retention_days FROM log_groups WHERE retention_days IS NOT NULL";
+    let rows = tx.query(sql, &[])?;
+    rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned(), row.int(2)?))).collect()
+}
+
+/// One stream's row.
+pub(crate) fn stream(tx: &mut dyn Tx, group: &GroupName, name: &str) -> Result<Option<StreamRow>, Error> {
+    let [account, group] = key(group);
+    let rows = tx.query(
+        "SELECT name, created, hidden_until FROM log_streams
+         WHERE account = $1 AND log_group = $2 AND name = $3",
+        &[account, group, name.into()],
+    )?;
+    rows.first().map(stream_row).transpose()
+}
+
+/// The rows of a group's streams.
+pub(crate) fn streams(tx: &mut dyn Tx, group: &GroupName) -> Result<Vec<StreamRow>, Error> {
+    let rows = tx.query(
+        "SELECT name, created, hidden_until FROM log_streams WHERE account = $1 AND log_group = $2",
+        &key(group),
+    )?;
+    rows.iter().map(stream_row).collect()
+}
+
+/// The streams of a group whose events before some place are deleted, with the place.
+pub(crate) fn hidden(tx: &mut dyn Tx, group: &GroupName) -> Result<Vec<(String, String)>, Error> {
+    let rows = tx.query(
+        "SELECT name, hidden_until FROM log_streams
+         WHERE account = $1 AND log_group = $2 AND hidden_until IS NOT NULL",
+        &key(group),
+    )?;
+    rows.iter().map(|row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned()))).collect()
+}
+
+/// How many streams of a group have a row.
+pub(crate) fn count_streams(tx: &mut dyn Tx, group: &GroupName) -> Result<i64, Error> {
+    let sql = "SELECT count(*) FROM log_streams WHERE account = $1 AND log_group = $2";
+    tx.query(sql, &key(group))?.first().map_or(Ok(0), |row| row.int(0))
+}
+
+/// Writes a stream's row.
+pub(crate) fn set_stream(tx: &mut dyn Tx, group: &GroupName, row: &StreamRow) -> Result<(), Error> {
+    let [account, group] = key(group);
+    tx.execute(
+        "INSERT INTO log_streams (account, log_group, name, created, hidden_until) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (account, log_group, name) DO UPDATE SET created = $4, hidden_until = $5",
+        &[account, group, row.name.as_str().into(), row.created.into(), row.hidden_until.clone().into()],
+    )?;
+    Ok(())
+}
+
+/// Forgets deletions of streams that lie before a place: nothing of them is left to hide.
+pub(crate) fn forget_deleted(tx: &mut dyn Tx, group: &GroupName, before: &str) -> Result<(), Error> {
+    let [account, name] = key(group);
+    tx.execute(
+        "DELETE FROM log_streams
+         WHERE account = $1 AND log_group = $2 AND created IS NULL AND hidden_until < $3",
+        &[account, name, before.into()],
+    )?;
+    Ok(())
+}
+
+fn stream_row(row: &Row) -> Result<StreamRow, Error> {
+    let hidden_until = match row.0.get(2) {
+        Some(Value::Null) => None,
+        _ => Some(row.text(2)?.to_owned()),
+    };
+    Ok(StreamRow { name: row.text(0)?.to_owned(), created: optional_int(row, 1)?, hidden_until })
+}
+
+fn optional_int(row: &Row, column: usize) -> Result<Option<i64>, Error> {
+    match row.0.get(column) {
+        Some(Value::Null) => Ok(None),
+        _ => row.int(column).map(Some),
+    }
+}
