@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use base::FunctionArn;
+use base::{FunctionArn, InstanceId};
 use iam::Credentials;
 use sandbox::Artifact;
 
@@ -80,9 +80,29 @@ fn is_platforms(key: &str) -> bool {
     RESERVED.contains(&key) && key != "LAMBDA_TASK_ROOT" && key != "LAMBDA_RUNTIME_DIR"
 }
 
-/// The name of a function's log group.
-pub(crate) fn log_group(name: &str) -> String {
+/// The name of a function's own log group.
+pub(crate) fn own_log_group(name: &str) -> String {
     format!("/aws/lambda/{name}")
+}
+
+/// The log group that a function writes to (Lambda API: LoggingConfig, LogGroup).
+pub(crate) fn log_group(name: &str, configuration: &Configuration) -> String {
+    configuration.log_group.clone().unwrap_or_else(|| own_log_group(name))
+}
+
+/// An instance's log stream. In a group that several functions may share it says whose it is (Lambda: Configuring log
+/// groups).
+pub(crate) fn log_stream(
+    date: &str,
+    name: &str,
+    configuration: &Configuration,
+    instance: &InstanceId,
+) -> String {
+    let version = &configuration.version;
+    match configuration.log_group {
+        None => format!("{date}/[{version}]{instance}"),
+        Some(_) => format!("{date}/{name}[{version}][{instance}]"),
+    }
 }
 
 /// The environment of one instance (Lambda: Defined runtime environment variables), the user's own first so
@@ -121,7 +141,7 @@ pub(crate) fn of_instance(
     set("AWS_LAMBDA_FUNCTION_NAME", arn.name.clone());
     set("AWS_LAMBDA_FUNCTION_VERSION", configuration.version.clone());
     set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory.to_string());
-    set("AWS_LAMBDA_LOG_GROUP_NAME", log_group(&arn.name));
+    set("AWS_LAMBDA_LOG_GROUP_NAME", log_group(&arn.name, configuration));
     set("AWS_LAMBDA_LOG_STREAM_NAME", log_stream.to_owned());
     if let Logging::Json { application, .. } = configuration.logging {
         set("AWS_LAMBDA_LOG_FORMAT", "JSON".into());

@@ -156,6 +156,9 @@ pub struct Configuration {
     /// How it logs.
     #[serde(default)]
     pub logging: Logging,
+    /// Where it logs, if that is not its own group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_group: Option<String>,
     /// The code. Of an image, how it is kept here; nothing before it was fetched.
     pub code: CodeRef,
     /// The image, where the code is one.
@@ -353,6 +356,8 @@ pub struct CreateFunction {
     pub environment: BTreeMap<String, String>,
     /// How it logs, where that is not the default.
     pub logging: LoggingChange,
+    /// Where it logs, if that is not its own group.
+    pub log_group: Option<String>,
     /// Its code.
     pub code: NewCode,
     /// What it says in place of its image.
@@ -384,6 +389,8 @@ pub struct UpdateConfiguration {
     pub environment: Option<BTreeMap<String, String>>,
     /// How it logs.
     pub logging: LoggingChange,
+    /// Where it logs.
+    pub log_group: Option<String>,
     /// What an image function says in place of its image, replaced as a whole.
     pub image_config: Option<ImageConfig>,
     /// The change is made only if this is the current revision.

@@ -37,7 +37,7 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
         "Architectures": [HOST_ARCHITECTURE],
         "EphemeralStorage": { "Size": configuration.ephemeral_mb },
         "SnapStart": { "ApplyOn": "None", "OptimizationStatus": "Off" },
-        "LoggingConfig": logging_shape(configuration.logging, &view.arn.name),
+        "LoggingConfig": logging_shape(configuration, &view.arn.name),
     });
     if let Value::Object(out) = &mut out {
         match &configuration.image {
@@ -62,9 +62,9 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
     out
 }
 
-fn logging_shape(logging: Logging, function: &str) -> Value {
-    let group = format!("/aws/lambda/{function}");
-    match logging {
+fn logging_shape(configuration: &Configuration, function: &str) -> Value {
+    let group = configuration.log_group.clone().unwrap_or_else(|| format!("/aws/lambda/{function}"));
+    match configuration.logging {
         Logging::Text => json!({ "LogFormat": "Text", "LogGroup": group }),
         Logging::Json { application, system } => json!({
             "LogFormat": "JSON",
@@ -118,6 +118,7 @@ pub(crate) struct Given {
     pub(crate) ephemeral_mb: Option<u32>,
     pub(crate) environment: Option<BTreeMap<String, String>>,
     pub(crate) logging: LoggingChange,
+    pub(crate) log_group: Option<String>,
     pub(crate) image_config: Option<ImageConfig>,
 }
 
@@ -136,6 +137,7 @@ pub(crate) fn given(members: &Members<'_>, violations: &mut Violations) -> Resul
         ephemeral_mb: ephemeral_storage(members, violations)?,
         environment: environment(members, violations)?,
         logging: logging(members, violations)?,
+        log_group: log_group(members, violations)?,
         image_config: image::config(members)?,
     };
     if let Some(text) = &given.description {
@@ -177,7 +179,19 @@ fn environment(
     Ok(Some(variables))
 }
 
-/// How the function logs; the log's group is checked elsewhere.
+/// The group that the function logs to; one that is empty says nothing.
+fn log_group(members: &Members<'_>, violations: &mut Violations) -> Result<Option<String>, Failure> {
+    let Some(config) = members.object("LoggingConfig")? else { return Ok(None) };
+    let group = config.condition("LogGroup")?;
+    if let Some(group) = &group {
+        let fine = group.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_/#".contains(&byte));
+        violations.length("loggingConfig.logGroup", group, 1, 512);
+        violations.pattern("loggingConfig.logGroup", group, fine, "[\\.\\-_/#A-Za-z0-9]+");
+    }
+    Ok(group)
+}
+
+/// How the function logs.
 fn logging(members: &Members<'_>, violations: &mut Violations) -> Result<LoggingChange, Failure> {
     let Some(config) = members.object("LoggingConfig")? else { return Ok(LoggingChange::default()) };
     let format = config.text("LogFormat")?;
@@ -245,6 +259,7 @@ pub(crate) mod tests {
                 memory_mb: 128,
                 ephemeral_mb: 512,
                 logging: Logging::Text,
+                log_group: None,
                 environment: BTreeMap::new(),
                 code: CodeRef { digest: "ab".repeat(32), size: 321 },
                 image: None,

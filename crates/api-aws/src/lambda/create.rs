@@ -40,9 +40,9 @@ fn read(request: &Request<'_>) -> Result<CreateFunction, Failure> {
     violations.finish()?;
 
     let function = name_of(request, &form.unwrap_or_default())?;
-    unbuilt::refuse(&members, &function.name)?;
+    unbuilt::refuse(&members)?;
     let code = code.unwrap_or(Members::parse(b"")?);
-    unbuilt::refuse(&code, &function.name)?;
+    unbuilt::refuse(&code)?;
     let code = image::code(&code)?.ok_or_else(code_missing)?;
     let is_image = image::check_type(members.text("PackageType")?.as_deref(), &code)?;
     let timeout_s = if given.runtime.as_deref() == Some("static") { SITE_TIMEOUT_S } else { TIMEOUT_S };
@@ -60,6 +60,7 @@ fn read(request: &Request<'_>) -> Result<CreateFunction, Failure> {
         ephemeral_mb: given.ephemeral_mb.unwrap_or(EPHEMERAL_MB),
         environment: given.environment.unwrap_or_else(BTreeMap::new),
         logging: given.logging,
+        log_group: given.log_group,
         code,
         image_config: given.image_config.unwrap_or_default(),
         tags,

@@ -10,8 +10,8 @@ use crate::members::Members;
 pub(crate) const HOST_ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
 
 /// Refuses the members of `CreateFunction`, `UpdateFunctionConfiguration` and `UpdateFunctionCode` that are
-/// not built. `function` is the name, which the default log group contains.
-pub(crate) fn refuse(members: &Members<'_>, function: &str) -> Result<(), Failure> {
+/// not built.
+pub(crate) fn refuse(members: &Members<'_>) -> Result<(), Failure> {
     let defaults = [
         ("VpcConfig", json!({})),
         ("TracingConfig", json!({ "Mode": "PassThrough" })),
@@ -41,14 +41,7 @@ pub(crate) fn refuse(members: &Members<'_>, function: &str) -> Result<(), Failur
             return Err(refusal(name, &default));
         }
     }
-    let group = members.object("LoggingConfig")?.map(|config| config.text("LogGroup")).transpose()?.flatten();
-    let default = format!("/aws/lambda/{function}");
-    match group {
-        Some(group) if !group.is_empty() && group != default => {
-            Err(refusal("LoggingConfig.LogGroup", &json!(default)))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn refusal(name: &str, default: &Value) -> Failure {
@@ -85,7 +78,7 @@ mod tests {
     use super::*;
 
     fn check(body: &str, refused: Option<&str>) {
-        let outcome = refuse(&Members::parse(body.as_bytes()).unwrap(), "hello");
+        let outcome = refuse(&Members::parse(body.as_bytes()).unwrap());
         match (outcome, refused) {
             (Ok(()), None) => {}
             (Err(failure), Some(name)) => {
@@ -112,7 +105,6 @@ mod tests {
             r#"{"SnapStart":{"ApplyOn":"None"},"Layers":[],"KMSKeyArn":"","ImageConfig":{"EntryPoint":[]}}"#,
             None,
         );
-        check(r#"{"LoggingConfig":{"LogFormat":"JSON","LogGroup":"/aws/lambda/hello"}}"#, None);
         check(
             r#"{"PackageType":"Zip","FileSystemConfigs":[],"DurableConfig":null,"Surprise":{"a":1}}"#,
             None,
@@ -128,7 +120,6 @@ mod tests {
         check(r#"{"Architectures":["sparc"]}"#, Some("Architectures"));
         check(r#"{"Layers":["arn:x"]}"#, Some("Layers"));
         check(r#"{"SnapStart":{"ApplyOn":"PublishedVersions"}}"#, Some("SnapStart"));
-        check(r#"{"LoggingConfig":{"LogFormat":"JSON","LogGroup":"mine"}}"#, Some("LoggingConfig.LogGroup"));
         check(r#"{"S3Bucket":"code"}"#, Some("S3Bucket"));
         check(r#"{"AcceleratorConfig":{"AcceleratorMemorySize":16}}"#, Some("AcceleratorConfig"));
     }

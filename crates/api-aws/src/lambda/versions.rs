@@ -30,14 +30,14 @@ pub(super) fn list_versions_by_function(
 /// 201 with the version's configuration.
 pub(super) async fn publish_version(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
     let function = latest(request, label)?;
-    let args = read(&request.body, &function.name)?;
+    let args = read(&request.body)?;
     let published = request.api.functions.publish(request.caller, &function, args).await;
     Ok(json(StatusCode::CREATED, &configuration::shape(&published.map_err(failed(request))?)))
 }
 
-fn read(body: &[u8], function: &str) -> Result<PublishVersion, Failure> {
+fn read(body: &[u8]) -> Result<PublishVersion, Failure> {
     let members = Members::parse(body)?;
-    unbuilt::refuse(&members, function)?;
+    unbuilt::refuse(&members)?;
     let description = members.text("Description")?;
     let mut violations = Violations::default();
     violations.length("description", description.as_deref().unwrap_or_default(), 0, 256);

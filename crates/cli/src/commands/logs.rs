@@ -38,14 +38,14 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         None if args.follow => now_ms(),
         None => 0,
     };
-    let mut request =
-        json!({ "logGroupName": format!("/aws/lambda/{}", args.name), "startTime": start.max(0) });
+    let (group, stream) = place(client, &args.name).await?;
+    let mut request = json!({ "logGroupName": group, "startTime": start.max(0) });
     if let Some(pattern) = &args.filter {
         request["filterPattern"] = pattern.as_str().into();
     }
     let mut told = false;
     loop {
-        match page_through(client, &mut request, as_json).await {
+        match page_through(client, &mut request, stream.as_deref(), as_json).await {
             Err(error) if is_missing_group(&error) && told => {}
             Err(error) if is_missing_group(&error) => {
                 nothing_yet(client, &args.name).await?;
@@ -61,11 +61,18 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
 }
 
 /// Everything that there is now, page by page; leaves in the request where later lines will start.
-async fn page_through(client: &Client, request: &mut Value, as_json: bool) -> Result<()> {
+async fn page_through(
+    client: &Client,
+    request: &mut Value,
+    stream: Option<&str>,
+    as_json: bool,
+) -> Result<()> {
     loop {
         let mut page = client.logs("FilterLogEvents", request).await?;
         for event in page["events"].as_array().into_iter().flatten() {
-            print(event, as_json)?;
+            if stream.is_none_or(|part| text(event, "logStreamName").contains(part)) {
+                print(event, as_json)?;
+            }
         }
         let more = page["nextToken"].is_string();
         // A server without it ends here: the rest cannot be told from what was printed already.
@@ -76,6 +83,21 @@ async fn page_through(client: &Client, request: &mut Value, as_json: bool) -> Re
         if !more {
             return Ok(());
         }
+    }
+}
+
+/// The function's log group and, where others may log there too, what its streams' names hold. A function that is gone
+/// has left its log.
+async fn place(client: &Client, name: &str) -> Result<(String, Option<String>)> {
+    let own = format!("/aws/lambda/{name}");
+    let path = super::function_path(name, "/configuration");
+    match client.lambda(http::Method::GET, &path, None).await {
+        Ok(configuration) => match configuration["LoggingConfig"]["LogGroup"].as_str() {
+            Some(group) if group != own => Ok((group.to_owned(), Some(format!("/{name}[")))),
+            _ => Ok((own, None)),
+        },
+        Err(error) if is_missing_group(&error) => Ok((own, None)),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,6 +7,7 @@ use iam::Caller;
 use sandbox::Runtime;
 
 use super::{key, new_revision, permit, waiting};
+use crate::environment;
 use crate::image;
 use crate::logging::Logging;
 use crate::model::{
@@ -76,6 +77,7 @@ fn configuration(inner: &Inner, args: &CreateFunction) -> Result<Configuration, 
         ephemeral_mb: args.ephemeral_mb,
         environment: args.environment.clone(),
         logging: args.logging.apply(Logging::default())?,
+        log_group: args.log_group.clone().filter(|group| *group != environment::own_log_group(&args.name)),
         code: CodeRef { digest: String::new(), size: 0 },
         image,
         settings: settings::resolve(&runtime, &args.tags, &inner.host.bounds)?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use iam::Caller;
 
 use super::{check_changeable, check_revision, key, new_revision, waiting};
+use crate::environment;
 use crate::image;
 use crate::model::{
     CodeRef, Configuration, FunctionRef, FunctionView, ImageCode, NewCode, Settings, UpdateCode,
@@ -102,9 +103,14 @@ impl Functions {
             let named = [&args.runtime, &args.handler].into_iter().flatten().any(|text| !text.is_empty());
             image::check_kinds(is_image, false, args.image_config.is_some(), named)?;
             let logging = args.logging.apply(old.latest.configuration.logging)?;
+            let (log_group, name) = (args.log_group.clone(), function.name.clone());
             let change = |configuration: &mut Configuration| {
                 apply(configuration, args);
                 configuration.logging = logging;
+                if let Some(group) = log_group {
+                    let own = environment::own_log_group(&name);
+                    configuration.log_group = Some(group).filter(|group| *group != own);
+                }
             };
             let mut new = (*old).clone();
             inner.change_latest(&mut new, change).await?;

@@ -95,8 +95,9 @@ async fn start(pool: Arc<Pool>, room: Room) {
     let mut guard = Counted { pool: Some(Arc::clone(&pool)) };
     let (host, plan) = (Arc::clone(pool.host()), Arc::clone(pool.plan()));
     let instance = InstanceId::random();
-    let stream = format!("{}/[{}]{instance}", host.clock.now().to_date_path(), plan.configuration.version);
-    let group = environment::log_group(&plan.arn.name);
+    let (name, date) = (&plan.arn.name, host.clock.now().to_date_path());
+    let stream = environment::log_stream(&date, name, &plan.configuration, &instance);
+    let group = environment::log_group(name, &plan.configuration);
     let log = Arc::new(host.logs.stream(&plan.arn.account, &group, &stream));
     log.begin_tail();
     if let Some(line) = Lines::of(&plan.configuration, &*host.clock).init_start(&plan.artifact.runtime) {

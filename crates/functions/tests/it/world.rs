@@ -137,6 +137,7 @@ impl World {
             memory_mb: 128,
             ephemeral_mb: 512,
             logging: Default::default(),
+            log_group: None,
             environment: BTreeMap::new(),
             code: zips::package("x").into(),
             image_config: Default::default(),

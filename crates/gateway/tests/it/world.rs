@@ -152,6 +152,7 @@ impl World {
             memory_mb: 128,
             ephemeral_mb: 512,
             logging: Default::default(),
+            log_group: None,
             environment: Default::default(),
             code: package().into(),
             image_config: Default::default(),

@@ -105,9 +105,11 @@ async fn a_stream_is_read_in_both_directions() {
     assert!(end.events.is_empty() && end.next.is_none());
     world.put("s", &[(NOW + 10, "10")]).await.unwrap();
     assert_eq!(messages(&world.page(Direction::Forward, Some(&end.end), 3).await), ["10"]);
-    let missing =
-        world.logs.read_stream(&group("g"), "t", Direction::Forward, Search { most: 1, ..Search::default() });
-    assert!(refused(missing.await).contains("log stream does not exist"));
+    let missing = world
+        .logs
+        .read_stream(&group("g"), "t", Direction::Forward, Search { most: 1, ..Search::default() })
+        .await;
+    assert!(refused(missing).contains("log stream does not exist"));
     let bad = Search { most: 1, token: Some("p1".to_owned()), ..Search::default() };
     assert!(refused(world.search(bad).await).contains("nextToken"));
 }
