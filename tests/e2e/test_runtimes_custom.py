@@ -107,3 +107,30 @@ def test_a_bootstrap_that_does_not_come_up(functions, bootstrap, error_type):
     name = functions.deploy({"bootstrap": bootstrap}, kinds.CUSTOM, handler="h")
     for _ in range(2):
         assert functions.invoke(name).failed(error_type)["errorMessage"]
+
+
+STREAMS = """
+exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+  if (event.head) stream = awslambda.HttpResponseStream.from(stream, event.head);
+  stream.write('one ');
+  if (event.fail) throw new TypeError('late');
+  stream.write('two');
+  stream.end();
+});
+"""
+
+
+def test_aws_lambda_ric_streams(functions, node_client):
+    name = functions.deploy(node_client | {"app.js": STREAMS}, kinds.CUSTOM)
+
+    def call(event):
+        answer = functions.api.invoke_with_response_stream(FunctionName=name, Payload=json.dumps(event))
+        events = list(answer["EventStream"])
+        chunks = b"".join(each["PayloadChunk"]["Payload"] for each in events[:-1])
+        return chunks, events[-1]["InvokeComplete"]
+
+    assert call({}) == (b"one two", {})
+    chunks, last = call({"fail": True})
+    assert chunks == b"one " and json.loads(last["ErrorDetails"])["errorMessage"] == "late"
+    assert call({"head": {"statusCode": 201}})[0] == b'{"statusCode":201}' + bytes(8) + b"one two"
+    assert functions.invoke(name).raw == b"one two"

@@ -13,6 +13,7 @@ mod auth;
 mod constraint;
 mod dispatch;
 mod download;
+mod eventstream;
 mod failure;
 mod lambda;
 mod limits;

@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use commands::{build, delete, deploy, doctor, invoke, list, logs, serve, show};
+use commands::{build, delete, deploy, doctor, domain, invoke, list, logs, serve, show};
 use failure::Failure;
 use settings::{Connection, Flags};
 
@@ -55,6 +55,8 @@ enum Command {
     Show(show::Args),
     /// Delete functions
     Delete(delete::Args),
+    /// Give functions host names of your own
+    Domain(domain::Args),
     /// Check what this host can give to functions
     Doctor,
     /// What the server has this program be, in a sandbox
@@ -122,6 +124,7 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {
         Command::List => list::run(client, json).await,
         Command::Show(args) => show::run(client, args, json).await,
         Command::Delete(args) => delete::run(client, args, json).await,
+        Command::Domain(args) => domain::run(client, args, json).await,
         Command::Serve(_) | Command::Build(_) | Command::Doctor | Command::WasmWorker => Ok(()),
     }
 }

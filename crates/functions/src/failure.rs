@@ -54,6 +54,10 @@ impl Failure {
         match fault {
             Fault::Exited(exit) | Fault::NotDelivered(exit) => Self::exited(id, *exit),
             Fault::AnswerTooLarge { limit, .. } => Self::too_large(*limit),
+            Fault::Truncated => {
+                let text = format!("RequestId: {id} Error: The answer broke off before its end");
+                Self::new("Runtime.TruncatedResponse", text)
+            }
             Fault::Trap(text) => Self::new("Runtime.Trap", format!("RequestId: {id} Error: {text}")),
             Fault::BadAnswer(text) => {
                 Self::new("Runtime.BadAnswer", format!("RequestId: {id} Error: {text}"))

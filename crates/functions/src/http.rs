@@ -160,7 +160,7 @@ async fn exchange(
             under_way.not_taken(exit, &*host.clock);
             Ok(Exchanged::NotTaken(request))
         }
-        Some(Ok(Output::Event(_) | Output::FunctionError(_))) => {
+        Some(Ok(Output::Event(_) | Output::Stream(_) | Output::FunctionError(_))) => {
             under_way.count(Ending::Error);
             Err(Error::internal("an instance that speaks HTTP answered with an event"))
         }

@@ -17,15 +17,15 @@ use base::RequestId;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt, Limited};
 use observe::Ending;
-use sandbox::{Body, Call, Event, Exit, Fault, FunctionError, Isolation, Output, Payload, Speaks};
+use sandbox::{Body, Call, Event, Exit, Fault, FunctionError, Instance, Isolation, Output, Payload, Speaks};
 
 use crate::failure::Failure;
 use crate::pool::{FailedStart, Host, Lease, Plan, Refusal, Target};
 use crate::report::{Lines, Report, Status};
 use crate::service::{Inner, Outcome};
 use crate::startup::{Startup, Timings};
+use crate::streaming::{self, Sink};
 use crate::{Error, limits};
 
 /// What is called with.
@@ -34,6 +34,8 @@ pub(crate) struct Request {
     pub(crate) event: Event,
     pub(crate) tail: bool,
     pub(crate) trace: bool,
+    /// Where the answer goes piece by piece, if the caller takes it so.
+    pub(crate) sink: Option<Sink>,
 }
 
 /// How often a call follows a version's target to its successor. More changes than that during one call's
@@ -179,6 +181,7 @@ fn failed_start(host: &Host, start: FailedStart, plan: &Plan, offer: &Offer) -> 
     Ok(Outcome {
         executed_version: plan.configuration.version.clone(),
         result: Err(failure.into_function_error()),
+        content_type: None,
         log_tail: request.tail.then(|| log.tail().into()),
         timings: offer.timings(Some(startup), Duration::ZERO),
     })
@@ -202,8 +205,12 @@ struct Run {
 struct NotTaken(Exit);
 
 /// How a call ended.
-enum End {
-    Answer(Bytes),
+pub(crate) enum End {
+    /// The kind of content is known of an answer that was streamed.
+    Answer {
+        bytes: Bytes,
+        content_type: Option<String>,
+    },
     Reported(FunctionError),
     Failed(Failure),
     TimedOut(Failure),
@@ -243,13 +250,21 @@ impl Run {
         self.count(&end, duration, init);
         let timings = self.offer.timings(init, duration);
         let log_tail = self.offer.request.tail.then(|| log.end_tail().into());
+        let mut content_type = None;
         let result = match end {
-            End::Answer(bytes) => Ok(bytes),
+            End::Answer { bytes, content_type: kind } => {
+                content_type = kind;
+                Ok(bytes)
+            }
             End::Reported(error) => Err(error),
             End::Failed(failure) | End::TimedOut(failure) => Err(failure.into_function_error()),
         };
         let executed_version = plan.configuration.version.clone();
-        Ok(Ran::Over(Outcome { executed_version, result, log_tail, timings }))
+        let outcome = Outcome { executed_version, result, content_type, log_tail, timings };
+        if let Some(sink) = self.offer.request.sink.take() {
+            sink.end(&outcome);
+        }
+        Ok(Ran::Over(outcome))
     }
 
     /// Says in the log of the instance that ended what became of it and of the call.
@@ -284,18 +299,12 @@ impl Run {
             deadline_unix_ms: self.host.clock.now().as_millis() + left.as_millis() as i64,
             payload: payload(plan.prepared.speaks, &self.offer.request.event)?,
         };
-        let instance = self.lease.instance();
+        let mut sink = self.offer.request.sink.take();
+        let answered = answered(self.lease.instance(), call, &plan.configuration.version, sink.as_mut());
+        let answered = tokio::time::timeout_at(deadline.into(), answered).await;
+        self.offer.request.sink = sink;
         let id = self.id();
-        let answered = async {
-            match instance.invoke(call).await {
-                Ok(Output::Event(bytes)) => Ok(End::Answer(bytes)),
-                Ok(Output::FunctionError(error)) => Ok(End::Reported(error)),
-                Ok(Output::Http(response)) => Ok(collect(id, response).await),
-                Ok(Output::NotTaken(_, exit)) => Err(Fault::NotDelivered(exit)),
-                Err(fault) => Err(fault),
-            }
-        };
-        match tokio::time::timeout_at(deadline.into(), answered).await {
+        match answered {
             Ok(Ok(end)) => Ok(Ok(end)),
             Ok(Err(Fault::Exited(Exit::Stopped) | Fault::NotDelivered(Exit::Stopped)))
                 if self.host.is_stopping() =>
@@ -320,7 +329,9 @@ impl Run {
     /// Whether the next call may have the same instance.
     fn after(&self, fault: &Fault) {
         match fault {
-            Fault::Exited(_) | Fault::NotDelivered(_) | Fault::BadAnswer(_) => self.lease.retire(),
+            Fault::Exited(_) | Fault::NotDelivered(_) | Fault::BadAnswer(_) | Fault::Truncated => {
+                self.lease.retire();
+            }
             // The instance lives, and a WebAssembly guest was one call's own.
             Fault::AnswerTooLarge { .. } | Fault::Trap(_) => {}
         }
@@ -344,7 +355,7 @@ impl Run {
     /// What the platform has to say about a call that went wrong.
     fn what_happened(&self, end: &End, lines: &Lines<'_>) -> Option<String> {
         match end {
-            End::Answer(_) | End::Reported(_) => None,
+            End::Answer { .. } | End::Reported(_) => None,
             End::Failed(failure) => lines.fault(format!("{} {}", failure.message, failure.error_type)),
             End::TimedOut(_) => lines.timed_out(self.id()),
         }
@@ -360,7 +371,7 @@ impl Run {
         let peak_bytes = self.lease.instance().peak_memory();
         self.lease.pool().meter().memory(peak_bytes);
         let status = match end {
-            End::Answer(_) | End::Reported(_) => Status::Ran,
+            End::Answer { .. } | End::Reported(_) => Status::Ran,
             End::Failed(failure) => Status::Error(&failure.error_type),
             End::TimedOut(_) => Status::Timeout,
         };
@@ -369,7 +380,7 @@ impl Run {
 
     fn count(&self, end: &End, duration: Duration, init: Option<Startup>) {
         let ending = match end {
-            End::Answer(_) => Ending::Success,
+            End::Answer { .. } => Ending::Success,
             End::Reported(_) | End::Failed(_) => Ending::Error,
             End::TimedOut(_) => Ending::Timeout,
         };
@@ -396,18 +407,20 @@ fn payload(speaks: Speaks, event: &Event) -> Result<Payload, Error> {
     }
 }
 
-/// A web server's answer to an event: the body of a success is the result.
-async fn collect(id: RequestId, response: ::http::Response<Body>) -> End {
-    let status = response.status();
-    match Limited::new(response.into_body(), limits::PAYLOAD_BYTES).collect().await {
-        Ok(body) if status.is_success() => End::Answer(body.to_bytes()),
-        Ok(body) => End::Failed(Failure::status(id, status.as_u16(), &body.to_bytes())),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            End::Failed(Failure::too_large(limits::PAYLOAD_BYTES))
-        }
-        Err(error) => {
-            End::Failed(Failure::fault(id, &Fault::BadAnswer(format!("the answer broke off: {error}"))))
-        }
+/// Has the instance run the call, and takes its answer to the end.
+async fn answered(
+    instance: &Arc<dyn Instance>,
+    call: Call,
+    version: &str,
+    sink: Option<&mut Sink>,
+) -> Result<End, Fault> {
+    let id = call.id;
+    match instance.invoke(call).await? {
+        Output::Event(bytes) => Ok(End::Answer { bytes, content_type: None }),
+        Output::Stream(streamed) => streaming::pieces(streamed, version, sink).await,
+        Output::FunctionError(error) => Ok(End::Reported(error)),
+        Output::Http(response) => Ok(streaming::body(id, response, version, sink).await),
+        Output::NotTaken(_, exit) => Err(Fault::NotDelivered(exit)),
     }
 }
 

@@ -48,6 +48,9 @@ pub(crate) const PREPARE_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of an event and of its answer (Lambda quotas: 6 MB each; the exact number is the service's own).
 pub(crate) const PAYLOAD_BYTES: usize = 6_291_556;
 
+/// Bytes of an answer that is streamed (Lambda quotas: 200 MB).
+pub(crate) const STREAM_BYTES: usize = 200 << 20;
+
 /// Bytes of all environment variables together (Lambda quotas: 4 KB).
 pub(crate) const ENVIRONMENT_BYTES: usize = 4096;
 
@@ -77,6 +80,9 @@ pub(crate) const TAG_KEY_CHARS: usize = 128;
 
 /// Characters of a tag's value (Lambda: Using tags).
 pub(crate) const TAG_VALUE_CHARS: usize = 256;
+
+/// Characters of a host name (RFC 1035 §2.3.4).
+pub(crate) const DOMAIN_CHARS: usize = 253;
 
 /// Items of a page of a listing (Lambda API: ListFunctions answers at most 50 whatever was asked for).
 pub(crate) const PAGE_ITEMS: usize = 50;

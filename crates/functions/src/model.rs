@@ -250,6 +250,18 @@ pub enum UrlAuth {
     AwsIam,
 }
 
+/// `InvokeMode` of a function URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum InvokeMode {
+    /// The response is sent once the function has made the whole of it.
+    #[default]
+    #[serde(rename = "BUFFERED")]
+    Buffered,
+    /// Each piece is sent as the function makes it.
+    #[serde(rename = "RESPONSE_STREAM")]
+    ResponseStream,
+}
+
 /// CORS of a function URL (Lambda API: Cors).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -283,6 +295,9 @@ pub struct UrlConfig {
     pub auth: UrlAuth,
     /// CORS, where configured.
     pub cors: Option<Cors>,
+    /// Whether responses stream.
+    #[serde(default)]
+    pub mode: InvokeMode,
     /// When it was made.
     pub created: Timestamp,
     /// When it was last changed.

@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use sandbox::{Contract, Speaks};
 
 use crate::claims::Claims;
+use crate::domains::{self, Owners};
 use crate::permissions::Permissions;
 use crate::service::Route;
 use crate::version::Function;
@@ -26,6 +27,9 @@ pub(crate) struct Registry {
     by_name: papaya::HashMap<String, Arc<Route>>,
     /// The policies of functions that have any: most servers have none, and a call then looks nothing up.
     permissions: papaya::HashMap<Key, Arc<Permissions>>,
+    by_domain: papaya::HashMap<String, Arc<Route>>,
+    /// Whose host names are whose.
+    pub(crate) domains: Owners,
     /// The same functions in name order, for listings alone.
     ordered: RwLock<BTreeMap<Key, Arc<Function>>>,
     claims: Claims,
@@ -39,6 +43,8 @@ impl Registry {
             by_url: papaya::HashMap::new(),
             by_name: papaya::HashMap::new(),
             permissions: papaya::HashMap::new(),
+            by_domain: papaya::HashMap::new(),
+            domains: Owners::default(),
             ordered: RwLock::default(),
             claims: Claims::default(),
             first_account,
@@ -68,6 +74,31 @@ impl Registry {
         self.by_name.pin().get(name).cloned()
     }
 
+    /// By a host name that its owner brought.
+    pub(crate) fn by_domain(&self, host: &str) -> Option<Arc<Route>> {
+        let by_domain = self.by_domain.pin();
+        // Most servers have none, and every request to the API asks.
+        if by_domain.is_empty() { None } else { by_domain.get(&domains::asked(host)).cloned() }
+    }
+
+    /// What a function is reached by at its owner's host names.
+    fn put_domains(&self, old: Option<&Function>, new: Option<&Function>, route: Option<&Arc<Route>>) {
+        let names = |function: Option<&Function>| function.map(Function::domains).unwrap_or_default();
+        let (old, new) = (names(old), names(new));
+        let by_domain = self.by_domain.pin();
+        for name in &new {
+            match route {
+                Some(route) => by_domain.insert(name.clone(), Arc::clone(route)),
+                None => by_domain.remove(name),
+            };
+        }
+        let gone: Vec<_> = old.iter().filter(|name| !new.contains(name)).collect();
+        for name in &gone {
+            by_domain.remove(*name);
+        }
+        self.domains.give_back(gone);
+    }
+
     /// Replaces a function, or removes it.
     pub(crate) fn put(&self, key: &Key, old: Option<&Function>, new: Option<&Arc<Function>>) {
         match new {
@@ -91,6 +122,7 @@ impl Registry {
         if let Some(gone) = old_url.filter(|old| route.as_ref().is_none_or(|route| route.url.id != old.id)) {
             self.by_url.pin().remove(gone.id.as_str());
         }
+        self.put_domains(old, new.map(|new| &**new), route.as_ref());
         let named = key.0 == self.first_account;
         match route {
             Some(route) => {

@@ -142,12 +142,14 @@ pub struct Invoke {
 }
 
 /// What came of a call that reached the function.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// The version that ran.
     pub executed_version: String,
     /// The answer or the function's error.
     pub result: Result<Bytes, FunctionError>,
+    /// What the function says that its answer is, where it streamed it.
+    pub content_type: Option<String>,
     /// The last 4 KiB of the log, where asked for.
     pub log_tail: Option<Bytes>,
     /// What the call was made of, where asked for.
@@ -322,6 +324,8 @@ impl Inner {
         let function = Arc::new(function);
         let key = (account, name);
         function.versions().flat_map(|version| version.digests()).for_each(|digest| self.code.retain(digest));
+        // Each was its owner's when it was written.
+        let _ = self.registry.domains.claim(&key, &function.domains());
         self.registry.put(&key, None, Some(&function));
         if function.versions().any(|version| version.unsettled()) {
             self.queue.push(key);
@@ -366,7 +370,13 @@ impl Inner {
                 ..Change::default()
             },
         };
-        self.store.write(move |tx| tables::apply(tx, &change).map_err(Error::from)).await?;
+        let domains = new.as_ref().map(Function::domains).unwrap_or_default();
+        let claimed = self.registry.domains.claim(key, &domains)?;
+        let written = self.store.write(move |tx| tables::apply(tx, &change).map_err(Error::from)).await;
+        if let Err(error) = written {
+            self.registry.domains.give_back(&claimed);
+            return Err(error);
+        }
         let new = new.map(Arc::new);
         let digests = |function: Option<&Arc<Function>>| -> Vec<String> {
             let versions = function.into_iter().flat_map(|function| function.versions());

@@ -12,7 +12,7 @@ use sandbox::{Contract, Egress, Isolation, Runtime};
 
 use crate::model::{Configuration, Settings};
 use crate::service::Bounds;
-use crate::{Error, limits};
+use crate::{Error, domains, limits};
 
 /// What tags that Virga reads start with.
 pub(crate) const PREFIX: &str = "virga:";
@@ -25,9 +25,14 @@ pub(crate) const PORT: &str = "virga:port";
 /// The tags of one function.
 pub(crate) type Tags = BTreeMap<String, String>;
 
-/// Whether changing this tag changes the configuration.
-pub(crate) fn is_setting(key: &str) -> bool {
+/// Whether Virga reads this tag: changing it takes the permission to change the configuration.
+pub(crate) fn is_ours(key: &str) -> bool {
     key.starts_with(PREFIX)
+}
+
+/// Whether changing this tag changes a version's configuration. Under which names a function is reached does not.
+pub(crate) fn is_setting(key: &str) -> bool {
+    is_ours(key) && key != domains::TAG
 }
 
 /// The rules that hold for every tag (Lambda: Using tags on functions).
@@ -53,7 +58,7 @@ pub(crate) fn check_tags(tags: &Tags) -> Result<(), Error> {
             )));
         }
     }
-    Ok(())
+    domains::of(tags).map(|_| ())
 }
 
 /// Reads Lambda's runtime identifier.
@@ -202,7 +207,7 @@ impl Given {
             _ => {
                 return Err(Error::Invalid(format!(
                     "The tag '{key}' is unknown. Tags that start with virga: are contract, isolation, memory, cpu, \
-                     soft-concurrency, hard-concurrency, idle-timeout, freeze, template, egress and port."
+                     soft-concurrency, hard-concurrency, idle-timeout, freeze, template, egress, port and domain."
                 )));
             }
         }

@@ -12,7 +12,6 @@ use base::FunctionArn;
 use sandbox::{Artifact, Isolation, Prepared, Speaks};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::concurrency::Concurrency;
 use crate::model::{Configuration, FunctionView, LATEST, Reason, State, UpdateStatus, UrlConfig};
 use crate::permissions::Permissions;
@@ -20,6 +19,7 @@ use crate::pool::{Plan, Target};
 use crate::settings::{self, Tags};
 use crate::tables::Change;
 use crate::vault::Vault;
+use crate::{Error, domains};
 
 /// A function.
 #[derive(Clone)]
@@ -40,6 +40,14 @@ pub(crate) struct Function {
     pub(crate) concurrency: Concurrency,
     /// Its resource policies.
     pub(crate) permissions: Permissions,
+}
+
+impl Function {
+    /// The host names that its URL answers under besides its own.
+    pub(crate) fn domains(&self) -> Vec<String> {
+        // They were checked when the tag was set.
+        domains::of(&self.tags).unwrap_or_default()
+    }
 }
 
 /// One version.

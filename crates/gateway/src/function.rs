@@ -2,14 +2,15 @@
 
 use api_aws::body::{self, ReadError};
 use base::RequestId;
-use functions::Route;
+use functions::model::InvokeMode;
+use functions::{Outcome, Route};
 use http::header::HeaderValue;
 use http::{Request, Response, StatusCode};
 use sandbox::Body;
 
 use crate::access::Signer;
 use crate::connection::Connection;
-use crate::event::{answer as from_event, request as to_event};
+use crate::event::{answer as from_event, request as to_event, streamed};
 use crate::http::headers::{REQUEST_ID, add_forwarded, add_port, strip_hop_by_hop};
 use crate::{limits, refusal, router};
 
@@ -79,15 +80,31 @@ pub(crate) fn unread(error: ReadError) -> Response<Body> {
 }
 
 async fn call(connection: &Connection, route: &Route, id: RequestId, event: bytes::Bytes) -> Response<Body> {
-    let outcome = match connection.gateway.functions.serve_event(route, id, event).await {
-        Ok(outcome) => outcome,
-        Err(error) => return refusal::of(&error),
+    let functions = &connection.gateway.functions;
+    let made = match route.url.mode {
+        InvokeMode::Buffered => match functions.serve_event(route, id, event).await {
+            Ok(outcome) => whole(&outcome),
+            Err(error) => return refusal::of(&error),
+        },
+        InvokeMode::ResponseStream => match functions.serve_event_streaming(route, id, event).await {
+            Ok(streaming) => match streaming.whole() {
+                Some(outcome) => whole(outcome),
+                None => streamed::response(streaming).await,
+            },
+            Err(error) => return refusal::of(&error),
+        },
     };
-    match outcome.result {
-        Err(error) => from_event::failed(&error),
-        Ok(answer) => from_event::response(&answer).unwrap_or_else(|reason| {
-            tracing::info!(function = %route.function, request_id = %id, reason, "an answer is no response");
-            refusal::function_failed()
-        }),
+    made.unwrap_or_else(|reason| {
+        tracing::info!(function = %route.function, request_id = %id, reason, "an answer is no response");
+        refusal::function_failed()
+    })
+}
+
+/// The response to an answer that is here.
+fn whole(outcome: &Outcome) -> Result<Response<Body>, &'static str> {
+    match &outcome.result {
+        Err(error) => Ok(from_event::failed(error)),
+        Ok(answer) => streamed::whole(outcome.content_type.as_deref(), answer)
+            .unwrap_or_else(|| from_event::response(answer)),
     }
 }

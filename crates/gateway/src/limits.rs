@@ -9,6 +9,9 @@ pub(crate) const BUFFER: usize = 64 * 1024;
 /// Bytes of a body that becomes an event (Lambda quotas: invocation payload).
 pub(crate) const EVENT_BODY: usize = 6_291_556;
 
+/// Bytes of the head that a streamed answer begins with: as many as a request's may have.
+pub(crate) const PRELUDE: usize = HEAD;
+
 /// Bytes that an upgraded connection buffers in each direction.
 pub(crate) const TUNNEL_BUFFER: usize = 8 * 1024;
 

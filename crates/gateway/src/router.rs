@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api_aws::Context;
-use functions::Route;
+use functions::{Functions, Route};
 use http::header::HOST;
 use http::{Request, Response};
 use sandbox::{Body, Speaks};
@@ -26,14 +26,14 @@ pub(crate) async fn answer(connection: &Connection, request: Box<Request<Body>>)
         let host = host(&request);
         let region = connection.gateway.settings.region.as_str();
         let functions = &connection.gateway.functions;
+        let whole = |route| Call { route, path: None };
         match destination(host, request.uri().path(), region, connection.paths) {
-            Destination::Api => None,
+            Destination::Api => functions.route_by_domain(host).map(|route| Some(whole(route))),
             Destination::Nobody => Some(None),
-            Destination::UrlId(id) => {
-                Some(functions.route_by_id(&id).map(|route| Call { route, path: None }))
-            }
+            Destination::UrlId(id) => Some(functions.route_by_id(&id).map(whole)),
+            // What a path means at its owner's host is the owner's business.
             Destination::UrlPath { name, rest } => {
-                Some(functions.route_by_name(name).map(|route| Call { route, path: Some(rest.to_owned()) }))
+                Some(functions.route_by_domain(host).map(whole).or_else(|| by_path(functions, name, rest)))
             }
         }
     };
@@ -43,6 +43,10 @@ pub(crate) async fn answer(connection: &Connection, request: Box<Request<Body>>)
         Some(None) => refusal::nobody(),
         Some(Some(call)) => call_function(connection, call, request).await,
     }
+}
+
+fn by_path(functions: &Functions, name: &str, rest: &str) -> Option<Call> {
+    functions.route_by_name(name).map(|route| Call { route, path: Some(rest.to_owned()) })
 }
 
 /// The authority that the client asked: the target's own goes before the header (RFC 9112 §3.2.2).

@@ -5,7 +5,7 @@ use std::time::Instant;
 use base::RequestId;
 use bytes::Bytes;
 
-use crate::Body;
+use crate::{Body, Streamed};
 
 /// One call.
 pub struct Call {
@@ -47,6 +47,8 @@ pub struct Event {
 pub enum Output {
     /// The result of an event: JSON as the code gave it, not checked.
     Event(Bytes),
+    /// The result of an event in pieces, whoever asked for it: bytes as the code gives them.
+    Stream(Streamed),
     /// The code's own error for an event.
     FunctionError(FunctionError),
     /// A response. On 101 its extensions hold the `hyper::upgrade::OnUpgrade` of the instance's side.
@@ -81,6 +83,8 @@ pub enum Fault {
         /// Bytes allowed.
         limit: usize,
     },
+    /// An answer in pieces broke off before its end, though the instance did not.
+    Truncated,
     /// The guest trapped: WebAssembly's words for what it did.
     Trap(String),
     /// A web server's side broke: connection refused or reset, not HTTP.

@@ -14,6 +14,7 @@ mod error;
 mod phases;
 mod site;
 mod spec;
+mod streamed;
 
 pub mod process;
 
@@ -28,6 +29,7 @@ pub use error::{Error, StartError};
 pub use phases::{Origin, Phases, Resident};
 pub use site::SiteBackend;
 pub use spec::{Artifact, Contract, Image, Isolation, Limits, LogSink, Prepared, Runtime, Speaks, Spec};
+pub use streamed::{StreamEnd, Streamed};
 
 /// One way of isolating user code.
 pub trait Backend: Send + Sync + 'static {

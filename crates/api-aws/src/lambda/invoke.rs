@@ -18,13 +18,27 @@ use crate::request::Request;
 
 /// What `X-Amz-Invocation-Type` asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     RequestResponse,
     DryRun,
 }
 
 /// The function's answer, whatever it is, with status 200; a function's own error is told by a header.
 pub(super) async fn invoke(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
+    let (kind, call) = call(request, label, &["Event", "RequestResponse", "DryRun"])?;
+    match kind {
+        Kind::DryRun => {
+            request.api.functions.check_invoke(request.caller, &call.function).map_err(failed(request))?;
+            Ok(no_content())
+        }
+        Kind::RequestResponse => {
+            request.api.functions.invoke(request.caller, call).await.map(answer).map_err(failed(request))
+        }
+    }
+}
+
+/// What a call is and how it is wanted, of `kinds`.
+pub(super) fn call(request: &Request<'_>, label: &str, kinds: &[&str]) -> Result<(Kind, Invoke), Failure> {
     let function = function(request, label)?;
     let tail = log_type(request.header("x-amz-log-type"))?;
     for header in ["x-amz-tenant-id", "x-amz-durable-execution-name"] {
@@ -33,24 +47,17 @@ pub(super) async fn invoke(request: &Request<'_>, label: &str) -> Result<Respons
         }
     }
     let client_context = request.header("x-amz-client-context").map(client_context).transpose()?;
-    match kind(request.header("x-amz-invocation-type"))? {
-        Kind::DryRun => {
-            request.api.functions.check_invoke(request.caller, &function).map_err(failed(request))?;
-            Ok(no_content())
-        }
-        Kind::RequestResponse => {
-            let call = Invoke {
-                id: request.id,
-                function,
-                payload: request.body.clone(),
-                client_context,
-                trace_id: request.header("x-amzn-trace-id").map(str::to_owned),
-                tail,
-                trace: asks_for_trace(request.header("x-virga-trace"))?,
-            };
-            request.api.functions.invoke(request.caller, call).await.map(answer).map_err(failed(request))
-        }
-    }
+    let kind = kind(request.header("x-amz-invocation-type"), kinds)?;
+    let call = Invoke {
+        id: request.id,
+        function,
+        payload: request.body.clone(),
+        client_context,
+        trace_id: request.header("x-amzn-trace-id").map(str::to_owned),
+        tail,
+        trace: asks_for_trace(request.header("x-virga-trace"))?,
+    };
+    Ok((kind, call))
 }
 
 /// Virga's own request header: `on` has the answer say what the call was made of.
@@ -78,17 +85,17 @@ fn server_timing(timings: &Timings) -> String {
     text
 }
 
-fn kind(header: Option<&str>) -> Result<Kind, Failure> {
+fn kind(header: Option<&str>, kinds: &[&str]) -> Result<Kind, Failure> {
     match header {
         None | Some("" | "RequestResponse") => Ok(Kind::RequestResponse),
         Some("DryRun") => Ok(Kind::DryRun),
-        Some("Event") => Err(Failure::invalid_parameter(
+        Some("Event") if kinds.contains(&"Event") => Err(Failure::invalid_parameter(
             "InvocationType Event is not supported by this server yet: an asynchronous invocation must survive a \
              restart, and the durable queue for it is not built. Use RequestResponse.",
         )),
         Some(other) => {
             let mut violations = Violations::default();
-            violations.one_of("invocationType", other, &["Event", "RequestResponse", "DryRun"]);
+            violations.one_of("invocationType", other, kinds);
             violations.finish().map(|()| Kind::RequestResponse)
         }
     }
@@ -155,12 +162,14 @@ mod tests {
 
     #[test]
     fn asynchronous_calls_are_refused_with_the_reason() {
-        assert_eq!(kind(None), Ok(Kind::RequestResponse));
-        assert_eq!(kind(Some("DryRun")), Ok(Kind::DryRun));
-        let event = kind(Some("Event")).unwrap_err();
+        let kinds = &["Event", "RequestResponse", "DryRun"];
+        assert_eq!(kind(None, kinds), Ok(Kind::RequestResponse));
+        assert_eq!(kind(Some("DryRun"), kinds), Ok(Kind::DryRun));
+        let event = kind(Some("Event"), kinds).unwrap_err();
         assert_eq!(event.code, "InvalidParameterValueException");
         assert!(event.message.contains("asynchronous"));
-        assert_eq!(kind(Some("Later")).unwrap_err().code, "ValidationException");
+        assert_eq!(kind(Some("Later"), kinds).unwrap_err().code, "ValidationException");
+        assert_eq!(kind(Some("Event"), &kinds[1..]).unwrap_err().code, "ValidationException");
     }
 
     #[test]
@@ -198,6 +207,7 @@ mod tests {
                 json: Bytes::from_static(b"{}"),
                 error_type: Some("ValueError".into()),
             }),
+            content_type: None,
             log_tail: Some(Bytes::from_static(b"END")),
             timings: None,
         };
@@ -218,6 +228,7 @@ mod tests {
         let fine = Outcome {
             executed_version: "1".into(),
             result: Ok(Bytes::from_static(b"1")),
+            content_type: None,
             log_tail: None,
             timings: Some(timings),
         };

@@ -13,6 +13,7 @@ mod invoke;
 mod name;
 mod permissions;
 mod routes;
+mod stream;
 mod tags;
 mod unbuilt;
 mod update;
@@ -64,7 +65,7 @@ impl Plan {
     /// Bytes of the body that this operation takes.
     pub(crate) fn body_limit(&self) -> usize {
         match self.operation {
-            Operation::Invoke => limits::EVENT,
+            Operation::Invoke | Operation::InvokeWithResponseStream => limits::EVENT,
             Operation::CreateFunction | Operation::UpdateFunctionCode => limits::UPLOAD,
             _ => limits::OTHER,
         }
@@ -72,7 +73,8 @@ impl Plan {
 
     /// The name of a body's failure.
     pub(crate) fn unread(&self, error: ReadError) -> Failure {
-        errors::unread(error, self.operation != Operation::Invoke)
+        let calls = matches!(self.operation, Operation::Invoke | Operation::InvokeWithResponseStream);
+        errors::unread(error, !calls)
     }
 
     /// Runs it.
@@ -80,6 +82,7 @@ impl Plan {
         let label = self.labels.first().map_or("", String::as_str);
         match self.operation {
             Operation::Invoke => invoke::invoke(request, label).await,
+            Operation::InvokeWithResponseStream => stream::invoke(request, label).await,
             Operation::CreateFunction => create::create_function(request).await,
             Operation::GetFunction => get::get_function(request, label),
             Operation::GetFunctionConfiguration => get::get_function_configuration(request, label),
@@ -180,6 +183,7 @@ mod tests {
     fn each_operation_bounds_its_body() {
         for (method, path, limit) in [
             (http::Method::POST, "/2015-03-31/functions/x/invocations", 6_291_556),
+            (http::Method::POST, "/2021-11-15/functions/x/response-streaming-invocations", 6_291_556),
             (http::Method::POST, "/2015-03-31/functions", limits::UPLOAD),
             (http::Method::PUT, "/2015-03-31/functions/x/code", limits::UPLOAD),
             (http::Method::PUT, "/2015-03-31/functions/x/configuration", limits::OTHER),

@@ -1,7 +1,7 @@
 //! Lambda API: CreateFunctionUrlConfig, GetFunctionUrlConfig, UpdateFunctionUrlConfig,
 //! DeleteFunctionUrlConfig, ListFunctionUrlConfigs.
 
-use functions::model::{Cors, UrlAuth, UrlView};
+use functions::model::{Cors, InvokeMode, UrlAuth, UrlView};
 use http::{Response, StatusCode};
 use sandbox::Body;
 use serde_json::{Map, Value, json as value};
@@ -18,7 +18,8 @@ pub(super) async fn create(request: &Request<'_>, label: &str) -> Result<Respons
     let function = function(request, label)?;
     let given = read(&request.body, true)?;
     let auth = given.auth.unwrap_or(UrlAuth::None);
-    let created = request.api.functions.create_url(request.caller, &function, auth, given.cors).await;
+    let mode = given.mode.unwrap_or_default();
+    let created = request.api.functions.create_url(request.caller, &function, auth, given.cors, mode).await;
     let mut shape = shape(request, &created.map_err(failed(request))?);
     shape.remove("LastModifiedTime");
     let text = |member: &str| shape.get(member).and_then(Value::as_str);
@@ -31,7 +32,8 @@ pub(super) async fn create(request: &Request<'_>, label: &str) -> Result<Respons
 pub(super) async fn update(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
     let function = function(request, label)?;
     let given = read(&request.body, false)?;
-    let updated = request.api.functions.update_url(request.caller, &function, given.auth, given.cors).await;
+    let Given { auth, cors, mode } = given;
+    let updated = request.api.functions.update_url(request.caller, &function, auth, cors, mode).await;
     Ok(json(StatusCode::OK, &Value::Object(shape(request, &updated.map_err(failed(request))?))))
 }
 
@@ -83,7 +85,7 @@ fn shape(request: &Request<'_>, view: &UrlView) -> Map<String, Value> {
     }
     add("CreationTime", value!(view.url.created.to_rfc3339()));
     add("LastModifiedTime", value!(view.url.modified.to_rfc3339()));
-    add("InvokeMode", value!("BUFFERED"));
+    add("InvokeMode", value!(view.url.mode));
     if let Some(by_path) = by_path(request.context, &view.function.name) {
         add(PATH_URL, value!(by_path));
     }
@@ -112,6 +114,7 @@ fn address(base_url: &str, id: &str, region: &str) -> String {
 struct Given {
     auth: Option<UrlAuth>,
     cors: Option<Cors>,
+    mode: Option<InvokeMode>,
 }
 
 fn read(body: &[u8], auth_required: bool) -> Result<Given, Failure> {
@@ -130,13 +133,12 @@ fn read(body: &[u8], auth_required: bool) -> Result<Given, Failure> {
     }
     let cors = members.object("Cors")?.map(|cors| read_cors(&cors, &mut violations)).transpose()?;
     violations.finish()?;
-    if mode.as_deref() == Some("RESPONSE_STREAM") {
-        return Err(Failure::invalid_parameter(
-            "InvokeMode RESPONSE_STREAM is not supported by this server yet; web-server functions stream with BUFFERED too.",
-        ));
-    }
     let auth = auth.map(|auth| if auth == "AWS_IAM" { UrlAuth::AwsIam } else { UrlAuth::None });
-    Ok(Given { auth, cors })
+    let mode = mode.map(|mode| match mode.as_str() {
+        "RESPONSE_STREAM" => InvokeMode::ResponseStream,
+        _ => InvokeMode::Buffered,
+    });
+    Ok(Given { auth, cors, mode })
 }
 
 /// Lambda API: Cors.
@@ -219,18 +221,16 @@ mod tests {
 
     #[test]
     fn configurations_are_checked() {
-        check(r#"{"AuthType":"NONE"}"#, "Given { auth: Some(None), cors: None }");
+        check(r#"{"AuthType":"NONE"}"#, "Given { auth: Some(None), cors: None, mode: None }");
         check(
             r#"{"AuthType":"NONE","InvokeMode":"BUFFERED","Cors":{"AllowOrigins":["*"],"MaxAge":60}}"#,
             r#"allow_origins: ["*"]"#,
         );
         check("{}", "ValidationException: 1 validation error detected: Value null at 'authType'");
-        check(r#"{"AuthType":"AWS_IAM"}"#, "Given { auth: Some(AwsIam), cors: None }");
+        check(r#"{"AuthType":"AWS_IAM"}"#, "Given { auth: Some(AwsIam), cors: None, mode: None }");
         check(r#"{"AuthType":"MAYBE"}"#, "ValidationException");
-        check(
-            r#"{"AuthType":"NONE","InvokeMode":"RESPONSE_STREAM"}"#,
-            "InvalidParameterValueException: InvokeMode",
-        );
+        check(r#"{"AuthType":"NONE","InvokeMode":"RESPONSE_STREAM"}"#, "mode: Some(ResponseStream)");
+        check(r#"{"AuthType":"NONE","InvokeMode":"STREAM"}"#, "'invokeMode'");
         check(r#"{"AuthType":"NONE","Cors":{"MaxAge":86401}}"#, "'cors.maxAge'");
         check(r#"{"AuthType":"NONE","Cors":{"AllowMethods":["OPTIONS"]}}"#, "'cors.allowMethods'");
         check(r#"{"AuthType":"NONE","Cors":{"AllowOrigins":["a\r\nb"]}}"#, "'cors.allowOrigins'");

@@ -38,7 +38,8 @@ fn row(function: &Value) -> Vec<String> {
     ]
 }
 
-async fn all(client: &Client) -> Result<Vec<Value>> {
+/// Every function of the account, as ListFunctions has it.
+pub(super) async fn all(client: &Client) -> Result<Vec<Value>> {
     let mut functions = Vec::new();
     let mut marker = String::new();
     loop {

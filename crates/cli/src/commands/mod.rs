@@ -5,6 +5,7 @@ pub(crate) mod build;
 pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
+pub(crate) mod domain;
 pub(crate) mod invoke;
 pub(crate) mod list;
 pub(crate) mod logs;

@@ -10,6 +10,7 @@ use sandbox::Body;
 use crate::invoke::{self, Request};
 use crate::model::FunctionRef;
 use crate::service::{Functions, Invoke, Outcome, Route};
+use crate::streaming::{self, Sink, Streaming};
 use crate::{Alarm, Error};
 
 impl Functions {
@@ -21,13 +22,24 @@ impl Functions {
 
     /// Lambda API: Invoke, `RequestResponse`.
     pub async fn invoke(&self, caller: &Caller, call: Invoke) -> Result<Outcome, Error> {
+        self.run(caller, call, None).await
+    }
+
+    /// Lambda API: InvokeWithResponseStream, `RequestResponse`. Returns when the answer begins; what goes wrong
+    /// later is told by its end.
+    pub async fn invoke_streaming(&self, caller: &Caller, call: Invoke) -> Result<Streaming, Error> {
+        streaming::stream(|sink| self.run(caller, call, Some(sink))).await
+    }
+
+    async fn run(&self, caller: &Caller, call: Invoke, sink: Option<Sink>) -> Result<Outcome, Error> {
         let Invoke { id, function, payload, client_context, trace_id, tail, trace } = call;
         let arn = self.inner.arn(&function).to_string();
         self.inner.permit(caller, "InvokeFunction", &function)?;
         let target = self.inner.target(&function)?;
         let json = invoke::check_event(payload)?;
         let event = invoke::event(json, arn, trace_id, client_context);
-        self.inner.run(Request { id, event, tail, trace }, target, || self.inner.target(&function)).await
+        let request = Request { id, event, tail, trace, sink };
+        self.inner.run(request, target, || self.inner.target(&function)).await
     }
 
     /// A public request to a function that speaks HTTP. The response's body streams; the instance counts
@@ -48,10 +60,30 @@ impl Functions {
 
     /// A public request to a function that speaks events, already made an event.
     pub async fn serve_event(&self, route: &Route, id: RequestId, json: Bytes) -> Result<Outcome, Error> {
+        self.run_route(route, id, json, None).await
+    }
+
+    /// As `serve_event`, for a URL that streams.
+    pub async fn serve_event_streaming(
+        &self,
+        route: &Route,
+        id: RequestId,
+        json: Bytes,
+    ) -> Result<Streaming, Error> {
+        streaming::stream(|sink| self.run_route(route, id, json, Some(sink))).await
+    }
+
+    async fn run_route(
+        &self,
+        route: &Route,
+        id: RequestId,
+        json: Bytes,
+        sink: Option<Sink>,
+    ) -> Result<Outcome, Error> {
         let json = invoke::check_event(json)?;
         let event = invoke::event(json, route.function.to_string(), None, None);
         let function = behind(route);
-        let request = Request { id, event, tail: false, trace: false };
+        let request = Request { id, event, tail: false, trace: false, sink };
         self.inner.run(request, self.inner.target(&function)?, || self.inner.target(&function)).await
     }
 }

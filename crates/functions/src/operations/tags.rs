@@ -50,7 +50,7 @@ fn permit_settings<'a>(
     function: &FunctionRef,
     mut keys: impl Iterator<Item = &'a String>,
 ) -> Result<(), Error> {
-    if keys.any(|key| settings::is_setting(key)) {
+    if keys.any(|key| settings::is_ours(key)) {
         inner.permit(caller, "UpdateFunctionConfiguration", function)?;
     }
     Ok(())

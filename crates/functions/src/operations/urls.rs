@@ -8,7 +8,7 @@ use iam::policy::{self, Context, Decision, Policies, Policy, Question, Resource,
 
 use super::key;
 use crate::Error;
-use crate::model::{Cors, FunctionRef, UrlAuth, UrlConfig, UrlView};
+use crate::model::{Cors, FunctionRef, InvokeMode, UrlAuth, UrlConfig, UrlView};
 use crate::service::{Functions, Inner, Route};
 use crate::version::Function;
 
@@ -23,6 +23,7 @@ impl Functions {
         function: &FunctionRef,
         auth: UrlAuth,
         cors: Option<Cors>,
+        mode: InvokeMode,
     ) -> Result<UrlView, Error> {
         let function = self.inner.permit_change(caller, "CreateFunctionUrlConfig", function)?;
         self.change_url(function, move |function, now| match &function.url {
@@ -36,6 +37,7 @@ impl Functions {
                 id: InstanceId::random().as_str().to_owned(),
                 auth,
                 cors,
+                mode,
                 created: now,
                 modified: now,
             })),
@@ -50,12 +52,14 @@ impl Functions {
         function: &FunctionRef,
         auth: Option<UrlAuth>,
         cors: Option<Cors>,
+        mode: Option<InvokeMode>,
     ) -> Result<UrlView, Error> {
         let function = self.inner.permit_change(caller, "UpdateFunctionUrlConfig", function)?;
         self.change_url(function, move |function, now| {
             let mut url = existing(function)?;
             url.auth = auth.unwrap_or(url.auth);
             url.cors = cors.or(url.cors);
+            url.mode = mode.unwrap_or(url.mode);
             url.modified = now;
             Ok(Some(url))
         })
@@ -78,6 +82,11 @@ impl Functions {
     /// The target of `ID.lambda-url.…`.
     pub fn route_by_id(&self, id: &str) -> Option<Arc<Route>> {
         self.inner.registry.by_url(id)
+    }
+
+    /// The target of a host name that its owner brought, as a request says it.
+    pub fn route_by_domain(&self, host: &str) -> Option<Arc<Route>> {
+        self.inner.registry.by_domain(host)
     }
 
     /// The target of `/_fn/NAME/…`: a function of the first account with a URL configuration.

@@ -1,13 +1,14 @@
 //! A back end without sandboxes. A function's handler is its script; tests open gates and wait for counts, so that no
 //! test sleeps.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sandbox::*;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// What every instance and test shares.
 pub(crate) struct Stage {
@@ -39,6 +40,39 @@ pub(crate) struct Stage {
     pub(crate) residents: AtomicU64,
     /// How often that was asked.
     pub(crate) asked: AtomicU64,
+    /// Answers of calls with the handler `stream`, in order.
+    scripts: Mutex<VecDeque<Streamed>>,
+}
+
+/// Makes the answer of a call with the handler `stream`.
+pub(crate) struct Script {
+    pieces: mpsc::Sender<Bytes>,
+    end: oneshot::Sender<StreamEnd>,
+}
+
+impl Script {
+    pub(crate) async fn say(&self, piece: impl Into<Bytes>) {
+        assert!(self.try_say(piece).await, "somebody takes it");
+    }
+
+    /// False once nobody takes it.
+    pub(crate) async fn try_say(&self, piece: impl Into<Bytes>) -> bool {
+        self.pieces.send(piece.into()).await.is_ok()
+    }
+
+    pub(crate) fn end(self, end: StreamEnd) {
+        drop(self.pieces);
+        self.end.send(end).expect("somebody waits for the end");
+    }
+}
+
+impl Stage {
+    /// What the next call with the handler `stream` answers.
+    pub(crate) fn script(&self) -> Script {
+        let (pieces, end, streamed) = Streamed::new(Some("a/b".to_owned()));
+        self.scripts.lock().unwrap().push_back(streamed);
+        Script { pieces, end }
+    }
 }
 
 impl Default for Stage {
@@ -58,6 +92,7 @@ impl Default for Stage {
             frozen: AtomicU64::new(0),
             residents: AtomicU64::new(0),
             asked: AtomicU64::new(0),
+            scripts: Mutex::default(),
         }
     }
 }
@@ -195,6 +230,10 @@ impl FakeInstance {
         match handler {
             "gate" => pass(&self.stage.gate).await,
             "hang" => std::future::pending().await,
+            "stream" => {
+                let next = self.stage.scripts.lock().unwrap().pop_front();
+                return Ok(Output::Stream(next.expect("a script for each call")));
+            }
             "exit-1" => return fault(Exit::Code(1)),
             "exit-0" => return fault(Exit::Code(0)),
             "segfault" => return fault(Exit::Signal(11)),

@@ -16,7 +16,11 @@ async fn web(world: &World, name: &str, timeout_s: u32) -> Arc<Route> {
     let mut args = World::args(name, "serve");
     args.timeout_s = timeout_s;
     world.create_with(args, &[("virga:contract", "http")]).await;
-    world.functions.create_url(&world.caller, &world.named(name), UrlAuth::None, None).await.unwrap();
+    world
+        .functions
+        .create_url(&world.caller, &world.named(name), UrlAuth::None, None, Default::default())
+        .await
+        .unwrap();
     world.functions.route_by_name(name).unwrap()
 }
 

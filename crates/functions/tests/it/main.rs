@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod calls;
+mod domains;
 mod fake;
 mod http_calls;
 mod keep_alive;
@@ -14,6 +15,7 @@ mod remembering;
 mod reserving;
 mod scaling;
 mod secrets;
+mod streaming;
 mod versions;
 mod world;
 mod zips;

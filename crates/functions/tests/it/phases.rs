@@ -63,7 +63,11 @@ async fn a_call_without_an_instance_counts_as_failed() {
     let web = [("virga:contract", "http")];
     world.create_with(World::args("web", "init-exit"), &web).await;
     let function = world.named("web");
-    world.functions.create_url(&world.caller, &function, UrlAuth::None, None).await.unwrap();
+    world
+        .functions
+        .create_url(&world.caller, &function, UrlAuth::None, None, Default::default())
+        .await
+        .unwrap();
     let route = world.functions.route_by_name("web").unwrap();
     let request = Box::new(http::Request::new(sandbox::Body::empty()));
     let id = base::RequestId::random();

@@ -132,14 +132,19 @@ async fn urls_route_while_they_exist() {
     let function = world.named("app");
     assert!(world.functions.route_by_name("app").is_none());
     assert!(matches!(world.functions.url(&world.caller, &function), Err(Error::NotFound(_))));
-    let made = world.functions.create_url(&world.caller, &function, UrlAuth::None, None).await.unwrap();
+    let made = world
+        .functions
+        .create_url(&world.caller, &function, UrlAuth::None, None, Default::default())
+        .await
+        .unwrap();
     assert!(
         made.url.id.len() == 32 && made.url.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     );
-    let twice = world.functions.create_url(&world.caller, &function, UrlAuth::None, None).await;
+    let twice =
+        world.functions.create_url(&world.caller, &function, UrlAuth::None, None, Default::default()).await;
     assert!(matches!(twice, Err(Error::AlreadyExists(_))));
     let cors = Cors { allow_origins: vec!["*".into()], ..Cors::default() };
-    world.functions.update_url(&world.caller, &function, None, Some(cors.clone())).await.unwrap();
+    world.functions.update_url(&world.caller, &function, None, Some(cors.clone()), None).await.unwrap();
 
     let world = world.crash().await;
     let route = world.functions.route_by_id(&made.url.id).unwrap();
@@ -157,7 +162,11 @@ async fn urls_route_while_they_exist() {
     assert!(
         world.functions.route_by_id(&made.url.id).is_none() && world.functions.route_by_name("app").is_none()
     );
-    world.functions.create_url(&world.caller, &function, UrlAuth::None, None).await.unwrap();
+    world
+        .functions
+        .create_url(&world.caller, &function, UrlAuth::None, None, Default::default())
+        .await
+        .unwrap();
     world.functions.delete(&world.caller, &function).await.unwrap();
     assert!(world.functions.route_by_name("app").is_none());
 }

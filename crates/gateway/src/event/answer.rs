@@ -63,15 +63,36 @@ fn inferred(answer: &Bytes) -> Response<Body> {
 }
 
 fn formatted(shape: &Shape, status: &Value) -> Result<Response<Body>, &'static str> {
-    let mut response = Response::new(Body::from(body(shape)?));
-    *response.status_mut() = status_code(status).ok_or("statusCode is not a status from 200 to 599")?;
+    let body = Body::from(body(shape)?);
+    Ok(head(shape, Some(status), "application/json")?.map(|()| body))
+}
+
+/// The head of a streamed response: the JSON before its body.
+pub(super) fn prelude(json: &[u8]) -> Result<Response<()>, &'static str> {
+    let shape: Shape = serde_json::from_slice(json).map_err(|_| "the prelude is not a JSON object")?;
+    let status = shape.status_code.as_ref().filter(|status| !status.is_null());
+    head(&shape, status, OCTETS)
+}
+
+/// What bytes are of which nothing is said.
+pub(super) const OCTETS: &str = "application/octet-stream";
+
+fn head(
+    shape: &Shape,
+    status: Option<&Value>,
+    content_type: &'static str,
+) -> Result<Response<()>, &'static str> {
+    let mut response = Response::new(());
+    if let Some(status) = status {
+        *response.status_mut() = status_code(status).ok_or("statusCode is not a status from 200 to 599")?;
+    }
     let headers = response.headers_mut();
     add_headers(headers, shape.headers.as_ref())?;
     add_cookies(headers, shape.cookies.as_ref())?;
     // Framing is this side's business.
     headers.remove(CONTENT_LENGTH);
     strip_hop_by_hop(headers, false);
-    headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
     Ok(response)
 }
 

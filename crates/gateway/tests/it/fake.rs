@@ -69,6 +69,7 @@ impl FakeInstance {
             Some("/answer") => {
                 Ok(Output::Event(Bytes::from(value["body"].as_str().unwrap_or_default().to_owned())))
             }
+            Some("/stream") => Ok(Output::Stream(dictated(&value))),
             Some("/hang") => std::future::pending().await,
             Some("/exit") => Err(Fault::Trap("gone".into())),
             Some("/fail") => {
@@ -86,6 +87,34 @@ impl FakeInstance {
             _ => Ok(Output::Event(event.json.clone())),
         }
     }
+}
+
+/// An answer in pieces as the event's body says: its type, what is sent of it, and whether it then ends, fails or goes on.
+fn dictated(event: &Value) -> Streamed {
+    let body: Value =
+        serde_json::from_str(event["body"].as_str().unwrap_or_default()).expect("the body is JSON");
+    let (pieces, end, streamed) = Streamed::new(body["type"].as_str().map(str::to_owned));
+    tokio::spawn(async move {
+        for piece in body["pieces"].as_array().into_iter().flatten() {
+            let piece = piece.as_str().unwrap_or_default().to_owned();
+            pieces.send(piece.into()).await.ok();
+        }
+        let json = Bytes::from_static(br#"{"errorType":"ValueError","errorMessage":"secret"}"#);
+        match body["then"].as_str() {
+            Some("fail") => {
+                drop(pieces);
+                end.send(Ok(Some(FunctionError { json, error_type: None }))).ok();
+            }
+            Some("go on") => {
+                pieces.closed().await;
+            }
+            _ => {
+                drop(pieces);
+                end.send(Ok(None)).ok();
+            }
+        }
+    });
+    streamed
 }
 
 /// Sends a request over a connection of its own to the web server below.

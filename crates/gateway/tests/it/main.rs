@@ -3,8 +3,10 @@
 #![cfg(test)]
 
 mod api;
+mod domains;
 mod fake;
 mod hostile;
 mod lifecycle;
+mod streams;
 mod urls;
 mod world;

@@ -162,7 +162,18 @@ impl World {
         self.functions.create(&self.caller, args).await.unwrap();
         self.active(name).await;
         let function = self.named(name);
-        self.functions.create_url(&self.caller, &function, UrlAuth::None, cors).await.unwrap().url.id
+        self.functions
+            .create_url(&self.caller, &function, UrlAuth::None, cors, Default::default())
+            .await
+            .unwrap()
+            .url
+            .id
+    }
+
+    /// Has the URL of a function stream.
+    pub(crate) async fn streams(&self, name: &str) {
+        let mode = Some(functions::model::InvokeMode::ResponseStream);
+        self.functions.update_url(&self.caller, &self.named(name), None, None, mode).await.unwrap();
     }
 
     pub(crate) fn named(&self, name: &str) -> FunctionRef {

@@ -92,6 +92,7 @@ impl From<Fault> for Told {
             Fault::Exited(_) | Fault::NotDelivered(_) => Self::Stopped,
             Fault::AnswerTooLarge { size, limit } => Self::TooLarge { size, limit },
             Fault::Trap(text) => Self::Trap(text),
+            Fault::Truncated => Self::BadAnswer("the answer broke off".to_owned()),
             Fault::BadAnswer(text) => Self::BadAnswer(text),
         }
     }

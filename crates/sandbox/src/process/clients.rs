@@ -47,7 +47,7 @@ pub(crate) const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 /// The Python client's module, relative to the folder.
 pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
 
-const FILES: [(&str, &[u8]); 27] = [
+const FILES: [(&str, &[u8]); 29] = [
     ("python/bootstrap.py", include_bytes!("clients/python/bootstrap.py")),
     ("python/ahead.py", include_bytes!("clients/python/ahead.py")),
     ("python/virga_template.py", include_bytes!("clients/python/virga_template.py")),
@@ -56,6 +56,7 @@ const FILES: [(&str, &[u8]); 27] = [
         include_bytes!("clients/python/packages/snapshot_restore_py.py"),
     ),
     (PYTHON_MODULE, include_bytes!("clients/python/virga_runtime.py")),
+    ("python/virga_streaming.py", include_bytes!("clients/python/virga_streaming.py")),
     ("python/virga_concurrent.py", include_bytes!("clients/python/virga_concurrent.py")),
     ("python/virga_logging.py", include_bytes!("clients/python/virga_logging.py")),
     ("python/web.py", include_bytes!("clients/python/web.py")),
@@ -64,6 +65,7 @@ const FILES: [(&str, &[u8]); 27] = [
     ("python/virga_wsgi.py", include_bytes!("clients/python/virga_wsgi.py")),
     ("node/bootstrap.cjs", include_bytes!("clients/node/bootstrap.cjs")),
     ("node/ahead.cjs", include_bytes!("clients/node/ahead.cjs")),
+    ("node/streaming.cjs", include_bytes!("clients/node/streaming.cjs")),
     ("node/warm.cjs", include_bytes!("clients/node/warm.cjs")),
     ("node/warm.mjs", include_bytes!("clients/node/warm.mjs")),
     ("php/bootstrap.php", include_bytes!("clients/php/bootstrap.php")),
@@ -439,3 +441,5 @@ mod php_tests;
 mod python_tests;
 #[cfg(test)]
 mod ruby_tests;
+#[cfg(test)]
+mod streaming_tests;

@@ -17,7 +17,7 @@ use crate::{Call, Exit, Fault, Instance, Origin, Output as CallOutput, Payload, 
 
 /// How long a broken connection to a web server waits for the news that the server has ended: the kernel
 /// closes a dying process's sockets a little before its parent hears of it.
-const EXIT_NEWS: Duration = Duration::from_millis(100);
+pub(super) const EXIT_NEWS: Duration = Duration::from_millis(100);
 
 /// How an instance is spoken to.
 pub(crate) enum Engine {

@@ -171,9 +171,38 @@ impl Program {
         match self.call(event).await {
             Ok(CallOutput::Event(json)) => String::from_utf8(json.to_vec()).unwrap(),
             Ok(CallOutput::FunctionError(error)) => panic!("{error:?}\n{}", self.log.text()),
-            Ok(CallOutput::Http(_) | CallOutput::NotTaken(..)) => panic!("a response to an event"),
+            Ok(CallOutput::Stream(_) | CallOutput::Http(_) | CallOutput::NotTaken(..)) => {
+                panic!("a response to an event")
+            }
             Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
         }
+    }
+
+    /// An answer that comes in pieces: its type, what it is together, and the type and report of the error that ended it.
+    pub(crate) async fn streamed(
+        &self,
+        event: &str,
+    ) -> (String, Vec<u8>, Option<(String, serde_json::Value)>) {
+        let mut answer = match self.call(event).await {
+            Ok(CallOutput::Stream(answer)) => answer,
+            Ok(CallOutput::Event(json)) => panic!("it came as a whole: {json:?}"),
+            Ok(CallOutput::FunctionError(error)) => panic!("{error:?}\n{}", self.log.text()),
+            Ok(CallOutput::Http(_) | CallOutput::NotTaken(..)) => panic!("a response to an event"),
+            Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
+        };
+        let content_type = answer.content_type.take().unwrap_or_default();
+        let reading = async {
+            let mut all = Vec::new();
+            while let Some(piece) = answer.next().await {
+                all.extend_from_slice(&piece);
+            }
+            (all, answer.end().await.unwrap_or_else(|fault| panic!("{fault:?}\n{}", self.log.text())))
+        };
+        let (all, error) = tokio::time::timeout(PATIENCE, reading).await.expect("it ends in time");
+        let error = error.map(|error| {
+            (error.error_type.unwrap_or_default(), serde_json::from_slice(&error.json).unwrap())
+        });
+        (content_type, all, error)
     }
 
     /// The error of an event that fails: its type as it was announced, and the report.
@@ -183,7 +212,9 @@ impl Program {
                 (error.error_type, serde_json::from_slice(&error.json).unwrap())
             }
             Ok(CallOutput::Event(json)) => panic!("it succeeded: {json:?}"),
-            Ok(CallOutput::Http(_) | CallOutput::NotTaken(..)) => panic!("a response to an event"),
+            Ok(CallOutput::Stream(_) | CallOutput::Http(_) | CallOutput::NotTaken(..)) => {
+                panic!("a response to an event")
+            }
             Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
         }
     }

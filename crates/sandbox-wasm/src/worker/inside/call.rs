@@ -98,7 +98,7 @@ impl Call<'_> {
                 self.last(Kind::Answer, peak, &answer).await
             }
             Ok(Output::Http(response)) => self.response(instance, response).await,
-            Ok(Output::FunctionError(_) | Output::NotTaken(..)) => {
+            Ok(Output::FunctionError(_) | Output::Stream(_) | Output::NotTaken(..)) => {
                 let fault =
                     Fault::BadAnswer("a guest reports no errors of its own and takes every call".into());
                 self.fault(0, fault.into()).await

@@ -129,7 +129,7 @@ fn result(outcome: Result<Output, Fault>) -> Value {
     match outcome {
         Ok(Output::Event(json)) => serde_json::from_slice(&json).unwrap(),
         Ok(Output::FunctionError(error)) => panic!("{error:?}"),
-        Ok(Output::Http(_) | Output::NotTaken(..)) => panic!("a response"),
+        Ok(Output::Stream(_) | Output::Http(_) | Output::NotTaken(..)) => panic!("a response"),
         Err(fault) => panic!("{fault:?}"),
     }
 }

@@ -185,6 +185,39 @@ async fn methods_of_every_shape() {
 }
 
 #[tokio::test]
+async fn a_handler_of_streams_streams_what_it_flushes() {
+    let java = ready(
+        "H::handle",
+        &class(
+            r#"
+  public void handle(InputStream in, OutputStream out) throws IOException {
+    String event = new String(in.readAllBytes());
+    if (event.equals("1")) { out.write('w'); return; }
+    if (event.equals("2")) throw new IOException("early");
+    out.write('a');
+    out.flush();
+    out.write('b');
+    if (event.equals("3")) throw new IOException("late");
+    out.write(new byte[20000]);
+  }
+"#,
+        ),
+    )
+    .await;
+    assert_eq!(java.result("1").await, "w", "what is never flushed is no stream");
+    let (kind, report) = java.error("2").await;
+    assert_eq!((kind.as_deref(), &report["errorMessage"]), (Some("java.io.IOException"), &json!("early")));
+    let (kind, answer, error) = java.streamed("3").await;
+    assert_eq!((kind.as_str(), answer.as_slice()), ("application/json", &b"ab"[..]));
+    assert_eq!(
+        error.map(|(kind, report)| (kind, report["errorMessage"].clone())),
+        Some(("java.io.IOException".into(), json!("late")))
+    );
+    let (_, answer, error) = java.streamed("4").await;
+    assert_eq!((answer.len(), error), (20_002, None));
+}
+
+#[tokio::test]
 async fn the_context_object() {
     let java = ready(
         "H::handle",

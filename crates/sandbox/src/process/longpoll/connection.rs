@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use super::super::port::framing::{Framing, Piece};
 use super::machine::ConnectionId;
@@ -45,6 +46,16 @@ pub(super) struct Failed {
     /// The error's JSON.
     pub(super) json: Bytes,
     pub(super) error_type: Option<String>,
+}
+
+impl Failed {
+    fn of(trailers: &http::HeaderMap) -> Option<Self> {
+        let value = |name| trailers.get(name).map(|value| value.as_bytes());
+        value(ERROR_TYPE).map(|kind| Self {
+            json: decoded(value(ERROR_BODY).unwrap_or_default()),
+            error_type: request::text(kind),
+        })
+    }
 }
 
 /// A connection that the client made.
@@ -158,9 +169,7 @@ impl Connection {
     /// Reads a body of at most `limit` bytes; never holds more than that. `InvalidData` where it is not framed as it
     /// says; another error is the connection's.
     pub(super) async fn body(&mut self, head: &mut Head, limit: usize) -> io::Result<Answer> {
-        if head.expects_continue && self.read.is_empty() {
-            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
-        }
+        self.go_on(head).await?;
         match &mut head.framing {
             Framing::Length(length) => match usize::try_from(*length) {
                 Ok(length) if length <= limit => Ok(Answer::Whole(self.take(length).await?, None)),
@@ -171,6 +180,37 @@ impl Connection {
             },
             Framing::Chunked(_) => self.chunks(head, limit).await,
             Framing::Over | Framing::UntilClose => Ok(Answer::Whole(Bytes::new(), None)),
+        }
+    }
+
+    /// Tells a client that waits for it to send the body.
+    async fn go_on(&mut self, head: &Head) -> io::Result<()> {
+        if head.expects_continue && self.read.is_empty() {
+            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        Ok(())
+    }
+
+    /// Hands a body on as it comes, no faster than it is taken; what nobody takes any more is thrown away. What its
+    /// trailers say. Errors are [`Connection::body`]'s.
+    pub(super) async fn stream(
+        &mut self,
+        head: &mut Head,
+        into: &mpsc::Sender<Bytes>,
+    ) -> io::Result<Option<Failed>> {
+        self.go_on(head).await?;
+        let mut failed = None;
+        loop {
+            match self.piece(head).await? {
+                Piece::Data(data) => {
+                    if into.send(data).await.is_err() {
+                        self.skip(head).await?;
+                        return Ok(None);
+                    }
+                }
+                Piece::Trailers(fields) => failed = Failed::of(&fields),
+                Piece::End | Piece::Missing => return Ok(failed),
+            }
         }
     }
 
@@ -198,13 +238,7 @@ impl Connection {
                     return Ok(Answer::TooLarge(size.saturating_add(self.skip(head).await?)));
                 }
                 Piece::Data(data) => body.extend_from_slice(&data),
-                Piece::Trailers(fields) => {
-                    let value = |name| fields.get(name).map(|value| value.as_bytes());
-                    failed = value(ERROR_TYPE).map(|kind| Failed {
-                        json: decoded(value(ERROR_BODY).unwrap_or_default()),
-                        error_type: request::text(kind),
-                    });
-                }
+                Piece::Trailers(fields) => failed = Failed::of(&fields),
                 Piece::End | Piece::Missing => return Ok(Answer::Whole(body.freeze(), failed)),
             }
         }
@@ -218,7 +252,7 @@ impl Connection {
                 Ok(piece) => return Ok(piece),
                 Err(broken) => return Err(io::Error::new(ErrorKind::InvalidData, broken)),
             }
-            if self.read_more(READ).await? == 0 {
+            if self.read_more(SMALL).await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }

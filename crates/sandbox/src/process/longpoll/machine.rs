@@ -157,6 +157,11 @@ impl<T> Machine<T> {
         }
     }
 
+    /// What belongs to an invocation whose answer is being received.
+    pub(super) fn answering(&mut self, id: RequestId) -> Option<&mut T> {
+        self.fetched(id).filter(|call| call.answering).map(|call| &mut call.payload)
+    }
+
     /// The answer has arrived whole (or was refused for its size): the invocation is over.
     pub(super) fn answered(&mut self, id: RequestId) -> Option<T> {
         let index = self.fetched.iter().position(|call| call.id == id && call.answering)?;

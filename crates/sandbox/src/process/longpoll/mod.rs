@@ -11,11 +11,12 @@
 //!
 //! Beyond the API, for Virga's own clients: an answer may ask for the next event as its reply ([`wire::NEXT`]).
 //!
-//! Absent: extensions, telemetry, snapshots; a streamed response is accepted but answered whole.
+//! Absent: extensions, telemetry, snapshots.
 
 mod connection;
 mod machine;
 mod request;
+mod streaming;
 mod wire;
 
 use std::io::{self, ErrorKind};
@@ -30,10 +31,10 @@ use tokio::task::JoinSet;
 
 use self::connection::{Answer, Connection, Failed};
 use self::machine::{ConnectionId, Fetch, Lost, Machine, Refusal};
-use self::request::Head;
+use self::request::{Head, Mode};
 use self::wire::{NotAnOperation, Operation, Reply};
 use super::output::Output;
-use crate::{Event, Exit, Fault, FunctionError, Output as CallOutput, StartError};
+use crate::{Event, Exit, Fault, FunctionError, Output as CallOutput, StartError, StreamEnd};
 
 /// Connections that one instance may hold to its Runtime API beside one for each invocation that it may have: a
 /// client needs one, clients with a pool a few.
@@ -68,7 +69,34 @@ struct State {
 struct Invocation {
     deadline_unix_ms: i64,
     event: Event,
-    reply: oneshot::Sender<Result<CallOutput, Fault>>,
+    reply: Waiting,
+}
+
+/// Who waits for what comes of an invocation.
+enum Waiting {
+    /// Its caller, for the answer.
+    Answer(oneshot::Sender<Result<CallOutput, Fault>>),
+    /// Who reads the answer, for its end.
+    End(oneshot::Sender<StreamEnd>),
+}
+
+impl Waiting {
+    fn answer(self, outcome: Result<CallOutput, Fault>) {
+        if let Self::Answer(reply) = self {
+            reply.send(outcome).ok();
+        }
+    }
+
+    fn fail(self, fault: Fault) {
+        match self {
+            Self::Answer(reply) => {
+                reply.send(Err(fault)).ok();
+            }
+            Self::End(end) => {
+                end.send(Err(fault)).ok();
+            }
+        }
+    }
 }
 
 /// What a `next` finds.
@@ -144,7 +172,8 @@ impl LongPoll {
             if let Some(exit) = state.gone {
                 return Err(Fault::NotDelivered(exit));
             }
-            if state.machine.offer(id, Invocation { deadline_unix_ms, event, reply }).is_err() {
+            let invocation = Invocation { deadline_unix_ms, event, reply: Waiting::Answer(reply) };
+            if state.machine.offer(id, invocation).is_err() {
                 return Err(Fault::BadAnswer("the runtime client is busy with earlier events".to_owned()));
             }
         }
@@ -167,7 +196,7 @@ impl LongPoll {
                 Lost::Offered(invocation) => (invocation, Fault::NotDelivered(exit)),
                 Lost::Fetched(invocation) => (invocation, Fault::Exited(exit)),
             };
-            invocation.reply.send(Err(fault)).ok();
+            invocation.reply.fail(fault);
         }
     }
 
@@ -176,6 +205,14 @@ impl LongPoll {
             Ok(Operation::Next) => {
                 connection.skip(&mut head).await?;
                 self.next(connection, Begun { init_began_ns: head.init_began }).await
+            }
+            Ok(Operation::Response(_)) if head.mode == Mode::Unknown => {
+                let text = "The response mode is neither buffered nor streaming.";
+                let reply = Reply::error("400 Bad Request", "Runtime.InvalidResponseModeHeader", text);
+                refuse(&reply, head, connection).await
+            }
+            Ok(Operation::Response(id)) if head.mode == Mode::Streaming => {
+                self.stream(id, head, connection).await
             }
             Ok(Operation::Response(id)) => self.answer(id, head, connection, Self::result).await,
             Ok(Operation::Error(id)) => self.answer(id, head, connection, Self::function_error).await,
@@ -268,7 +305,7 @@ impl LongPoll {
         self.output.drain();
         let invocation = self.state.lock().machine.answered(id);
         if let Some(invocation) = invocation {
-            invocation.reply.send(outcome).ok();
+            invocation.reply.answer(outcome);
         }
         match refused {
             Some(reply) => connection.reply(&reply).await,

@@ -18,10 +18,33 @@ pub(super) struct Head {
     pub(super) last: bool,
     /// See [`wire::ERROR_TYPE`]; not empty.
     pub(super) error_type: Option<String>,
+    /// See [`wire::RESPONSE_MODE`].
+    pub(super) mode: Mode,
+    /// `Content-Type`, where it is printable.
+    pub(super) content_type: Option<String>,
     /// See [`wire::NEXT`].
     pub(super) next: bool,
     /// See [`wire::INIT_BEGAN`].
     pub(super) init_began: Option<u64>,
+}
+
+/// How an answer is to reach its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Whole,
+    Streaming,
+    /// The API has no such mode.
+    Unknown,
+}
+
+impl Mode {
+    fn of(value: &[u8]) -> Self {
+        match value {
+            b"streaming" => Self::Streaming,
+            b"buffered" => Self::Whole,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// It is no request, or not clear where it ends.
@@ -44,6 +67,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
         expects_continue: false,
         last: minor == 0,
         error_type: None,
+        mode: Mode::Whole,
+        content_type: None,
         next: false,
         init_began: None,
     };
@@ -68,6 +93,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
                 head.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
             }
             name if name.eq_ignore_ascii_case(wire::ERROR_TYPE) => head.error_type = text(value),
+            name if name.eq_ignore_ascii_case(wire::RESPONSE_MODE) => head.mode = Mode::of(value),
+            name if name.eq_ignore_ascii_case("content-type") => head.content_type = text(value),
             name if name.eq_ignore_ascii_case(wire::NEXT) => head.next = true,
             name if name.eq_ignore_ascii_case(wire::INIT_BEGAN) => head.init_began = number(value),
             _ => {}
@@ -124,7 +151,9 @@ mod tests {
 
     fn plain(operation: Result<Operation, NotAnOperation>) -> Head {
         let (framing, expects_continue, last) = (Framing::Over, false, false);
-        Head { operation, framing, expects_continue, last, error_type: None, next: false, init_began: None }
+        let (error_type, content_type, init_began) = (None, None, None);
+        let (mode, next) = (Mode::Whole, false);
+        Head { operation, framing, expects_continue, last, error_type, mode, content_type, next, init_began }
     }
 
     #[test]

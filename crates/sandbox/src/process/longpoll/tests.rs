@@ -1,5 +1,7 @@
 //! The API over real connections, spoken by hand.
 
+mod streaming;
+
 use std::sync::Arc;
 
 use base::RequestId;
@@ -111,7 +113,7 @@ fn event(outcome: Result<CallOutput, Fault>) -> String {
     match outcome {
         Ok(CallOutput::Event(json)) => String::from_utf8(json.to_vec()).unwrap(),
         Ok(CallOutput::FunctionError(error)) => panic!("{error:?}"),
-        Ok(CallOutput::Http(_) | CallOutput::NotTaken(..)) => panic!("HTTP"),
+        Ok(CallOutput::Stream(_) | CallOutput::Http(_) | CallOutput::NotTaken(..)) => panic!("HTTP"),
         Err(fault) => panic!("{fault:?}"),
     }
 }
@@ -205,11 +207,11 @@ async fn too_large_an_answer_is_refused_and_the_instance_lives() {
 }
 
 #[tokio::test]
-async fn chunked_bodies_and_a_streamed_error() {
+async fn chunked_bodies_and_an_error_in_their_trailers() {
     let mut served = serve(1000).await;
     let (mut client, id, outcome) = served.running().await;
     let head = format!(
-        "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nTrailer: Lambda-Runtime-Function-Error-Type\r\n\r\n"
+        "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type\r\n\r\n"
     );
     client.write(&head).await;
     client.write("3\r\n[1,\r\n").await;

@@ -11,6 +11,8 @@ use crate::Event;
 pub(super) const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 /// Trailer of a streamed response that failed: base64 of the error's JSON.
 pub(super) const ERROR_BODY: &str = "lambda-runtime-function-error-body";
+/// On `response`: whether the answer is to reach its caller piece by piece.
+pub(super) const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 /// Virga's own, on `response` and `error`: the reply to an answer that is taken is the next event. Saves a client an
 /// exchange for each event.
 pub(super) const NEXT: &str = "virga-next";

@@ -194,7 +194,9 @@ fn end_of(name: &str, result: Option<Result<Output, Fault>>, own: &[End], bomb: 
         Some(Err(fault)) => format!("{fault:?}"),
         Some(Ok(Output::Event(answer))) => format!("{answer:?}"),
         Some(Ok(Output::FunctionError(error))) => format!("{error:?}"),
-        Some(Ok(Output::Http(_) | Output::NotTaken(..))) => "a response to an event".to_owned(),
+        Some(Ok(Output::Stream(_) | Output::Http(_) | Output::NotTaken(..))) => {
+            "a response to an event".to_owned()
+        }
     };
     end.unwrap_or_else(|| panic!("{name}: {seen} is none of {own:?}\n{}", bomb.log.tail()))
 }

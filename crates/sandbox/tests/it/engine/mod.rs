@@ -268,7 +268,9 @@ impl Running {
         match self.event(json).await {
             Ok(Output::Event(answer)) => serde_json::from_slice(&answer).unwrap(),
             Ok(Output::FunctionError(error)) => panic!("{error:?}\n{}", self.log.text()),
-            Ok(Output::Http(_) | Output::NotTaken(..)) => panic!("a response to an event"),
+            Ok(Output::Stream(_) | Output::Http(_) | Output::NotTaken(..)) => {
+                panic!("a response to an event")
+            }
             Err(fault) => panic!("{fault:?}\n{}", self.log.text()),
         }
     }
@@ -284,7 +286,9 @@ impl Running {
         match self.invoke(Payload::Http(Box::new(request))).await? {
             Output::Http(response) => Ok(response),
             Output::NotTaken(_, exit) => Err(Fault::NotDelivered(exit)),
-            Output::Event(_) | Output::FunctionError(_) => panic!("an event's answer to a request"),
+            Output::Event(_) | Output::Stream(_) | Output::FunctionError(_) => {
+                panic!("an event's answer to a request")
+            }
         }
     }
 }

@@ -94,6 +94,26 @@ class Connection {
     this.socket.write(message);
   }
 
+  /**
+   * Begins a message whose body is written piece by piece: its head, to go out with the first piece. The answer may come
+   * before the body's end. It is not sent again.
+   */
+  begin(path, headers, done) {
+    this.waiting = { done, again: false };
+    return `POST ${API}${path} HTTP/1.1\r\nHost: ${this.host}\r\n${headers}\r\n`;
+  }
+
+  /** Writes a piece. Until the socket has taken it, it keeps the event loop alive. */
+  piece(data, taken) {
+    if (!this.socket) this.open();
+    const { socket } = this;
+    socket.ref();
+    socket.write(data, (error) => {
+      socket.unref();
+      taken(error);
+    });
+  }
+
   open() {
     const socket = net.connect(this.options);
     this.socket = socket;
@@ -157,6 +177,7 @@ class Slot {
   constructor() {
     this.connection = new Connection(ADDRESS);
     this.asks = false;
+    this.half = false;
     slots.push(this);
   }
 
@@ -178,6 +199,23 @@ class Slot {
       if (status !== 200) return this.next();
       this.got(head, reply);
     });
+  }
+
+  /** What a streamed answer is written to. Its reply is not the next event: the function may yet end the process. */
+  exchange(path) {
+    return {
+      begin: (headers) => this.connection.begin(path, headers, (failure) => {
+        if (failure) return lost(failure);
+        this.replied();
+      }),
+      write: (data, taken) => this.connection.piece(data, taken),
+    };
+  }
+
+  /** The API has replied to a streamed answer, or all of that is written: after both the next event is asked for. */
+  replied() {
+    this.half = !this.half;
+    if (!this.half) this.next();
   }
 
   got(headers, body) {
@@ -291,15 +329,14 @@ function uncaught(title, error, code) {
     return running.size === 0 ? exit(code) : failAll(error, done);
   }
   if (!invocation) return exit(code);
-  first.connection.post(`invocation/${invocation.id}/error`, headers, body, done);
+  invocation.lastError(error, done);
 }
 
 /** Nobody knows whose error it is: it is everybody's. */
 function failAll(error, done) {
-  const [headers, body] = reported(error);
   let left = running.size;
-  for (const { id, slot } of running) {
-    slot.connection.post(`invocation/${id}/error`, headers, body, () => {
+  for (const invocation of running) {
+    invocation.lastError(error, () => {
       left -= 1;
       if (left === 0) done();
     });
@@ -495,6 +532,10 @@ class Invocation {
     this.over = false;
     /** A callback's outcome that waits until the event loop is empty. */
     this.held = undefined;
+    /** What a streaming handler writes to. */
+    this.stream = undefined;
+    /** Whether that handler has returned, or what it promised has come. */
+    this.returned = false;
   }
 
   context() {
@@ -563,17 +604,107 @@ class Invocation {
 
   report(error) {
     this.over = true;
+    if (this.stream && this.stream.begun) return this.conclude(error);
+    if (this.stream) this.stream.destroy();
     ends(this);
     this.slot.answer(`invocation/${this.id}/error`, ...reported(error));
   }
 
+  /** Reports an error that the process ends with. */
+  lastError(error, done) {
+    this.over = true;
+    const [headers, body] = reported(error);
+    if (!this.stream || !this.stream.begun) {
+      return this.slot.connection.post(`invocation/${this.id}/error`, headers, body, done);
+    }
+    // The API's reply says that it is taken.
+    this.slot.replied = done;
+    this.stream.conclude(inTrailers(error));
+  }
+
+  // What a streaming handler makes.
+
+  open(highWaterMark) {
+    const { ResponseStream } = streaming();
+    const stream = new ResponseStream(this.slot.exchange(`invocation/${this.id}/response`), highWaterMark);
+    stream.on('finish', () => this.streamed());
+    // One that is given up before its end has failed, whatever the handler does then.
+    stream.on('error', (error) => this.finish(error));
+    stream.on('close', () => {
+      if (!stream.writableFinished) this.finish(new Fault('Runtime.StreamError', 'The response stream was destroyed before its end.'));
+    });
+    this.stream = stream;
+    return stream;
+  }
+
+  /** The handler is done, or the stream is: the answer is over after both. */
+  streamed() {
+    if (!this.over && this.returned && this.stream.writableFinished) this.conclude();
+  }
+
+  conclude(error) {
+    this.over = true;
+    const { stream, slot } = this;
+    stream.conclude(error ? inTrailers(error) : undefined, () => slot.replied());
+    if (error) stream.destroy();
+    ends(this);
+  }
+
   /** Nothing is left to do: a callback's outcome goes out, and no outcome at all is null. */
   loopIsEmpty() {
-    if (!this.over) this.finish(null, this.held ? this.held.result : null);
+    if (this.over) return;
+    if (!this.stream) return this.finish(null, this.held ? this.held.result : null);
+    this.returned = true;
+    this.stream.end();
+    this.streamed();
   }
 }
 
 let handler;
+
+// --- Answers in pieces ---
+
+const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
+const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');
+
+function streaming() {
+  return require('./streaming.cjs');
+}
+
+/** An error as a streamed answer's trailers tell it. */
+function inTrailers(error) {
+  const report = described(error);
+  return { type: report.errorType.replace(/[^\x21-\x7e]/g, '_') || 'Error', json: json(report) };
+}
+
+/** What functions find as `awslambda`. */
+globalThis.awslambda = {
+  ...globalThis.awslambda,
+  streamifyResponse(streams, options) {
+    streams[STREAMING] = 'response';
+    if (options && options.highWaterMark !== undefined) streams[HIGH_WATER_MARK] = Number(options.highWaterMark);
+    return streams;
+  },
+  get HttpResponseStream() {
+    return streaming().HttpResponseStream;
+  },
+};
+
+/** Runs a handler that writes its answer to a stream. */
+function runStreaming(invocation, event) {
+  const stream = invocation.open(handler[HIGH_WATER_MARK]);
+  const returned = () => {
+    invocation.returned = true;
+    invocation.streamed();
+  };
+  const result = handler(event, stream, invocation.context());
+  if (result === null || result === undefined || typeof result.then !== 'function') return returned();
+  result.then(returned, (error) => invocation.finish(isNothing(error) ? new Error(String(error)) : error));
+}
+
+function isNothing(error) {
+  return error === undefined || error === null || error === false;
+}
 
 function run(invocation, body) {
   begins(invocation);
@@ -589,11 +720,12 @@ function run(invocation, body) {
     return invocation.finish(new Fault('Runtime.UnmarshalError', `Unable to unmarshal input: ${error.message}`));
   }
   try {
+    if (handler[STREAMING]) return runStreaming(invocation, event);
     const result = handler(event, invocation.context(), (error, value) => invocation.settle(error, value));
     if (result !== null && result !== undefined && typeof result.then === 'function') {
       result.then(
         (value) => invocation.finish(null, value),
-        (error) => invocation.finish(error === undefined || error === null || error === false ? new Error(String(error)) : error),
+        (error) => invocation.finish(isNothing(error) ? new Error(String(error)) : error),
       );
     } else if (SEVERAL && handler.length < 3) {
       // It took no callback and gave no promise: it is done. One alone is done when the loop is empty.

@@ -148,11 +148,36 @@ final class Connection
             }
             $this->stream = null;
             if (!$kept) {
-                fwrite(STDERR, "the Runtime API cannot be reached\n");
-                exit(1);
+                $this->lost();
             }
             $kept = false;
         }
+    }
+
+    /** Begins a message whose body comes in pieces: its head, to go out with the first. It is not sent again. */
+    public function begin(string $path, string $headers): string
+    {
+        return 'POST ' . self::API . "$path HTTP/1.1\r\nHost: {$this->address}\r\n$headers\r\n";
+    }
+
+    /** Sends a piece of a message. */
+    public function write(string $data): void
+    {
+        if ($this->stream === null && !$this->open() || !$this->sent($data)) {
+            $this->lost();
+        }
+    }
+
+    /** Status, headers and body of the answer to a message that was sent in pieces. */
+    public function finish(): array
+    {
+        return $this->received() ?? $this->lost();
+    }
+
+    private function lost(): never
+    {
+        fwrite(STDERR, "the Runtime API cannot be reached\n");
+        exit(1);
     }
 
     private function open(): bool
@@ -166,16 +191,21 @@ final class Connection
 
     private function tried(string $message): ?array
     {
+        return $this->sent($message) ? $this->received() : null;
+    }
+
+    private function sent(string $message): bool
+    {
         $sent = 0;
         $length = strlen($message);
         while ($sent < $length) {
             $count = @stream_socket_sendto($this->stream, $sent === 0 ? $message : substr($message, $sent, 1 << 20));
             if ($count === false || $count < 1) {
-                return null;
+                return false;
             }
             $sent += $count;
         }
-        return $this->received();
+        return true;
     }
 
     private function received(): ?array
@@ -217,6 +247,76 @@ final class Connection
     }
 }
 
+/**
+ * An answer in pieces (`Lambda-Runtime-Function-Response-Mode: streaming`): strings as they are, anything else as a line
+ * of JSON. If the first is an array with `statusCode`, it is the head of an HTTP response. What goes wrong later is told
+ * in trailers.
+ */
+final class Pieces
+{
+    public const JSON = JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES | JSON_PRESERVE_ZERO_FRACTION | JSON_THROW_ON_ERROR;
+    private const HEAD_FIRST = 'application/vnd.awslambda.http-integration-response';
+    private const TYPE = 'Lambda-Runtime-Function-Error-Type';
+    private const BODY = 'Lambda-Runtime-Function-Error-Body';
+
+    public bool $begun = false;
+
+    public function __construct(private Connection $connection, private string $path)
+    {
+    }
+
+    public function write(mixed $item): void
+    {
+        if ($this->begun) {
+            $this->send(self::data($item));
+        } elseif (is_array($item) && isset($item['statusCode'])) {
+            $this->start(self::HEAD_FIRST, json_encode($item, self::JSON) . str_repeat("\0", 8));
+        } else {
+            $text = is_string($item) && preg_match('//u', $item) === 1;
+            $type = $text ? 'text/plain; charset=utf-8' : (is_string($item) ? 'application/octet-stream' : 'application/x-ndjson');
+            $this->start($type, self::data($item));
+        }
+    }
+
+    /** The end: with an error, its type and its report. The API's reply. */
+    public function finish(?string $type = null, string $report = ''): array
+    {
+        if (!$this->begun) {
+            $this->start('application/octet-stream', '');
+        }
+        $body = base64_encode($report);
+        $trailers = $type === null ? '' : self::TYPE . ": $type\r\n" . self::BODY . ": $body\r\n";
+        $this->connection->write("0\r\n$trailers\r\n");
+        return $this->connection->finish();
+    }
+
+    private static function data(mixed $item): string
+    {
+        return is_string($item) ? $item : json_encode($item, self::JSON) . "\n";
+    }
+
+    private function start(string $type, string $data): void
+    {
+        $this->begun = true;
+        $headers = "Content-Type: $type\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n"
+            . "Transfer-Encoding: chunked\r\nTrailer: " . self::TYPE . ', ' . self::BODY . "\r\n";
+        $this->connection->write($this->connection->begin($this->path, $headers) . self::framed($data));
+    }
+
+    private function send(string $data): void
+    {
+        if ($data !== '') {
+            $this->connection->write(self::framed($data));
+        }
+    }
+
+    /** None of nothing, which would be the last one. */
+    private static function framed(string $data): string
+    {
+        return $data === '' ? '' : dechex(strlen($data)) . "\r\n$data\r\n";
+    }
+}
+
 /** What a file returns. A function, so that the file sees nothing of the client's. */
 function load(): mixed
 {
@@ -239,6 +339,8 @@ final class Runtime
     private static ?string $invocation = null;
     /** Whether the function's own code may be running. */
     private static bool $running = false;
+    /** The answer under way, where it comes in pieces. */
+    private static ?Pieces $pieces = null;
 
     public static function main(): void
     {
@@ -336,6 +438,13 @@ final class Runtime
             }
             $asked = false;
             [$path, $body, $headers] = self::call($handler, $headers, $body);
+            if ($body === null) {
+                // Sent in pieces. The reply is no event: what it comes to is known at its end only.
+                self::$invocation = self::$pieces = null;
+                [$status] = $headers;
+                $status = $status === 200 ? 202 : $status;
+                continue;
+            }
             self::$invocation = null;
             [$status, $headers, $body] = self::$connection->post($path, $body, "{$headers}Virga-Next: 1\r\n");
         }
@@ -353,8 +462,10 @@ final class Runtime
         try {
             $event = json_decode($body, true, 512, JSON_THROW_ON_ERROR);
             $result = $handler($event, self::context($id, $headers, $trace));
-            $flags = JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES | JSON_PRESERVE_ZERO_FRACTION;
-            $answer = json_encode($result, $flags | JSON_THROW_ON_ERROR);
+            if ($result instanceof \Generator) {
+                return self::stream($id, $result);
+            }
+            $answer = json_encode($result, Pieces::JSON);
             self::flush();
             return ["invocation/$id/response", $answer, "Content-Type: application/json\r\n"];
         } catch (\Throwable $error) {
@@ -362,6 +473,32 @@ final class Runtime
         } finally {
             self::$running = false;
         }
+    }
+
+    /** Sends what a generator yields, as it does. In place of headers the API's reply; no body. */
+    private static function stream(string $id, \Generator $generator): array
+    {
+        self::$pieces = new Pieces(self::$connection, "invocation/$id/response");
+        try {
+            foreach ($generator as $item) {
+                self::$pieces->write($item);
+            }
+            self::flush();
+            return ['', null, self::$pieces->finish()];
+        } catch (\Throwable $error) {
+            if (!self::$pieces->begun) {
+                throw $error;
+            }
+            return ['', null, self::inTrailers(self::failure($error))];
+        }
+    }
+
+    /** Ends an answer in pieces with the error that would be posted. */
+    private static function inTrailers(array $posted): array
+    {
+        [, $json, $headers] = $posted;
+        preg_match('/Error-Type: ([^\r]*)/', $headers, $type);
+        return self::$pieces->finish($type[1], $json);
     }
 
     /** A Bref\Context\Context where the function brings that class, else what stands in for it. */
@@ -455,7 +592,8 @@ final class Runtime
             'stackTrace' => [$error['file'] . ':' . $error['line']],
         ];
         self::flush();
-        self::$connection->post(...self::reported($report));
+        $posted = self::reported($report);
+        self::$pieces?->begun ? self::inTrailers($posted) : self::$connection->post(...$posted);
     }
 
     /** Output that the function holds back is its invocation's. */

@@ -92,10 +92,13 @@ def serve_threads(address, handler, most, began):
                 path, reply = runtime.NEXT, connection.get(runtime.NEXT)
                 continue
             got_event()
-            path, body, headers = contextvars.copy_context().run(one, headers, body)
+            context = contextvars.copy_context()
+            path, body, headers = context.run(one, headers, body)
+            if type(body) is not bytes:
+                context.run(runtime.half("streaming").send, connection, path, body, headers)
             with lock:
                 slots.asks()
-            reply = connection.post(path, body, headers)
+            reply = connection.post(path, body, headers) if type(body) is bytes else connection.receive()
 
     def one(headers, body):
         invocation = headers["lambda-runtime-aws-request-id"]
@@ -135,13 +138,16 @@ class AsyncConnection:
             try:
                 if self.socket is None:
                     await self.open()
-                await loop.sock_sendall(self.socket, message)
+                await self.send(message)
                 return await self.receive(loop)
             except (OSError, EOFError):
                 self.close()
                 if not kept:
                     raise
                 kept = False
+
+    async def send(self, message):
+        await asyncio.get_running_loop().sock_sendall(self.socket, message)
 
     async def receive(self, loop):
         data = bytearray()
@@ -216,20 +222,44 @@ class Tasks:
             if self.slots.got_event():
                 self.start("")
             # A task of its own: it has its own copy of the context variables, and can be cancelled by itself.
-            path, body, headers = await asyncio.ensure_future(self.one(headers, body))
+            answer = await asyncio.ensure_future(self.one(connection, headers, body))
             self.slots.asks()
+            if answer is None:
+                path, reply = None, await connection.receive(asyncio.get_running_loop())
+                continue
+            path, body, headers = answer
             reply = await connection.exchange(runtime.message("POST", path, self.address, headers, body))
 
     async def next(self, connection, headers):
         return await connection.exchange(runtime.message("GET", runtime.NEXT, self.address, headers))
 
-    async def one(self, headers, body):
+    async def one(self, connection, headers, body):
+        """One invocation; its answer, or nothing where that was sent piece by piece."""
         invocation = headers["lambda-runtime-aws-request-id"]
         request_id.set(invocation)
         try:
             context = runtime.LambdaContext(headers, int(headers["lambda-runtime-deadline-ms"]))
-            result = runtime.marshal(await self.handler(runtime.unmarshal(body), context))
+            result = self.handler(runtime.unmarshal(body), context)
+            streams = hasattr(result, "__aiter__")
+            if not streams:
+                result = await result
+                streams = type(result) is runtime.Generator or hasattr(result, "__aiter__")
+            if streams:
+                return await self.stream(connection, invocation, result)
+            result = runtime.marshal(result)
         except (Exception, asyncio.CancelledError) as error:
             return runtime.failure(invocation, error)
         runtime.flush()
         return runtime.response(invocation, result)
+
+    async def stream(self, connection, invocation, result):
+        """Sends what a generator yields. What it raises before the first piece is for the caller."""
+        streaming = runtime.half("streaming")
+        if hasattr(result, "__aiter__"):
+            answer = await streaming.response_of_async(invocation, result)
+        else:
+            answer = streaming.response(invocation, result)
+        try:
+            await streaming.send_async(connection, *answer)
+        except OSError as error:
+            raise SystemExit("the Runtime API cannot be reached: %s" % error)

@@ -75,6 +75,9 @@ class Connection:
         return self.exchange(message("GET", path, self.address, headers))
 
     def post(self, path, body, headers):
+        if type(body) is not bytes:
+            half("streaming").send(self, path, body, headers)
+            return self.receive()
         return self.exchange(message("POST", path, self.address, headers, body))
 
     def exchange(self, message):
@@ -355,7 +358,7 @@ def stack(error):
 
 def is_ours(filename):
     ours = ("/python/virga_runtime.py", "/python/virga_concurrent.py", "/python/virga_template.py")
-    ours += ("/python/virga_logging.py",)
+    ours += ("/python/virga_logging.py", "/python/virga_streaming.py")
     return filename.startswith("<frozen importlib") or filename.endswith(ours)
 
 
@@ -402,11 +405,18 @@ def failure(invocation, error):
     """The answer with an error, which it logs: path, body and headers."""
     described = describe(error, invocation)
     log_error(described)
-    kind = "".join(c if " " < c < "\x7f" else "_" for c in described["errorType"])
+    kind = header_value(described["errorType"])
     headers = "Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: %s\r\n" % kind
     if invocation is None:
         return "init/error", to_bytes(described), headers
     return "invocation/%s/error" % invocation, to_bytes(described), headers + "Virga-Next: 1\r\n"
+
+
+def header_value(text):
+    return "".join(c if " " < c < "\x7f" else "_" for c in text)
+
+
+Generator = type((lambda: (yield))())
 
 
 def is_event(status, path):
@@ -543,7 +553,10 @@ def run_one(handler, invocation, headers, body):
     """One invocation; its answer. What is no Exception (exit, interrupt) ends the process: Runtime.ExitError."""
     try:
         context = LambdaContext(headers, int(headers["lambda-runtime-deadline-ms"]))
-        result = marshal(handler(unmarshal(body), context))
+        result = handler(unmarshal(body), context)
+        if type(result) is Generator:
+            return half("streaming").response(invocation, result)
+        result = marshal(result)
     except Exception as error:
         return failure(invocation, error)
     flush()
@@ -551,12 +564,12 @@ def run_one(handler, invocation, headers, body):
 
 
 def is_async(handler):
-    """Whether calling it gives a coroutine."""
+    """Whether calling it gives a coroutine, or a generator that waits."""
     for function in (handler, getattr(handler, "__func__", None), getattr(type(handler), "__call__", None)):
         code = getattr(function, "__code__", None)
         if code is not None:
-            # CO_COROUTINE of `inspect`.
-            return bool(code.co_flags & 0x80)
+            # CO_COROUTINE and CO_ASYNC_GENERATOR of `inspect`.
+            return bool(code.co_flags & 0x280)
     return False
 
 

@@ -46,6 +46,22 @@ module VirgaRuntime
       exchange(head.b << body.b)
     end
 
+    # Begins a message whose body comes in pieces; the head, to go out with the first. It is not sent again.
+    def begin(path, headers)
+      "POST #{API}#{path} HTTP/1.1\r\nHost: #{@address}\r\n#{headers}\r\n"
+    end
+
+    # Sends a piece of a message.
+    def write(data)
+      open unless @socket
+      @socket.write(data)
+    end
+
+    # Status, headers and body of the answer to a message that was sent in pieces.
+    def finish
+      receive
+    end
+
     private
 
     # Sends a message; status, headers and body of the answer. A kept connection that turns out to be broken is opened
@@ -101,6 +117,68 @@ module VirgaRuntime
         [name.downcase, value.strip]
       end
       [status, headers]
+    end
+  end
+
+  # An answer in pieces (`Lambda-Runtime-Function-Response-Mode: streaming`): strings as they are, anything else as a line
+  # of JSON. If the first is a Hash with `statusCode`, it is the head of an HTTP response. What goes wrong later is told in
+  # trailers.
+  class Pieces
+    HEAD_FIRST = 'application/vnd.awslambda.http-integration-response'
+    TYPE = 'Lambda-Runtime-Function-Error-Type'
+    BODY = 'Lambda-Runtime-Function-Error-Body'
+    HEADERS = "Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n" \
+              "Trailer: #{TYPE}, #{BODY}\r\n"
+
+    def initialize(connection, path)
+      @connection = connection
+      @path = path
+      @begun = false
+    end
+
+    def begun?
+      @begun
+    end
+
+    def write(item)
+      return send(data(item)) if @begun
+
+      head = item.is_a?(Hash) && (item.key?('statusCode') || item.key?(:statusCode))
+      return start(HEAD_FIRST, item.to_json.b << ("\0" * 8)) if head
+
+      start(item.is_a?(String) ? text(item) : 'application/x-ndjson', data(item))
+    end
+
+    # The end: with an error, its type and its report. The API's reply.
+    def finish(kind = nil, report = nil)
+      start('application/octet-stream', '') unless @begun
+      trailers = kind ? "#{TYPE}: #{kind}\r\n#{BODY}: #{[report].pack('m0')}\r\n" : ''
+      @connection.write("0\r\n#{trailers}\r\n")
+      @connection.finish
+    end
+
+    private
+
+    def text(item)
+      item.encoding == Encoding::BINARY ? 'application/octet-stream' : 'text/plain; charset=utf-8'
+    end
+
+    def data(item)
+      item.is_a?(String) ? item.b : item.to_json.b << "\n"
+    end
+
+    def start(type, data)
+      @begun = true
+      @connection.write(@connection.begin(@path, "Content-Type: #{type}\r\n#{HEADERS}").b << framed(data))
+    end
+
+    def send(data)
+      @connection.write(framed(data)) unless data.empty?
+    end
+
+    # None of nothing, which would be the last one.
+    def framed(data)
+      data.empty? ? ''.b : "#{data.bytesize.to_s(16)}\r\n".b << data << "\r\n"
     end
   end
 
@@ -249,7 +327,9 @@ module VirgaRuntime
         status, headers, body = reply
         if status == 200
           path, body, headers, fatal = answer(handler, headers, body)
-          reply = connection.post(path, body, fatal ? headers : "#{headers}Virga-Next: 1\r\n")
+          # The reply to an answer in pieces is no event: what it comes to is known at its end only.
+          reply, path, fatal = stream(connection, path, body) if (streams = body.is_a?(Enumerator))
+          reply = connection.post(path, body, fatal ? headers : "#{headers}Virga-Next: 1\r\n") unless streams
           fatal && exit(fatal)
         elsif path == NEXT
           abort("the Runtime API answered #{status} to next")
@@ -275,8 +355,24 @@ module VirgaRuntime
       [*failure(e, 'Function'), e.is_a?(SystemExit) ? e.status : 1]
     end
 
+    # Sends what an enumerator yields, as it does: the API's reply, to which path, and how the process ends if it must.
+    def stream(connection, path, enumerator)
+      pieces = Pieces.new(connection, path)
+      begin
+        enumerator.each { |item| pieces.write(item) }
+        [pieces.finish, path, nil]
+      rescue Exception => e
+        fatal = e.is_a?(SystemExit) ? e.status : 1 unless e.is_a?(StandardError)
+        failed, json, headers = failure(e, 'Function')
+        kind = headers[/Error-Type: ([^\r]*)/, 1]
+        [pieces.begun? ? pieces.finish(kind, json) : connection.post(failed, json, headers), path, fatal]
+      end
+    end
+
     # A stream is answered as it is (Lambda's marshalling for Ruby).
     def response(result)
+      return ["invocation/#{request_id}/response", result, nil] if result.is_a?(Enumerator)
+
       raw = defined?(::StringIO) && result.is_a?(::StringIO) || result.is_a?(IO)
       body = raw ? result.read : result.to_json
       type = raw ? 'application/unknown' : 'application/json'

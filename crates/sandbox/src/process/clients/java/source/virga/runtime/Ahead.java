@@ -70,7 +70,7 @@ final class Ahead {
                 context.getConstructor(Map.class, Map.class, Map.class)
                     .newInstance(Map.of("lambda-runtime-deadline-ms", "0"), Map.of(), Map.of());
                 Handler handler = Handler.load("virga.runtime.Ahead$Warm::handle", loader);
-                handler.call("{\"numbers\":[1,-2e3,\"3\"],\"x\":{}}".getBytes(StandardCharsets.UTF_8), null);
+                handler.call("{\"numbers\":[1,-2e3,\"3\"],\"x\":{}}".getBytes(StandardCharsets.UTF_8), null, null);
             }
             FunctionLoader.path(new File("/var/task"), new File("/opt"));
             Errors.described(new IllegalStateException());

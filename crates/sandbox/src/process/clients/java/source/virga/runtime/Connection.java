@@ -63,6 +63,24 @@ final class Connection {
         return read(socket.getInputStream());
     }
 
+    /** Begins a message whose body comes in pieces: its head, to go out with the first. It is not sent again. */
+    String begin(String path, String headers) {
+        return "POST " + API + path + " HTTP/1.1\r\nHost: " + address + "\r\n" + headers + "\r\n";
+    }
+
+    /** Sends a piece of a message. */
+    void write(byte[] piece) throws IOException {
+        if (socket == null) {
+            open();
+        }
+        socket.getOutputStream().write(piece);
+    }
+
+    /** The answer to a message that was sent in pieces. */
+    Reply finish() throws IOException {
+        return read(socket.getInputStream());
+    }
+
     private void open() throws IOException {
         int colon = address.lastIndexOf(':');
         // An address, so that no name is looked up.

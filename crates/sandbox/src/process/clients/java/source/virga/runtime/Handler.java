@@ -1,7 +1,6 @@
 package virga.runtime;
 
 import java.io.ByteArrayInputStream;
-import java.io.ByteArrayOutputStream;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.lang.reflect.Constructor;
@@ -139,13 +138,15 @@ final class Handler {
         }
     }
 
-    /** Calls it with an event's JSON; the answer's. What it throws is the function's error. */
-    byte[] call(byte[] event, Object context) throws Throwable {
+    /**
+     * Calls it with an event's JSON; the answer's, or null where that was sent in pieces. What it throws is the
+     * function's error.
+     */
+    byte[] call(byte[] event, Object context, Pieces output) throws Throwable {
         if (streams) {
-            ByteArrayOutputStream output = new ByteArrayOutputStream();
             Object[] both = {new ByteArrayInputStream(event), output};
             invoke(takesContext ? new Object[] {both[0], both[1], context} : both);
-            return output.toByteArray();
+            return output.begun() ? null : output.whole();
         }
         Object result;
         if (input == null) {

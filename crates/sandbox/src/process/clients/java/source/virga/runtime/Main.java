@@ -63,7 +63,7 @@ public final class Main {
     /** Initialisation failed. */
     private void fail(Throwable error) throws IOException {
         byte[] report = reported("Init Error", error);
-        connection.post("init/error", report, JSON + errorType(error));
+        connection.post("init/error", report, JSON + "Lambda-Runtime-Function-Error-Type: " + errorType(error) + "\r\n");
         end();
     }
 
@@ -94,21 +94,28 @@ public final class Main {
     private Connection.Reply answer(Handler handler, Connection.Reply event) throws IOException {
         String id = event.headers().get("lambda-runtime-aws-request-id");
         String path = "invocation/" + id;
+        Pieces pieces = new Pieces(connection, path + "/response");
         byte[] answer;
         try {
             trace(event.headers().get("lambda-runtime-trace-id"));
-            answer = handler.call(event.body(), context(event.headers()));
+            answer = handler.call(event.body(), context(event.headers()), pieces);
             streams.flush();
         } catch (Throwable error) {
             byte[] report = reported(id + "\tInvoke Error", error);
             // A machine without memory or stack is not to be trusted with another event.
             boolean last = error instanceof VirtualMachineError && !(error instanceof StackOverflowError);
-            String headers = JSON + errorType(error) + (last ? "" : "Virga-Next: 1\r\n");
-            Connection.Reply reply = connection.post(path + "/error", report, headers);
+            String headers = JSON + "Lambda-Runtime-Function-Error-Type: " + errorType(error) + "\r\n";
+            Connection.Reply reply = pieces.begun()
+                ? pieces.finish(errorType(error), report)
+                : connection.post(path + "/error", report, headers + (last ? "" : "Virga-Next: 1\r\n"));
             if (last) {
                 end();
             }
             return reply;
+        }
+        if (answer == null) {
+            // The reply is no event: what an answer in pieces comes to is known at its end only.
+            return pieces.finish(null, null);
         }
         return connection.post(path + "/response", answer, JSON + "Virga-Next: 1\r\n");
     }
@@ -147,6 +154,6 @@ public final class Main {
     }
 
     private static String errorType(Throwable error) {
-        return "Lambda-Runtime-Function-Error-Type: " + Errors.type(error).replaceAll("[^\\x21-\\x7e]", "_") + "\r\n";
+        return Errors.type(error).replaceAll("[^\\x21-\\x7e]", "_");
     }
 }
