@@ -75,7 +75,7 @@ pub struct Streaming {
 #[derive(Debug)]
 enum Ending {
     /// The function answered, or failed, as a whole; what of it was not taken yet.
-    Whole(Outcome),
+    Whole(Box<Outcome>),
     Later(oneshot::Receiver<Outcome>),
 }
 
@@ -91,10 +91,10 @@ impl Streaming {
     /// The next piece; none once there are no more, whatever the outcome.
     pub async fn next(&mut self) -> Option<Bytes> {
         match &mut self.end {
-            Ending::Whole(Outcome { result: Ok(bytes), .. }) if !bytes.is_empty() => {
-                Some(std::mem::take(bytes))
+            Ending::Whole(outcome) => {
+                let bytes = outcome.result.as_mut().ok().filter(|bytes| !bytes.is_empty());
+                bytes.map(std::mem::take)
             }
-            Ending::Whole(_) => None,
             Ending::Later(_) => self.pieces.recv().await,
         }
     }
@@ -103,7 +103,7 @@ impl Streaming {
     pub async fn end(self) -> Result<Outcome, Error> {
         drop(self.pieces);
         match self.end {
-            Ending::Whole(outcome) => Ok(outcome),
+            Ending::Whole(outcome) => Ok(*outcome),
             Ending::Later(end) => end.await.map_err(|_| Error::Unavailable("The answer broke off.".into())),
         }
     }
@@ -129,7 +129,7 @@ where
             executed_version: outcome.executed_version.clone(),
             content_type: None,
             pieces,
-            end: Ending::Whole(outcome),
+            end: Ending::Whole(Box::new(outcome)),
         }),
     }
 }

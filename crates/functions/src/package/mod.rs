@@ -6,6 +6,8 @@
 //!
 //! Not here: where folders live and who may remove them (`code`).
 
+#[cfg(test)]
+mod fuzz;
 mod plan;
 mod unpack;
 
