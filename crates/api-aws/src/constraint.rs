@@ -27,6 +27,13 @@ impl Violations {
         }
     }
 
+    /// How many items a list has.
+    pub(crate) fn count(&mut self, member: &str, items: usize, max: usize) {
+        if items > max {
+            self.add(member, "[…]", &format!("Member must have length less than or equal to {max}"));
+        }
+    }
+
     /// A number's bounds, both inclusive.
     pub(crate) fn range(&mut self, member: &str, value: i64, min: i64, max: i64) {
         if value < min {

@@ -1,10 +1,10 @@
-//! `/_code/…`: the link that GetFunction gives for a function's package.
+//! `/_code/…`: the link that GetFunction gives for a function's package, and GetLayerVersion for a layer's.
 //!
 //! The link works for ten minutes and with the rights of the user who asked for it: whoever holds it can do
 //! what that user could, with this one package. Its errors are S3's, because that is what clients expect
 //! behind such a link.
 
-use base::{AccountId, RequestId, Timestamp};
+use base::{AccountId, LayerArn, RequestId, Timestamp};
 use functions::model::FunctionRef;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -19,6 +19,18 @@ use crate::{Api, limits};
 /// Where links begin.
 pub(crate) const PREFIX: &str = "/_code/";
 
+/// Whose package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Noun {
+    /// A version of a function.
+    Function,
+    /// A version of a layer.
+    Layer,
+}
+
+/// What the paths of layers begin with: no account.
+const LAYER: &str = "layer/";
+
 /// Which package, and by whose right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Package {
@@ -26,10 +38,12 @@ pub(crate) struct Package {
     pub(crate) account: AccountId,
     /// The user who asked for the link.
     pub(crate) user: String,
-    /// The account of the function.
+    /// What it is of.
+    pub(crate) noun: Noun,
+    /// The account of the function or layer.
     pub(crate) owner: AccountId,
-    /// The function.
-    pub(crate) function: String,
+    /// Its name.
+    pub(crate) name: String,
     /// `$LATEST` or a number.
     pub(crate) version: String,
 }
@@ -37,18 +51,24 @@ pub(crate) struct Package {
 impl Package {
     fn path(&self) -> String {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let Self { account, user, owner, function, version } = self;
-        format!("{account}/{}/{owner}/{}/{}", encode(user), encode(function), encode(version))
+        let Self { account, user, noun, owner, name, version } = self;
+        let kind = if *noun == Noun::Layer { LAYER } else { "" };
+        format!("{kind}{account}/{}/{owner}/{}/{}", encode(user), encode(name), encode(version))
     }
 
     fn parse(path: &str) -> Option<Self> {
+        let (noun, path) = match path.strip_prefix(LAYER) {
+            Some(path) => (Noun::Layer, path),
+            None => (Noun::Function, path),
+        };
         let mut pieces = path.split('/').map(|piece| percent_decode_str(piece).decode_utf8().ok());
         let mut next = || pieces.next().flatten().map(String::from).filter(|piece| !piece.is_empty());
         let package = Self {
             account: AccountId::parse(&next()?)?,
             user: next()?,
+            noun,
             owner: AccountId::parse(&next()?)?,
-            function: next()?,
+            name: next()?,
             version: next()?,
         };
         pieces.next().is_none().then_some(package)
@@ -88,9 +108,19 @@ async fn package(api: &Api, head: &Parts) -> Result<bytes::Bytes, Failure> {
         Failure::new("AccessDenied", StatusCode::FORBIDDEN, "The link is not valid or has expired.")
     })?;
     let caller = Caller { account: package.account, principal: Principal::User { name: package.user } };
-    let function =
-        FunctionRef { account: package.owner, name: package.function, qualifier: Some(package.version) };
-    api.functions.package(&caller, &function).await.map_err(|error| match error.kind() {
+    let (account, name) = (package.owner, package.name);
+    let found = match package.noun {
+        Noun::Function => {
+            let function = FunctionRef { account, name, qualifier: Some(package.version) };
+            api.functions.package(&caller, &function).await
+        }
+        Noun::Layer => {
+            let version = package.version.parse().ok();
+            let layer = LayerArn { region: api.region.clone(), account, name, version };
+            api.functions.layer_package(&caller, &layer).await
+        }
+    };
+    found.map_err(|error| match error.kind() {
         base::Kind::NotFound => {
             Failure::new("NoSuchKey", StatusCode::NOT_FOUND, "The package is not there any more.")
         }
@@ -119,14 +149,17 @@ mod tests {
 
     #[test]
     fn a_path_says_which_package() {
-        let package = Package {
-            account: AccountId::parse("111111111111").unwrap(),
-            user: "a/b c".into(),
-            owner: AccountId::parse("222222222222").unwrap(),
-            function: "hello".into(),
-            version: "$LATEST".into(),
-        };
-        assert_eq!(Package::parse(&package.path()), Some(package));
+        for noun in [Noun::Function, Noun::Layer] {
+            let package = Package {
+                account: AccountId::parse("111111111111").unwrap(),
+                user: "a/b c".into(),
+                noun,
+                owner: AccountId::parse("222222222222").unwrap(),
+                name: "hello".into(),
+                version: "$LATEST".into(),
+            };
+            assert_eq!(Package::parse(&package.path()), Some(package));
+        }
         for bad in
             ["", "x", "111111111111/u/222222222222/f", "111111111111/u/222222222222/f/1/2", "1/u/2/f/1"]
         {

@@ -7,8 +7,10 @@ pub mod arn;
 pub mod clock;
 pub mod error;
 pub mod ids;
+pub mod layer_arn;
 
 pub use arn::FunctionArn;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use error::Kind;
 pub use ids::{AccountId, InstanceId, Region, RequestId};
+pub use layer_arn::LayerArn;

@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use commands::{build, delete, deploy, doctor, domain, invoke, list, logs, serve, show};
+use commands::{build, delete, deploy, doctor, domain, invoke, layer, list, logs, serve, show};
 use failure::Failure;
 use settings::{Connection, Flags};
 
@@ -57,6 +57,8 @@ enum Command {
     Delete(delete::Args),
     /// Give functions host names of your own
     Domain(domain::Args),
+    /// Publish, list and delete layers: files that functions share
+    Layer(layer::Args),
     /// Check what this host can give to functions
     Doctor,
     /// What the server has this program be, in a sandbox
@@ -125,6 +127,7 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {
         Command::Show(args) => show::run(client, args, json).await,
         Command::Delete(args) => delete::run(client, args, json).await,
         Command::Domain(args) => domain::run(client, args, json).await,
+        Command::Layer(args) => layer::run(client, args, json).await,
         Command::Serve(_) | Command::Build(_) | Command::Doctor | Command::WasmWorker => Ok(()),
     }
 }

@@ -25,6 +25,8 @@ use store::Blobs;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::image::{self, ImageError, ImageProblem, Images, Pulled};
+use crate::layers::AttachedLayer;
+use crate::layers::tree::{self, Shown};
 use crate::model::{CodeRef, Configuration, ImageCode};
 use crate::package;
 use crate::settings::Tags;
@@ -91,7 +93,18 @@ impl CodeStore {
                     found.ok_or_else(|| Error::internal(format!("the image {id} is not in the store")))?;
                 Ok(image::artifact(configuration, found))
             }
-            None => version::artifact(configuration, self.folder(digest)),
+            None => {
+                let artifact = version::artifact(configuration, self.folder(digest))?;
+                Ok(Artifact { layers: self.shown_of(&configuration.layers), ..artifact })
+            }
+        }
+    }
+
+    /// What `/opt` shows, where there are layers.
+    fn shown_of(&self, layers: &[AttachedLayer]) -> Option<PathBuf> {
+        match tree::shown(layers) {
+            Shown::Nothing => None,
+            Shown::One(key) | Shown::Several(key) => Some(self.folder(&key)),
         }
     }
 
@@ -204,6 +217,31 @@ impl CodeStore {
         staged.rename_to(&folder)
     }
 
+    /// Makes what `/opt` shows of these layers, where it is not there.
+    pub(crate) async fn restore_layers(&self, layers: &[AttachedLayer]) -> Result<(), Error> {
+        for layer in layers {
+            self.restore(&layer.code.digest).await?;
+        }
+        let Shown::Several(key) = tree::shown(layers) else { return Ok(()) };
+        let _files = self.file_lock(&key).lock().await;
+        let folder = self.folder(&key);
+        if folder.exists() {
+            return Ok(());
+        }
+        if !self.is_referred_to(&key) {
+            return Err(Error::internal(format!("{key} is not in use any more")));
+        }
+        let from: Vec<PathBuf> = layers.iter().map(|layer| self.folder(&layer.code.digest)).collect();
+        let (staged, turn) = (Staged::new(&self.dir)?, self.turn().await?);
+        let merged = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            tree::merge(&from, &staged.path).map_err(Error::internal)?;
+            staged.sync()?;
+            Ok::<_, Error>(staged)
+        });
+        merged.await.map_err(Error::internal)??.rename_to(&folder)
+    }
+
     /// Removes the package if nothing refers to it any more.
     pub(crate) async fn collect(&self, digest: &str) {
         let _files = self.file_lock(digest).lock().await;
@@ -212,6 +250,12 @@ impl CodeStore {
         }
         if let Some(id) = image::id_of(digest) {
             self.remove_image(id).await;
+            return;
+        }
+        if tree::is_key(digest) {
+            if let Err(error) = remove_folder(self.folder(digest)).await {
+                tracing::warn!(digest, %error, "a tree of unused layers could not be removed");
+            }
             return;
         }
         self.forget(digest).await;
@@ -266,7 +310,9 @@ impl CodeStore {
                 remove_folder(self.dir.join(&name)).await.map_err(Error::internal)?;
             }
         }
-        let packages = referenced.difference(&present).filter(|digest| image::id_of(digest).is_none());
+        // Trees of layers are made once their layers are there.
+        let is_package = |key: &&String| image::id_of(key).is_none() && !tree::is_key(key);
+        let packages = referenced.difference(&present).filter(is_package);
         for digest in packages {
             if let Err(error) = self.restore(digest).await {
                 tracing::error!(digest, %error, "a package could not be unpacked again");

@@ -155,6 +155,7 @@ pub(crate) fn artifact(configuration: &Configuration, unpacked: Unpacked) -> Art
         runtime: Runtime::Image,
         contract: configuration.settings.contract,
         handler,
+        layers: None,
         image: Some(image.into()),
     }
 }
@@ -222,6 +223,7 @@ mod tests {
             runtime: Runtime::Image,
             contract: Contract::Lambda,
             handler: String::new(),
+            layers: None,
             image: Some(image.into()),
         };
         let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

@@ -4,14 +4,14 @@
 //! crate speaks the wire format), plus the data plane that the gateway calls.
 //!
 //! Rooms: `operations` (one file a subject) changes and reads the `registry`, memory's snapshot of what
-//! `tables` keeps; `code` and `package` hold packages, `image` those that are container images; `prepare` makes versions callable; `pool` owns instances
+//! `tables` keeps; `code` and `package` hold packages, `image` those that are container images, `layers` those that functions share; `prepare` makes versions callable; `pool` owns instances
 //! and who gets them; `invoke` and `http` are the two ways a call goes; `failure` and `report` say what
 //! became of it; `alarm` is a connection's timer. `settings`, `environment` and `validate` are rules without state.
 //!
 //! Invariants: a mutating call answers once the change is durable and memory shows it; nothing is written to the
 //! database when a function is called; every queue and cache has a bound (`limits`, [`Bounds`]).
 //!
-//! Absent: aliases, layers, asynchronous invokes.
+//! Absent: aliases, asynchronous invokes.
 
 mod alarm;
 mod claims;
@@ -24,6 +24,7 @@ mod failure;
 mod http;
 mod image;
 mod invoke;
+mod layers;
 mod limits;
 mod logging;
 mod operations;
@@ -51,6 +52,9 @@ pub use alarm::Alarm;
 pub use concurrency::{Concurrency, Provisioned, ProvisionedStatus, UNRESERVED_AT_LEAST};
 pub use error::Error;
 pub use image::{ImageError, ImageProblem, Images, Pulled, Unpacked};
+pub use layers::{
+    AttachedLayer, LayerFilter, LayerPage, LayerPermission, LayerVersion, LayerView, PolicyView, PublishLayer,
+};
 pub use logging::{LogLevel, Logging, LoggingChange};
 pub use service::{Bounds, Deps, Functions, Invoke, Outcome, Route, Scaling};
 pub use startup::{Startup, Timings};

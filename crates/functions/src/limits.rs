@@ -54,6 +54,12 @@ pub(crate) const STREAM_BYTES: usize = 200 << 20;
 /// Bytes of all environment variables together (Lambda quotas: 4 KB).
 pub(crate) const ENVIRONMENT_BYTES: usize = 4096;
 
+/// Layers of a function (Lambda quotas: five).
+pub(crate) const LAYERS: usize = 5;
+
+/// Characters of a layer's name (Lambda API: PublishLayerVersion).
+pub(crate) const LAYER_NAME_CHARS: usize = 140;
+
 /// `Timeout`, seconds (Lambda API: CreateFunction).
 pub(crate) const TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=900;
 

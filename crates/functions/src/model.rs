@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use base::{AccountId, FunctionArn, Timestamp};
+use base::{AccountId, FunctionArn, LayerArn, Timestamp};
 use sandbox::{Contract, Egress, Isolation};
 use serde::{Deserialize, Serialize};
 
 use crate::concurrency::Provisioned;
+use crate::layers::AttachedLayer;
 use crate::logging::{Logging, LoggingChange};
 
 /// The qualifier of the version that can still change.
@@ -164,6 +165,9 @@ pub struct Configuration {
     /// The image, where the code is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageCode>,
+    /// What it has of layers, the lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<AttachedLayer>,
     /// From the `virga:` tags.
     pub settings: Settings,
     /// When it was last changed.
@@ -375,6 +379,8 @@ pub struct CreateFunction {
     pub log_group: Option<String>,
     /// Its code.
     pub code: NewCode,
+    /// Layer versions, the lowest first.
+    pub layers: Vec<LayerArn>,
     /// What it says in place of its image.
     pub image_config: ImageConfig,
     /// All tags, `virga:` ones included.
@@ -406,6 +412,8 @@ pub struct UpdateConfiguration {
     pub logging: LoggingChange,
     /// Where it logs.
     pub log_group: Option<String>,
+    /// Layer versions, replaced as a whole.
+    pub layers: Option<Vec<LayerArn>>,
     /// What an image function says in place of its image, replaced as a whole.
     pub image_config: Option<ImageConfig>,
     /// The change is made only if this is the current revision.

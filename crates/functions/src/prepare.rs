@@ -17,7 +17,7 @@ use crate::pool::Target;
 use crate::registry::Key;
 use crate::service::Inner;
 use crate::settings::{self, Tags};
-use crate::version::{Function, Settled, Version};
+use crate::version::{self, Function, Settled, Version};
 use crate::{Error, limits};
 
 /// Functions that have something unsettled; each once.
@@ -114,9 +114,9 @@ impl Inner {
         held: &mut Vec<String>,
     ) -> Result<Settled, Reason> {
         let mut configuration = configuration.clone();
-        if !configuration.code.digest.is_empty() {
-            self.code.retain(&configuration.code.digest);
-            held.push(configuration.code.digest.clone());
+        for digest in version::digests(&configuration) {
+            self.code.retain(&digest);
+            held.push(digest);
         }
         if let Some(code) = &configuration.image
             && (configuration.code.digest.is_empty() || self.code.artifact(&configuration).is_err())
@@ -152,10 +152,12 @@ impl Inner {
         })?;
         if configuration.image.is_none() {
             let restored = self.code.restore(&configuration.code.digest).await;
-            restored.map_err(|error| sandbox::Error::Host {
+            let failed = |error| sandbox::Error::Host {
                 context: "restoring the package".into(),
                 source: std::io::Error::other(error),
-            })?;
+            };
+            restored.map_err(failed)?;
+            self.code.restore_layers(&configuration.layers).await.map_err(failed)?;
         }
         let prepared = backend.prepare(&artifact).await?;
         Ok((prepared, artifact))
@@ -176,7 +178,7 @@ impl Inner {
             // Fetched first.
             Isolation::Process if configuration.code.digest.is_empty() => Ok(()),
             Isolation::Process | Isolation::Static => match self.prepare(configuration).await {
-                Ok(_) => Ok(()),
+                Ok(_) => self.check_layers_fit(configuration).await,
                 Err(sandbox::Error::Invalid(text)) => Err(Error::InvalidRuntime(text)),
                 Err(sandbox::Error::Unavailable(text)) => Err(Error::Unavailable(text)),
                 Err(error @ sandbox::Error::Host { .. }) => Err(Error::internal(error)),

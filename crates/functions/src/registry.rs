@@ -13,6 +13,7 @@ use sandbox::{Contract, Speaks};
 
 use crate::claims::Claims;
 use crate::domains::{self, Owners};
+use crate::layers::AttachedLayer;
 use crate::permissions::Permissions;
 use crate::service::Route;
 use crate::version::Function;
@@ -154,11 +155,19 @@ impl Registry {
         self.ordered.read().iter().map(|(key, function)| (key.clone(), Arc::clone(function))).collect()
     }
 
-    /// Every package that some version needs.
+    /// Every package, and every tree of layers, that some version needs.
     pub(crate) fn digests(&self) -> HashSet<String> {
         let all = self.all();
         let versions = all.iter().flat_map(|(_, function)| function.versions());
-        versions.flat_map(|version| version.digests().map(str::to_owned).collect::<Vec<_>>()).collect()
+        versions.flat_map(|version| version.digests()).collect()
+    }
+
+    /// The layers of every version that calls get and that has some.
+    pub(crate) fn layers(&self) -> Vec<Vec<AttachedLayer>> {
+        let all = self.all();
+        let versions = all.iter().flat_map(|(_, function)| function.versions());
+        let layers = versions.map(|version| version.served().layers.clone());
+        layers.filter(|layers| !layers.is_empty()).collect()
     }
 }
 

@@ -24,6 +24,7 @@ use crate::code::CodeStore;
 use crate::concurrency::Concurrency;
 use crate::image::Images;
 use crate::keep_alive;
+use crate::layers::{self, Shelf};
 use crate::model::{Configuration, FunctionRef, UrlConfig};
 use crate::pool::{self, Host, Target};
 use crate::prepare::{self, Queue};
@@ -182,6 +183,7 @@ pub(crate) struct Inner {
     pub(crate) store: store::Store,
     pub(crate) code: Arc<CodeStore>,
     pub(crate) registry: Registry,
+    pub(crate) shelf: Shelf,
     pub(crate) host: Arc<Host>,
     pub(crate) queue: Arc<Queue>,
     locks: Vec<tokio::sync::Mutex<()>>,
@@ -221,6 +223,7 @@ impl Functions {
                 deps.images.clone(),
             )?),
             registry: Registry::new(deps.iam.first_account().clone()),
+            shelf: Shelf::default(),
             host: Host::new(deps),
             queue: Arc::default(),
             locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
@@ -230,7 +233,7 @@ impl Functions {
             tasks: Mutex::default(),
         });
         inner.load().await?;
-        inner.code.sweep(&inner.registry.digests()).await?;
+        inner.tidy_code().await?;
         inner.resume();
         let preparer = tokio::spawn(prepare::preparer(Arc::downgrade(&inner), Arc::clone(&inner.queue)));
         let reaper = tokio::spawn(pool::ticker(Arc::downgrade(&inner.host)));
@@ -278,7 +281,22 @@ impl Inner {
             rewritten.extend(change);
         }
         self.recall(all.habits);
+        self.shelf.load(self.store.read(|tx| layers::tables::load(tx).map_err(Error::from)).await?)?;
+        self.shelf.digests().iter().for_each(|digest| self.code.retain(digest));
         if all.unsealed { self.seal(rewritten).await } else { Ok(()) }
+    }
+
+    /// Removes unpacked code that nothing refers to, and makes again what is missing.
+    async fn tidy_code(&self) -> Result<(), Error> {
+        let mut referenced = self.registry.digests();
+        referenced.extend(self.shelf.digests());
+        self.code.sweep(&referenced).await?;
+        for layers in self.registry.layers() {
+            if let Err(error) = self.code.restore_layers(&layers).await {
+                tracing::error!(%error, "the layers of a function could not be put together again");
+            }
+        }
+        Ok(())
     }
 
     /// Writes rows that an earlier server wrote with environment variables in plain, sealed; and leaves nothing of
@@ -323,7 +341,10 @@ impl Inner {
         let sealed = (!unsealed.is_empty()).then(|| function.rewritten(&unsealed, &vault)).transpose()?;
         let function = Arc::new(function);
         let key = (account, name);
-        function.versions().flat_map(|version| version.digests()).for_each(|digest| self.code.retain(digest));
+        function
+            .versions()
+            .flat_map(|version| version.digests())
+            .for_each(|digest| self.code.retain(&digest));
         // Each was its owner's when it was written.
         let _ = self.registry.domains.claim(&key, &function.domains());
         self.registry.put(&key, None, Some(&function));
@@ -380,7 +401,7 @@ impl Inner {
         let new = new.map(Arc::new);
         let digests = |function: Option<&Arc<Function>>| -> Vec<String> {
             let versions = function.into_iter().flat_map(|function| function.versions());
-            versions.flat_map(|version| version.digests().map(str::to_owned).collect::<Vec<_>>()).collect()
+            versions.flat_map(|version| version.digests()).collect()
         };
         digests(new.as_ref()).iter().for_each(|digest| self.code.retain(digest));
         self.registry.put(key, old.map(|old| &**old), new.as_ref());

@@ -10,6 +10,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { name: "functions-0001", sql: TABLES },
     Migration { name: "functions-0002", sql: CHORES },
     Migration { name: "functions-0003", sql: HABITS },
+    Migration { name: "layers-0001", sql: crate::layers::tables::TABLES },
 ];
 
 const TABLES: &str = "

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::model::Configuration;
-use crate::{Error, environment, limits, settings};
+use crate::{Error, environment, layers, limits, settings};
 
 /// Checks a function's name.
 pub(crate) fn name(name: &str) -> Result<(), Error> {
@@ -14,6 +14,19 @@ pub(crate) fn name(name: &str) -> Result<(), Error> {
             "functionName",
             name,
             "Member must have 1 to 64 characters and satisfy regular expression pattern: [a-zA-Z0-9-_]+",
+        )
+    })
+}
+
+/// Checks a layer's name.
+pub(crate) fn layer_name(name: &str) -> Result<(), Error> {
+    let legal = (1..=limits::LAYER_NAME_CHARS).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    legal.then_some(()).ok_or_else(|| {
+        constraint(
+            "layerName",
+            name,
+            "Member must have 1 to 140 characters and satisfy regular expression pattern: [a-zA-Z0-9-_]+",
         )
     })
 }
@@ -37,6 +50,7 @@ pub(crate) fn configuration(configuration: &Configuration) -> Result<(), Error> 
     }
     handler_given(configuration)?;
     image(configuration)?;
+    layers::check(configuration)?;
     role(&configuration.role)?;
     environment::check(&configuration.environment)
 }

@@ -13,6 +13,7 @@ use sandbox::{Artifact, Isolation, Prepared, Speaks};
 use serde::{Deserialize, Serialize};
 
 use crate::concurrency::Concurrency;
+use crate::layers::tree;
 use crate::model::{Configuration, FunctionView, LATEST, Reason, State, UpdateStatus, UrlConfig};
 use crate::permissions::Permissions;
 use crate::pool::{Plan, Target};
@@ -130,8 +131,16 @@ pub(crate) fn artifact(configuration: &Configuration, folder: PathBuf) -> Result
         runtime: settings::effective_runtime(runtime, &configuration.settings),
         contract: configuration.settings.contract,
         handler: configuration.handler.clone(),
+        layers: None,
         image: None,
     })
+}
+
+/// What a configuration needs to be kept: packages, and a tree of layers.
+pub(crate) fn digests(configuration: &Configuration) -> impl Iterator<Item = String> {
+    // An image that was not fetched yet has none.
+    let own = Some(configuration.code.digest.clone()).filter(|digest| !digest.is_empty());
+    own.into_iter().chain(tree::keys(&configuration.layers))
 }
 
 /// What reading a function from its rows needs.
@@ -208,12 +217,13 @@ impl Version {
         }
     }
 
-    /// Digests of the packages that this version needs.
-    pub(crate) fn digests(&self) -> impl Iterator<Item = &str> {
-        let serving = self.serving.as_ref().map(|serving| serving.code.digest.as_str());
-        let all = std::iter::once(self.configuration.code.digest.as_str()).chain(serving);
-        // An image that was not fetched yet has none.
-        all.filter(|digest| !digest.is_empty())
+    /// Digests of the packages that this version needs, its layers' and their tree's key among them.
+    pub(crate) fn digests(&self) -> Vec<String> {
+        [Some(&self.configuration), self.serving.as_ref()]
+            .into_iter()
+            .flatten()
+            .flat_map(|it| digests(it))
+            .collect()
     }
 
     fn to_document(&self, vault: &Vault<'_>) -> Result<String, Error> {

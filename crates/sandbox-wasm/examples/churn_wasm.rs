@@ -101,6 +101,7 @@ fn spec(package: &Path) -> anyhow::Result<Spec> {
             runtime: Runtime::Wasm,
             contract: Contract::Wasi,
             handler: String::new(),
+            layers: None,
             image: None,
         },
         env: vec![("NAME".into(), "churn".into())],

@@ -219,6 +219,7 @@ fn spec(dir: &Path) -> anyhow::Result<Spec> {
             runtime: Runtime::Wasm,
             contract: Contract::Wasi,
             handler: String::new(),
+            layers: None,
             image: None,
         },
         env: Vec::new(),

@@ -156,6 +156,7 @@ fn spec(dir: &Path, n: u32) -> anyhow::Result<Spec> {
             runtime: Runtime::Wasm,
             contract: Contract::Wasi,
             handler: String::new(),
+            layers: None,
             image: None,
         },
         env: vec![("NAME".into(), "loop".into())],

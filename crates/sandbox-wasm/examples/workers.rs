@@ -287,6 +287,7 @@ impl Package {
                 runtime: Runtime::Wasm,
                 contract: Contract::Wasi,
                 handler: String::new(),
+                layers: None,
                 image: None,
             },
             env: vec![("NAME".into(), "workers".into())],

@@ -176,6 +176,7 @@ fn spec(dir: PathBuf, runtime: Runtime, handler: &str) -> Result<Spec, BoxError>
             runtime,
             contract: Contract::Lambda,
             handler: handler.to_owned(),
+            layers: None,
             image: None,
         },
         env: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),

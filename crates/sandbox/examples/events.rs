@@ -133,6 +133,7 @@ fn spec(dir: std::path::PathBuf, runtime: Runtime, handler: &str) -> Result<Spec
             runtime,
             contract: Contract::Lambda,
             handler: handler.to_owned(),
+            layers: None,
             image: None,
         },
         env: vec![("_HANDLER".to_owned(), handler.to_owned())],

@@ -113,6 +113,7 @@ impl Bench {
                 runtime: self.runtime.clone(),
                 contract: Contract::Lambda,
                 handler: "app.handler".to_owned(),
+                layers: None,
                 image: None,
             },
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),

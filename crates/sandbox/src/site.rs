@@ -431,6 +431,7 @@ mod tests {
                 runtime: Runtime::Static,
                 contract: Contract::Http,
                 handler: handler.into(),
+                layers: None,
                 image: None,
             })
         };

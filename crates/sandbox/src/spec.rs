@@ -174,6 +174,8 @@ pub struct Artifact {
     /// The function's `Handler`. For an event handler `module.function`; for a web server the file to run
     /// (empty: `bootstrap`); for WebAssembly the file in the package (empty: the only `.wasm` in its root).
     pub handler: String,
+    /// What `/opt` shows, where the function has layers. Not of images.
+    pub layers: Option<PathBuf>,
     /// How it is run, where it is a container image ([`Runtime::Image`]).
     pub image: Option<Arc<Image>>,
 }

@@ -49,16 +49,16 @@ def link(name, target):
     return buffer.getvalue()
 
 
-def bomb(size=1 << 30):
+def bomb(size=1 << 30, name="app.py"):
     """A zip of about a thousandth (one deflate layer gives no more) that unpacks to `size` zero bytes."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
-    chunk = bytes(1 << 20)
     packed, checksum = [], 0
-    for _ in range(size >> 20):
+    for start in range(0, size, 1 << 20):
+        chunk = bytes(min(1 << 20, size - start))
         packed.append(compressor.compress(chunk))
         checksum = zlib.crc32(chunk, checksum)
     packed.append(compressor.flush())
-    return _single(b"app.py", b"".join(packed), checksum, size)
+    return _single(name.encode(), b"".join(packed), checksum, size)
 
 
 def overlapping_bomb(entries=12, size=1 << 28):

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use base::LayerArn;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use functions::model::{Configuration, FunctionView, ImageConfig, Reason, State, UpdateStatus};
-use functions::{LogLevel, Logging, LoggingChange};
+use functions::{AttachedLayer, LogLevel, Logging, LoggingChange};
 use serde_json::{Map, Value, json};
 
-use super::image;
 use super::unbuilt::HOST_ARCHITECTURE;
+use super::{image, layers};
 use crate::constraint::Violations;
 use crate::failure::Failure;
 use crate::members::Members;
@@ -53,6 +54,11 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
         }
         if !configuration.environment.is_empty() {
             out.insert("Environment".to_owned(), json!({ "Variables": configuration.environment }));
+        }
+        if !configuration.layers.is_empty() {
+            let shape = |layer: &AttachedLayer| json!({ "Arn": layer.arn, "CodeSize": layer.code.size });
+            let layers: Vec<Value> = configuration.layers.iter().map(shape).collect();
+            out.insert("Layers".to_owned(), layers.into());
         }
         reason(out, "StateReason", configuration.state_reason.as_ref());
         // `Creating` is a reason for a state only; the model does not know it as one for an update's.
@@ -119,6 +125,7 @@ pub(crate) struct Given {
     pub(crate) environment: Option<BTreeMap<String, String>>,
     pub(crate) logging: LoggingChange,
     pub(crate) log_group: Option<String>,
+    pub(crate) layers: Option<Vec<LayerArn>>,
     pub(crate) image_config: Option<ImageConfig>,
 }
 
@@ -138,6 +145,7 @@ pub(crate) fn given(members: &Members<'_>, violations: &mut Violations) -> Resul
         environment: environment(members, violations)?,
         logging: logging(members, violations)?,
         log_group: log_group(members, violations)?,
+        layers: layers::given(members, violations)?,
         image_config: image::config(members)?,
     };
     if let Some(text) = &given.description {
@@ -263,6 +271,7 @@ pub(crate) mod tests {
                 environment: BTreeMap::new(),
                 code: CodeRef { digest: "ab".repeat(32), size: 321 },
                 image: None,
+                layers: Vec::new(),
                 settings: Settings {
                     contract: Contract::Lambda,
                     isolation: Isolation::Process,

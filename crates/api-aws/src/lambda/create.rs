@@ -62,6 +62,7 @@ fn read(request: &Request<'_>) -> Result<CreateFunction, Failure> {
         logging: given.logging,
         log_group: given.log_group,
         code,
+        layers: given.layers.unwrap_or_default(),
         image_config: given.image_config.unwrap_or_default(),
         tags,
         publish: members.boolean("Publish")?.unwrap_or(false),

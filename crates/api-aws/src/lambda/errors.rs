@@ -110,6 +110,7 @@ mod tests {
             (Error::NotReady("x".into()), "ResourceConflictException", 409),
             (Error::PreconditionFailed("x".into()), "PreconditionFailedException", 412),
             (Error::InvalidPackage("x".into()), "InvalidParameterValueException", 400),
+            (Error::PolicyTooLong("x".into()), "PolicyLengthExceededException", 400),
             (Error::InvalidJson("x".into()), "InvalidRequestContentException", 400),
             (Error::PayloadTooLarge("x".into()), "RequestTooLargeException", 413),
             (Error::Denied("x".into()), "AccessDeniedException", 403),

@@ -49,8 +49,9 @@ fn location(request: &Request<'_>, view: &FunctionView) -> Option<String> {
     let package = download::Package {
         account: request.caller.account.clone(),
         user: name.clone(),
+        noun: download::Noun::Function,
         owner: view.arn.account.clone(),
-        function: view.arn.name.clone(),
+        name: view.arn.name.clone(),
         version: view.configuration.version.clone(),
     };
     Some(download::link(request.api, &package, &request.context.base_url))

@@ -10,6 +10,8 @@ mod errors;
 mod get;
 mod image;
 mod invoke;
+mod layer_permissions;
+mod layers;
 mod name;
 mod permissions;
 mod routes;
@@ -66,7 +68,9 @@ impl Plan {
     pub(crate) fn body_limit(&self) -> usize {
         match self.operation {
             Operation::Invoke | Operation::InvokeWithResponseStream => limits::EVENT,
-            Operation::CreateFunction | Operation::UpdateFunctionCode => limits::UPLOAD,
+            Operation::CreateFunction | Operation::UpdateFunctionCode | Operation::PublishLayerVersion => {
+                limits::UPLOAD
+            }
             _ => limits::OTHER,
         }
     }
@@ -111,6 +115,14 @@ impl Plan {
             Operation::GetResourcePolicy => permissions::get_resource(request, label),
             Operation::PutResourcePolicy => permissions::put_resource(request, label).await,
             Operation::DeleteResourcePolicy => permissions::delete_resource(request, label).await,
+            Operation::ListLayers => layers::list_or_get_by_arn(request),
+            Operation::PublishLayerVersion => layers::publish(request, label).await,
+            Operation::ListLayerVersions => layers::versions(request, label),
+            Operation::GetLayerVersion => layers::get(request, &self.labels),
+            Operation::DeleteLayerVersion => layers::delete(request, &self.labels).await,
+            Operation::AddLayerVersionPermission => layer_permissions::add(request, &self.labels).await,
+            Operation::GetLayerVersionPolicy => layer_permissions::get(request, &self.labels),
+            Operation::RemoveLayerVersionPermission => layer_permissions::remove(request, &self.labels).await,
             Operation::GetAccountSettings => account::get_account_settings(request),
             Operation::PutFunctionConcurrency => concurrency::put_reserved(request, label).await,
             Operation::GetFunctionConcurrency => concurrency::get_reserved(request, label),
@@ -172,9 +184,9 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_by_its_name() {
-        let refused = plan(&http::Method::GET, "/2018-10-31/layers").map(|_| ()).unwrap_err();
+        let refused = plan(&http::Method::GET, "/2020-04-22/code-signing-configs").map(|_| ()).unwrap_err();
         assert_eq!((&*refused.code, refused.status.as_u16()), ("NotImplementedException", 501));
-        assert!(refused.message.contains("ListLayers"));
+        assert!(refused.message.contains("ListCodeSigningConfigs"));
         let unknown = plan(&http::Method::GET, "/nonsense").map(|_| ()).unwrap_err();
         assert_eq!((&*unknown.code, unknown.status.as_u16()), ("UnknownOperationException", 404));
     }

@@ -18,7 +18,6 @@ pub(crate) fn refuse(members: &Members<'_>) -> Result<(), Failure> {
         ("DeadLetterConfig", json!({})),
         ("KMSKeyArn", json!("")),
         ("SourceKMSKeyArn", json!("")),
-        ("Layers", json!([])),
         ("FileSystemConfigs", json!([])),
         ("CodeSigningConfigArn", json!("")),
         ("Architectures", json!([HOST_ARCHITECTURE])),
@@ -101,10 +100,7 @@ mod tests {
             None,
         );
         check(r#"{"TracingConfig":{"Mode":"PassThrough"},"DeadLetterConfig":{"TargetArn":""}}"#, None);
-        check(
-            r#"{"SnapStart":{"ApplyOn":"None"},"Layers":[],"KMSKeyArn":"","ImageConfig":{"EntryPoint":[]}}"#,
-            None,
-        );
+        check(r#"{"SnapStart":{"ApplyOn":"None"},"KMSKeyArn":"","ImageConfig":{"EntryPoint":[]}}"#, None);
         check(
             r#"{"PackageType":"Zip","FileSystemConfigs":[],"DurableConfig":null,"Surprise":{"a":1}}"#,
             None,
@@ -118,7 +114,6 @@ mod tests {
         check(r#"{"TracingConfig":{"Mode":"Active"}}"#, Some("TracingConfig"));
         check(r#"{"DeadLetterConfig":{"TargetArn":"arn:aws:sqs:us-east-1:1:q"}}"#, Some("DeadLetterConfig"));
         check(r#"{"Architectures":["sparc"]}"#, Some("Architectures"));
-        check(r#"{"Layers":["arn:x"]}"#, Some("Layers"));
         check(r#"{"SnapStart":{"ApplyOn":"PublishedVersions"}}"#, Some("SnapStart"));
         check(r#"{"S3Bucket":"code"}"#, Some("S3Bucket"));
         check(r#"{"AcceleratorConfig":{"AcceleratorMemorySize":16}}"#, Some("AcceleratorConfig"));

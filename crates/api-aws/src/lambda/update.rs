@@ -60,6 +60,7 @@ fn read_configuration(body: &[u8]) -> Result<UpdateConfiguration, Failure> {
         environment: given.environment,
         logging: given.logging,
         log_group: given.log_group,
+        layers: given.layers,
         image_config: given.image_config,
         revision_id: members.condition("RevisionId")?,
     })

@@ -18,7 +18,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::show::{self, Urls};
-use super::{function_path, segment, text};
+use super::{function_path, layer, segment, text};
 use crate::client::Client;
 use crate::dependencies;
 use crate::detect::{self, Contract, Detected, Family, Known};
@@ -74,6 +74,10 @@ pub(crate) struct Args {
     /// A tag, virga: ones included; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
     tag: Vec<(String, String)>,
+    /// A layer: a version's ARN, or a folder or zip that is published if it changed; may be repeated, later ones lie on
+    /// top. They replace those that the function has; none takes them away
+    #[arg(long, value_name = "ARN|FOLDER", conflicts_with = "image")]
+    layer: Vec<String>,
     /// Do not make a public URL
     #[arg(long)]
     no_url: bool,
@@ -92,6 +96,8 @@ struct Plan {
     name: String,
     detected: Detected,
     package: Package,
+    /// ARNs, where flags say them.
+    layers: Option<Vec<String>>,
 }
 
 /// What was done about a function.
@@ -144,7 +150,23 @@ async fn plan(client: &Client, path: &Path, args: &Args, progress: &Progress) ->
     } else {
         Package::build(&detected.files)?
     };
-    Ok(Plan { name, detected, package })
+    let layers = layers(client, &args.layer).await?;
+    Ok(Plan { name, detected, package, layers })
+}
+
+/// What flags say of layers.
+async fn layers(client: &Client, given: &[String]) -> Result<Option<Vec<String>>> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let mut arns = Vec::new();
+    for layer in given.iter().filter(|layer| *layer != "none") {
+        arns.push(layer::arn_of(client, layer).await?);
+    }
+    if arns.len() < given.len() && given.len() > 1 {
+        bail!("--layer none takes all layers away: it is not for use with others");
+    }
+    Ok(Some(arns))
 }
 
 fn unknown_runtime(runtime: &str) -> String {
@@ -186,6 +208,9 @@ async fn creation(plan: &Plan, args: &Args) -> Result<Value> {
         "Handler": plan.detected.handler,
         "Code": { "ZipFile": base64(&plan.package.zip) },
     });
+    if let Some(layers) = &plan.layers {
+        body["Layers"] = json!(layers);
+    }
     add_given(&mut body, &tags(plan, args), args);
     Ok(body)
 }
@@ -446,7 +471,8 @@ mod tests {
             files: Files::Folder(PathBuf::new()),
             hints: Vec::new(),
         };
-        Plan { name: "app".to_owned(), detected, package: Package { zip: b"zip".to_vec(), count: Some(1) } }
+        let package = Package { zip: b"zip".to_vec(), count: Some(1) };
+        Plan { name: "app".to_owned(), detected, package, layers: None }
     }
 
     #[tokio::test]

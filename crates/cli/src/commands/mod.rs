@@ -7,6 +7,7 @@ pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod domain;
 pub(crate) mod invoke;
+pub(crate) mod layer;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod serve;

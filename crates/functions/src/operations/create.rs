@@ -9,6 +9,7 @@ use sandbox::Runtime;
 use super::{key, new_revision, permit, waiting};
 use crate::environment;
 use crate::image;
+use crate::layers::AttachedLayer;
 use crate::logging::Logging;
 use crate::model::{
     CodeRef, Configuration, CreateFunction, FunctionRef, FunctionView, ImageCode, ImageConfig, LATEST,
@@ -26,7 +27,8 @@ impl Functions {
         permit(caller, "CreateFunction", &self.inner.arn(&function).to_string())?;
         validate::name(&args.name)?;
         settings::check_tags(&args.tags)?;
-        let configuration = configuration(&self.inner, &args)?;
+        let attached = self.inner.attach(caller, &args.layers)?;
+        let configuration = configuration(&self.inner, &args, &attached.layers)?;
         check_absent(&self.inner, &function)?;
         let inner = Arc::clone(&self.inner);
         let NewCode::Zip(zip) = args.code.clone() else {
@@ -41,6 +43,7 @@ impl Functions {
             let pin = inner.code.take_in(turn, zip).await?;
             let created = inner.create(function, args, configuration, pin.code.clone()).await;
             pin.let_go().await;
+            drop(attached);
             created
         })
         .await
@@ -48,9 +51,13 @@ impl Functions {
 }
 
 /// All of the configuration but the code, checked.
-fn configuration(inner: &Inner, args: &CreateFunction) -> Result<Configuration, Error> {
+fn configuration(
+    inner: &Inner,
+    args: &CreateFunction,
+    layers: &[AttachedLayer],
+) -> Result<Configuration, Error> {
     let config = (args.image_config != ImageConfig::default()).then_some(&args.image_config);
-    let named = !args.runtime.is_empty() || !args.handler.is_empty();
+    let named = !args.runtime.is_empty() || !args.handler.is_empty() || !args.layers.is_empty();
     let image = match &args.code {
         NewCode::Zip(_) => {
             image::check_kinds(false, false, config.is_some(), named)?;
@@ -80,6 +87,7 @@ fn configuration(inner: &Inner, args: &CreateFunction) -> Result<Configuration, 
         log_group: args.log_group.clone().filter(|group| *group != environment::own_log_group(&args.name)),
         code: CodeRef { digest: String::new(), size: 0 },
         image,
+        layers: layers.to_vec(),
         settings: settings::resolve(&runtime, &args.tags, &inner.host.bounds)?,
         last_modified: inner.host.clock.now(),
         revision_id: new_revision(),

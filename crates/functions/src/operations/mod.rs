@@ -31,9 +31,18 @@ fn key(function: &FunctionRef) -> Key {
 }
 
 /// Whether the caller may do this, by the action's name without `lambda:`.
-fn permit(caller: &Caller, action: &str, resource: &str) -> Result<(), Error> {
+pub(crate) fn permit(caller: &Caller, action: &str, resource: &str) -> Result<(), Error> {
     let action = ["lambda:", action].concat();
     caller.check(&action, resource, None, &Context::default()).map_err(Error::Denied)
+}
+
+/// The refusal of an action, by its name without `lambda:`.
+pub(crate) fn denied(caller: &Caller, action: &str, resource: &str) -> Error {
+    Error::Denied(format!(
+        "User: {} is not authorized to perform: lambda:{action} on resource: {resource} because no resource-based \
+         policy allows the lambda:{action} action",
+        caller.arn()
+    ))
 }
 
 fn not_found(arn: &FunctionArn) -> Error {
@@ -144,7 +153,7 @@ fn check_policy_revision(policy: Option<&ResourcePolicy>, revision: Option<&str>
     }
 }
 
-fn new_revision() -> String {
+pub(crate) fn new_revision() -> String {
     base::RequestId::random().to_string()
 }
 

@@ -92,6 +92,7 @@ impl Functions {
         args: UpdateConfiguration,
     ) -> Result<FunctionView, Error> {
         let function = self.inner.permit_change(caller, "UpdateFunctionConfiguration", function)?;
+        let attached = args.layers.as_ref().map(|arns| self.inner.attach(caller, arns)).transpose()?;
         let inner = Arc::clone(&self.inner);
         self.detached(async move {
             let key = key(&function);
@@ -101,7 +102,8 @@ impl Functions {
             check_revision(&old, args.revision_id.as_deref())?;
             let is_image = old.latest.configuration.image.is_some();
             let named = [&args.runtime, &args.handler].into_iter().flatten().any(|text| !text.is_empty());
-            image::check_kinds(is_image, false, args.image_config.is_some(), named)?;
+            let layered = attached.as_ref().is_some_and(|attached| !attached.layers.is_empty());
+            image::check_kinds(is_image, false, args.image_config.is_some(), named || layered)?;
             let logging = args.logging.apply(old.latest.configuration.logging)?;
             let (log_group, name) = (args.log_group.clone(), function.name.clone());
             let change = |configuration: &mut Configuration| {
@@ -110,6 +112,9 @@ impl Functions {
                 if let Some(group) = log_group {
                     let own = environment::own_log_group(&name);
                     configuration.log_group = Some(group).filter(|group| *group != own);
+                }
+                if let Some(attached) = &attached {
+                    configuration.layers.clone_from(&attached.layers);
                 }
             };
             let mut new = (*old).clone();

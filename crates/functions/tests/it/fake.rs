@@ -30,6 +30,8 @@ pub(crate) struct Stage {
     pub(crate) attempts: watch::Sender<u64>,
     /// So many of the next calls meet an instance that has ended before it takes them.
     pub(crate) not_delivered: AtomicU64,
+    /// The layers of what was prepared last.
+    pub(crate) layers: Mutex<Option<std::path::PathBuf>>,
     /// Digests that were forgotten, in order.
     pub(crate) forgotten: Mutex<Vec<String>>,
     /// Revisions that were retired, in order.
@@ -87,6 +89,7 @@ impl Default for Stage {
             prepared: AtomicU64::new(0),
             attempts: watch::Sender::default(),
             not_delivered: AtomicU64::new(0),
+            layers: Mutex::default(),
             forgotten: Mutex::default(),
             retired: Mutex::default(),
             frozen: AtomicU64::new(0),
@@ -115,6 +118,8 @@ impl Backend for Fake {
         Box::pin(async move {
             self.stage.prepared.fetch_add(1, Ordering::SeqCst);
             assert!(artifact.dir.is_dir(), "prepare sees the unpacked package");
+            assert!(artifact.layers.as_ref().is_none_or(|layers| layers.is_dir()), "and its layers");
+            self.stage.layers.lock().unwrap().clone_from(&artifact.layers);
             match artifact.handler.as_str() {
                 "no-runtime" => return Err(Error::Invalid("python3.99 is not on this host".into())),
                 "slow-prepare" => pass(&self.stage.prepare_gate).await,

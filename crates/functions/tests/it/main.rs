@@ -7,6 +7,7 @@ mod domains;
 mod fake;
 mod http_calls;
 mod keep_alive;
+mod layers;
 mod lifecycle;
 mod packages;
 mod phases;

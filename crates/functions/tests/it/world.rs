@@ -140,6 +140,7 @@ impl World {
             log_group: None,
             environment: BTreeMap::new(),
             code: zips::package("x").into(),
+            layers: Vec::new(),
             image_config: Default::default(),
             tags: BTreeMap::new(),
             publish: false,

@@ -155,6 +155,7 @@ impl World {
             log_group: None,
             environment: Default::default(),
             code: package().into(),
+            layers: Vec::new(),
             image_config: Default::default(),
             tags: [("virga:contract".to_owned(), contract.to_owned())].into(),
             publish: false,

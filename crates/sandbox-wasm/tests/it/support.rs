@@ -284,6 +284,7 @@ impl Bench {
             runtime: Runtime::Wasm,
             contract: Contract::Wasi,
             handler: String::new(),
+            layers: None,
             image: None,
         }
     }

@@ -224,7 +224,9 @@ impl ProcessBackend {
     fn booted_for(&self, spec: &Spec, job: &Job, interpreter: &Interpreter) -> Option<Waiting> {
         let memory_bytes = spec.limits.memory_bytes;
         let (description, boot) = self.boots(&spec.artifact, interpreter, memory_bytes, AHEAD)?;
-        if !begins_alike(description, &boot, job, &spec.artifact) {
+        // Landlock's rules are about what is there when they are made: one for an `/opt` that is mounted on later says
+        // nothing of what is mounted.
+        if spec.artifact.layers.is_some() || !begins_alike(description, &boot, job, &spec.artifact) {
             return None;
         }
         self.ahead.take_runtime(&spec.artifact.runtime, boot, memory_bytes)
@@ -295,7 +297,7 @@ impl ProcessBackend {
                 folder: image_entry::folder(image).to_owned(),
                 user: image_entry::shown_as(&spec.artifact.dir, image),
             }),
-            mounts: self.mounts(interpreter),
+            mounts: self.mounts(interpreter).into_iter().chain(layers(&spec.artifact)).collect(),
             limits: spec.limits,
             // Where nothing may be reached there is one too: it is what says so.
             way_out: true,
@@ -356,6 +358,15 @@ fn begins_alike(description: &Description, boot: &BootJob, job: &Job, artifact: 
     description.starts_alike(&boot.env, &job.env)
         && !entry::brings_libraries(&artifact.dir)
         && !description.is_shaped_by(&artifact.dir)
+        && !artifact
+            .layers
+            .as_ref()
+            .is_some_and(|layers| entry::brings_libraries(layers) || description.is_shaped_by_layers(layers))
+}
+
+/// What a function's layers are shown as.
+fn layers(artifact: &Artifact) -> Option<Mount> {
+    artifact.layers.clone().map(|host| Mount { host, inside: entry::LAYERS.into() })
 }
 
 /// Whether its instances may be alike but for what a restored one is told.

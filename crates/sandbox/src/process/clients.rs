@@ -103,6 +103,8 @@ pub(crate) struct Description {
     /// Files and folders of a package that change what it does before the handler's file is loaded, or what it may
     /// have loaded before: a function that has one is started the plain way.
     pub(crate) shaping: &'static [&'static str],
+    /// The same of what layers bring.
+    pub(crate) shaping_layers: &'static [&'static str],
 }
 
 impl Description {
@@ -133,6 +135,11 @@ impl Description {
         self.shaping.iter().any(|name| package.join(name).exists())
     }
 
+    /// Whether layers do.
+    pub(crate) fn is_shaped_by_layers(&self, layers: &Path) -> bool {
+        self.shaping_layers.iter().any(|name| may_be_there(layers, name))
+    }
+
     /// Whether a client that was booted with one environment is what the other would have started.
     pub(crate) fn starts_alike(&self, booted: &[(String, String)], wanted: &[(String, String)]) -> bool {
         let read = |environment: &[(String, String)]| -> BTreeMap<String, String> {
@@ -140,6 +147,21 @@ impl Description {
         };
         read(booted) == read(wanted)
     }
+}
+
+/// Whether a tree may show something at a path. A link may lead anywhere in the sandbox, so it counts whatever is behind
+/// it, and is not followed here.
+fn may_be_there(tree: &Path, name: &str) -> bool {
+    let mut at = tree.to_owned();
+    for part in Path::new(name) {
+        at.push(part);
+        match at.symlink_metadata() {
+            Ok(found) if found.is_symlink() => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 static DESCRIBED_PYTHON: Description = Description {
@@ -161,7 +183,9 @@ static DESCRIBED_PYTHON: Description = Description {
         "TZ",
         "TZDIR",
     ],
-    shaping: &[],
+    // Imported as the interpreter starts.
+    shaping: &["sitecustomize.py", "sitecustomize"],
+    shaping_layers: &["python/sitecustomize.py", "python/sitecustomize"],
 };
 
 static DESCRIBED_NODE: Description = Description {
@@ -188,6 +212,7 @@ static DESCRIBED_NODE: Description = Description {
         "TZDIR",
     ],
     shaping: &[],
+    shaping_layers: &[],
 };
 
 static DESCRIBED_PHP: Description = Description {
@@ -212,6 +237,7 @@ static DESCRIBED_PHP: Description = Description {
         "TZDIR",
     ],
     shaping: &["php/conf.d"],
+    shaping_layers: &["php/conf.d"],
 };
 
 /// Errors go to the log, once, and `$_ENV` is filled; everything else is as php.ini says.
@@ -258,6 +284,7 @@ static DESCRIBED_RUBY: Description = Description {
     ],
     // Gems of the package's own may be other versions of what has been loaded.
     shaping: &["Gemfile", "gems.rb", "vendor"],
+    shaping_layers: &["ruby"],
 };
 
 static DESCRIBED_JAVA: Description = Description {
@@ -284,6 +311,7 @@ static DESCRIBED_JAVA: Description = Description {
         "TZDIR",
     ],
     shaping: &[],
+    shaping_layers: &[],
 };
 
 /// The machine's own flags are in a file, since those that a function has in `JAVA_TOOL_OPTIONS` come before a file's
@@ -405,6 +433,22 @@ mod tests {
             assert_eq!(node.starts_alike(&booted, &environment(wanted)), alike, "{wanted:?}");
         }
         assert!(described(&Runtime::Python { minor: 11 }).unwrap().reads_at_start("PYTHONHASHSEED"));
+    }
+
+    #[test]
+    fn what_layers_bring_shapes_a_start() {
+        let layers = tempfile::tempdir().unwrap();
+        let shaped = |runtime| described(&runtime).unwrap().is_shaped_by_layers(layers.path());
+        let (python, php) = (Runtime::Python { minor: 11 }, Runtime::Php { major: 8, minor: 2 });
+        fs::create_dir_all(layers.path().join("php/lib")).unwrap();
+        fs::create_dir(layers.path().join("python")).unwrap();
+        assert!(!shaped(python.clone()) && !shaped(php.clone()));
+        fs::write(layers.path().join("python/sitecustomize.py"), "").unwrap();
+        std::os::unix::fs::symlink("/nowhere", layers.path().join("php/conf.d")).unwrap();
+        assert!(shaped(python) && shaped(php), "a link counts whatever is behind it");
+        assert!(!shaped(Runtime::Ruby { major: 3, minor: 1 }));
+        std::os::unix::fs::symlink("elsewhere", layers.path().join("ruby")).unwrap();
+        assert!(shaped(Runtime::Ruby { major: 3, minor: 1 }));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::{Artifact, Contract, Error, Runtime};
 
 /// Where the code is inside.
 pub(crate) const TASK: &str = "/var/task";
+/// Where layers are inside.
+pub(crate) const LAYERS: &str = "/opt";
 
 /// The program (absolute, inside) and its arguments. `interpreter` is there for managed runtimes; `memory_bytes` is
 /// the function's memory.
@@ -34,7 +36,7 @@ pub(crate) fn command(
             Some(image) => image_entry::command(&artifact.dir, image)?,
             None => return Err(Error::Invalid("there is no image".to_owned())),
         },
-        (Runtime::Provided { .. }, Contract::Lambda, _) => vec![format!("{TASK}/bootstrap")],
+        (Runtime::Provided { .. }, Contract::Lambda, _) => vec![bootstrap(artifact)],
         (Runtime::Provided { .. }, Contract::Http, _) => vec![program(artifact)?],
         (runtime, Contract::Lambda, Some(interpreter)) => with_client(runtime, interpreter, memory_bytes)?,
         (Runtime::Python { .. }, Contract::Http, Some(python)) => python_server(artifact, python)?,
@@ -45,6 +47,13 @@ pub(crate) fn command(
         (runtime, _, None) => return Err(Error::Invalid(format!("{runtime} is not on this host"))),
     };
     Ok(argv)
+}
+
+/// A custom runtime's program: the package's, or a layer's where the package has none.
+fn bootstrap(artifact: &Artifact) -> String {
+    let has = |folder: &Path| folder.join("bootstrap").symlink_metadata().is_ok();
+    let layered = !has(&artifact.dir) && artifact.layers.as_deref().is_some_and(has);
+    format!("{}/bootstrap", if layered { LAYERS } else { TASK })
 }
 
 /// The interpreter with Virga's client.
@@ -266,6 +275,7 @@ mod tests {
             runtime: runtime.clone(),
             contract,
             handler: handler.to_owned(),
+            layers: None,
             image: None,
         };
         let argv = command(&artifact, interpreter(&runtime).as_ref(), 256 << 20);
@@ -285,6 +295,28 @@ mod tests {
             "/jvm/bin/java -XX:MaxRAM=196608k -XX:Flags=/var/runtime/java/handler.flags -Dfile.encoding=UTF-8 -Dstdout.encoding=UTF-8 -Dstderr.encoding=UTF-8 -Duser.dir=/var/task -jar /var/runtime/java/client.jar"
         );
         assert_eq!(lambda("provided.al2023", "any"), "/var/task/bootstrap");
+    }
+
+    #[test]
+    fn a_runtime_may_be_a_layers() {
+        let (package, layers) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let program = || {
+            let artifact = Artifact {
+                dir: package.path().to_owned(),
+                digest: String::new(),
+                runtime: Runtime::Provided { name: "provided.al2023" },
+                contract: Contract::Lambda,
+                handler: String::new(),
+                layers: Some(layers.path().to_owned()),
+                image: None,
+            };
+            command(&artifact, None, 0).unwrap()
+        };
+        assert_eq!(program(), ["/var/task/bootstrap"], "what is missing is missing there");
+        std::fs::write(layers.path().join("bootstrap"), "").unwrap();
+        assert_eq!(program(), ["/opt/bootstrap"]);
+        std::fs::write(package.path().join("bootstrap"), "").unwrap();
+        assert_eq!(program(), ["/var/task/bootstrap"], "the package's own wins");
     }
 
     #[test]
@@ -376,6 +408,7 @@ mod tests {
             runtime: Runtime::Node { major: 20 },
             contract: Contract::Http,
             handler: handler.to_owned(),
+            layers: None,
             image: None,
         };
         let argv = |handler: &str| node_server(&artifact(handler), "/usr/bin/node".to_owned());

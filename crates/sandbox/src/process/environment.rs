@@ -85,7 +85,7 @@ fn defaults(facts: &Facts<'_>) -> Vec<(&'static str, String)> {
         ("HOME", "/tmp".to_owned()),
         ("LD_LIBRARY_PATH", library_path(facts.interpreter)),
         ("PYTHONPATH", format!("{TASK}:/opt/python")),
-        ("NODE_PATH", format!("/opt/nodejs/node_modules:{}/node_modules:{TASK}", clients::INSIDE)),
+        ("NODE_PATH", node_path(facts.interpreter)),
     ];
     if let Some(Runtime::Ruby { major, minor }) = facts.interpreter.map(|i| &i.runtime) {
         // Those of the package, those of layers, and after the last colon Ruby's own.
@@ -117,6 +117,15 @@ fn path(interpreter: Option<&Interpreter>) -> String {
     match own.and_then(|interpreter| interpreter.executable.parent()) {
         Some(folder) => format!("/opt/bin:{}:{usual}", folder.display()),
         None => format!("/opt/bin:{usual}"),
+    }
+}
+
+/// As Lambda's: a layer may hold packages for one major version and for all.
+fn node_path(interpreter: Option<&Interpreter>) -> String {
+    let usual = format!("/opt/nodejs/node_modules:{}/node_modules:{TASK}", clients::INSIDE);
+    match interpreter.map(|interpreter| &interpreter.runtime) {
+        Some(Runtime::Node { major }) => format!("/opt/nodejs/node{major}/node_modules:{usual}"),
+        _ => usual,
     }
 }
 

@@ -170,6 +170,7 @@ fn previous(settings: &Map<String, Value>, now: &Value) -> Map<String, Value> {
     let old = |member: &String| {
         let value = match (member.as_str(), &now[member.as_str()]) {
             ("Environment", Value::Null) => json!({ "Variables": {} }),
+            ("Layers", _) => layers_of(now),
             (_, Value::Null) => json!(""),
             (_, value) => value.clone(),
         };
@@ -186,7 +187,16 @@ async fn changes(plan: &Plan, args: &Args, now: &Value) -> Result<Map<String, Va
         json!(runtime(plan.detected.family, args, Some(text(now, "Runtime"))).await?),
     );
     wanted.insert("Handler".to_owned(), json!(plan.detected.handler));
-    Ok(differing(wanted, args, now))
+    let mut wanted = differing(wanted, args, now);
+    if let Some(layers) = plan.layers.as_ref().filter(|layers| json!(layers) != layers_of(now)) {
+        wanted.insert("Layers".to_owned(), json!(layers));
+    }
+    Ok(wanted)
+}
+
+/// The ARNs of what a configuration has.
+fn layers_of(now: &Value) -> Value {
+    now["Layers"].as_array().into_iter().flatten().map(|layer| layer["Arn"].clone()).collect()
 }
 
 /// Of these members and of what flags say beside them: what differs from what the server has.
@@ -256,6 +266,12 @@ mod tests {
         let settings = json!({ "Timeout": 9, "Environment": { "Variables": { "A": "1" } } });
         let before = previous(settings.as_object().unwrap(), &now);
         assert_eq!(Value::Object(before), json!({ "Timeout": 3, "Environment": { "Variables": {} } }));
+        let now = json!({ "Layers": [{ "Arn": "a", "CodeSize": 1 }, { "Arn": "b", "CodeSize": 1 }] });
+        let settings = json!({ "Layers": ["c"] });
+        assert_eq!(
+            Value::Object(previous(settings.as_object().unwrap(), &now)),
+            json!({ "Layers": ["a", "b"] })
+        );
     }
 
     #[tokio::test]
@@ -273,6 +289,22 @@ mod tests {
             ("x --runtime provided.al2023", json!({ "Runtime": "provided.al2023" })),
         ] {
             assert_eq!(Value::Object(changes(&plan, &args(line), &now).await.unwrap()), expect, "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn layers_are_replaced_where_flags_say_so() {
+        let now =
+            json!({ "Runtime": "provided.al2023", "Handler": "app.handler", "Layers": [{ "Arn": "a" }] });
+        let mut plan = plan(Family::Provided, Contract::Lambda);
+        for (layers, expect) in [
+            (None, json!({})),
+            (Some(vec!["a"]), json!({})),
+            (Some(vec!["b", "a"]), json!({ "Layers": ["b", "a"] })),
+            (Some(vec![]), json!({ "Layers": [] })),
+        ] {
+            plan.layers = layers.map(|layers| layers.into_iter().map(str::to_owned).collect());
+            assert_eq!(Value::Object(changes(&plan, &args("x"), &now).await.unwrap()), expect);
         }
     }
 

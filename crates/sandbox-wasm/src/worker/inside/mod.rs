@@ -205,6 +205,7 @@ fn spec(start: Start) -> Spec {
             runtime: Runtime::Wasm,
             contract: Contract::Wasi,
             handler: start.handler,
+            layers: None,
             image: None,
         },
         env: start.env,

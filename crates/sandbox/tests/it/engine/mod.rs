@@ -237,6 +237,7 @@ fn artifact(dir: PathBuf, runtime: Runtime, handler: &str) -> Artifact {
         runtime,
         contract: Contract::Lambda,
         handler: handler.to_owned(),
+        layers: None,
         image: None,
     }
 }
