@@ -25,6 +25,8 @@ struct Start {
     total: f64,
     /// Sandbox, runtime, init; `None` where the server does not know them.
     parts: Option<[f64; 3]>,
+    /// Waiting for bytes of its image, where not all of it was there; within the parts.
+    fetch: Option<f64>,
 }
 
 impl Trace {
@@ -40,7 +42,7 @@ impl Trace {
                 (Some(sandbox), Some(runtime), Some(init)) => Some([sandbox, runtime, init]),
                 _ => None,
             };
-            Start { origin: origin.to_owned(), total, parts }
+            Start { origin: origin.to_owned(), total, parts, fetch: duration("fetch") }
         });
         let total = total.as_secs_f64() * 1000.0;
         Ok(Self { total, wait: needed("wait")?, start, call: needed("call")? })
@@ -56,6 +58,7 @@ impl Trace {
                 "SandboxMs": part(0),
                 "RuntimeMs": part(1),
                 "InitMs": part(2),
+                "FetchMs": start.fetch,
             })
         });
         json!({ "TotalMs": self.total, "WaitMs": self.wait, "Start": start, "CallMs": self.call })
@@ -78,6 +81,9 @@ impl Trace {
                 row("    sandbox", "Virga", begin, sandbox);
                 row("    runtime", "Virga", begin.map(|begin| begin + sandbox), runtime);
                 row("    init", "the function", begin.map(|begin| begin + sandbox + runtime), init);
+            }
+            if let Some(fetch) = start.fetch {
+                row("    of that fetch", "the registry", None, fetch);
             }
         }
         row("call", "the function", Some(self.wait), self.call);

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sandbox::{Artifact, Image, Runtime};
@@ -27,6 +28,13 @@ pub trait Images: Send + Sync + 'static {
 
     /// An image that is there.
     fn find(&self, id: &str) -> Option<Unpacked>;
+
+    /// How long instances have waited for bytes of an image that is not all there; `None` of another. Waits at the same
+    /// time count once.
+    fn waited(&self, id: &str) -> Option<Duration> {
+        let _ = id;
+        None
+    }
 
     /// Removes an image unless a pull holds it. Blocking.
     fn remove(&self, id: &str);

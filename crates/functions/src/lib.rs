@@ -23,6 +23,7 @@ mod error;
 mod failure;
 mod http;
 mod image;
+mod image_trouble;
 mod invoke;
 mod layers;
 mod limits;

@@ -12,6 +12,9 @@ pub struct Startup {
     pub total: Duration,
     /// What that was made of, as far as the back end tells.
     pub phases: Phases,
+    /// How long of that somebody waited for bytes of its image, where not all of it was there: it is in the other parts
+    /// too. Starts of one image at the same time wait for the same.
+    pub fetch: Option<Duration>,
 }
 
 /// How long the parts of a call took.
@@ -28,7 +31,7 @@ pub struct Timings {
 impl Startup {
     /// Of a start about which nothing but its length is known.
     pub(crate) fn unknown(total: Duration) -> Self {
-        Self { total, phases: Phases::default() }
+        Self { total, phases: Phases::default(), fetch: None }
     }
 
     /// The parts, if the back end told them.
@@ -47,6 +50,9 @@ impl Startup {
         let Phases { origin, sandbox, runtime, init } = self.phases;
         for (phase, duration) in [(Phase::Sandbox, sandbox), (Phase::Runtime, runtime), (Phase::Init, init)] {
             meter.phase(phase, origin.as_str(), duration);
+        }
+        if let Some(fetch) = self.fetch {
+            meter.phase(Phase::Fetch, origin.as_str(), fetch);
         }
     }
 

@@ -76,6 +76,21 @@ impl Error {
         Err(error)
     }
 
+    /// For one more of several that wait for the same.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Reference(text) => Self::Reference(text.clone()),
+            Self::Denied(text) => Self::Denied(text.clone()),
+            Self::NotFound(text) => Self::NotFound(text.clone()),
+            Self::Invalid(text) => Self::Invalid(text.clone()),
+            Self::Unreachable(text) => Self::Unreachable(text.clone()),
+            Self::Full(text) => Self::Full(text.clone()),
+            Self::Host { context, source } => {
+                Self::Host { context: context.clone(), source: io::Error::from(source.kind()) }
+            }
+        }
+    }
+
     /// Through a reader.
     pub(crate) fn into_io(self) -> io::Error {
         io::Error::other(self)

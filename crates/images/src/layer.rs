@@ -30,6 +30,9 @@ pub(crate) const TREE: &str = "tree";
 /// In a layer's folder: what it takes away, and how large it is. Written last.
 const NOTES: &str = "notes";
 
+/// Names at the top of a layer that are about its archive (eStargz): whole or in parts, an image is the same without.
+const RESERVED: [&str; 3] = ["stargz.index.json", ".prefetch.landmark", ".no.prefetch.landmark"];
+
 /// What a layer says beside its files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Notes {
@@ -72,12 +75,8 @@ fn too_many() -> Error {
 
 /// Unpacks a layer into an empty folder; the digest of the archive. Blocking. On failure the folder holds part of it.
 pub(crate) fn unpack(compressed: &mut dyn Read, into: &Path, budget: Budget) -> Result<Digest, Error> {
-    let tree = into.join(TREE);
-    fs::create_dir(&tree).map_err(Error::host("making a layer's folder"))?;
-    fs::set_permissions(&tree, Permissions::from_mode(0o755))
-        .map_err(Error::host("making a layer's folder"))?;
+    let mut layer = Unpacking::begin(into)?;
     let mut archive = Archive::new(Bounded::new(decompressed(compressed)?, budget.bytes));
-    let mut layer = Unpacking { root: Root::open(&tree)?, notes: Notes::default(), gone_bytes: 0 };
     while let Some(entry) = archive.next()? {
         layer.notes.entries += 1;
         layer.add(&entry, &mut archive)?;
@@ -113,6 +112,56 @@ pub(crate) fn decompressed(stream: &mut dyn Read) -> Result<Box<dyn Read + '_>, 
     Ok(Box::new(whole))
 }
 
+/// What a file's content comes from.
+pub(crate) trait Content {
+    /// Makes an empty file what it is to be.
+    fn fill(&mut self, file: &mut fs::File) -> Result<(), Error>;
+}
+
+impl<R: Read> Content for Archive<R> {
+    fn fill(&mut self, file: &mut fs::File) -> Result<(), Error> {
+        let mut chunk = [0; 64 << 10];
+        loop {
+            let count = self.read(&mut chunk).map_err(Error::unreadable("a layer"))?;
+            if count == 0 {
+                return Ok(());
+            }
+            io::Write::write_all(file, &chunk[..count]).map_err(Error::host("writing a file of an image"))?;
+        }
+    }
+}
+
+/// A file of so many bytes that come later: a hole.
+struct Later(u64);
+
+impl Content for Later {
+    fn fill(&mut self, file: &mut fs::File) -> Result<(), Error> {
+        file.set_len(self.0).map_err(Error::host("making a file of an image"))
+    }
+}
+
+/// Makes a layer's tree in an empty folder from what its index lists: whole, but for the files' content. Blocking.
+pub(crate) fn outline<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+    into: &Path,
+    budget: Budget,
+) -> Result<Notes, Error> {
+    let mut layer = Unpacking::begin(into)?;
+    for entry in entries {
+        layer.notes.entries += 1;
+        layer.notes.bytes = layer.notes.bytes.saturating_add(entry.size);
+        if layer.notes.bytes > budget.bytes {
+            return Err(crate::digest::too_large());
+        }
+        layer.add(entry, &mut Later(entry.size))?;
+        if layer.notes.entries > budget.entries {
+            return Err(too_many());
+        }
+    }
+    layer.notes.write(into)?;
+    Ok(layer.notes)
+}
+
 /// A layer on its way.
 struct Unpacking {
     root: Root,
@@ -122,7 +171,15 @@ struct Unpacking {
 }
 
 impl Unpacking {
-    fn add<R: Read>(&mut self, entry: &Entry, content: &mut Archive<R>) -> Result<(), Error> {
+    fn begin(into: &Path) -> Result<Self, Error> {
+        let tree = into.join(TREE);
+        fs::create_dir(&tree).map_err(Error::host("making a layer's folder"))?;
+        fs::set_permissions(&tree, Permissions::from_mode(0o755))
+            .map_err(Error::host("making a layer's folder"))?;
+        Ok(Self { root: Root::open(&tree)?, notes: Notes::default(), gone_bytes: 0 })
+    }
+
+    fn add(&mut self, entry: &Entry, content: &mut dyn Content) -> Result<(), Error> {
         let path = Plain::parse(&entry.path)?;
         let Some((folders, name)) = path.split() else {
             return match entry.kind {
@@ -130,6 +187,9 @@ impl Unpacking {
                 _ => Err(hostile(&entry.path, "it has no name")),
             };
         };
+        if folders.is_empty() && RESERVED.iter().any(|reserved| name == *reserved) {
+            return Ok(());
+        }
         if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
             return self.take_away(&entry.path, folders, hidden);
         }
@@ -202,23 +262,15 @@ fn check_target(entry: &[u8], target: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn write_file<R: Read>(
+fn write_file(
     folder: BorrowedFd<'_>,
     name: &OsStr,
     entry: &Entry,
-    content: &mut Archive<R>,
+    content: &mut dyn Content,
 ) -> Result<(), Error> {
     tree::remove_at(folder, name)?;
     let mut file = tree::create_at(folder, name)?;
-    let mut chunk = [0; 64 << 10];
-    loop {
-        let count = content.read(&mut chunk).map_err(Error::unreadable("a layer"))?;
-        if count == 0 {
-            break;
-        }
-        io::Write::write_all(&mut file, &chunk[..count])
-            .map_err(Error::host("writing a file of an image"))?;
-    }
+    content.fill(&mut file)?;
     let mode = if entry.mode & 0o111 == 0 { 0o644 } else { 0o755 };
     file.set_permissions(Permissions::from_mode(mode)).map_err(Error::host("setting a file's rights"))?;
     let modified = Timespec { tv_sec: entry.modified, tv_nsec: 0 };

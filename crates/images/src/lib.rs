@@ -12,13 +12,17 @@
 //! - `store`: what is kept, shared and removed.
 //! - [`build`]: the other way, from a folder to an image, which may be pushed.
 //!
-//! Not here: file attributes, owners, devices (no instance could have them), images that are fetched while they run.
+//! - `lazy`: images that functions start from before they are all there; `fuse`: how instances see those.
+//!
+//! Not here: file attributes, owners, devices (no instance could have them); mounting, which a [`Mounter`] does.
 
 pub mod build;
 mod digest;
 mod error;
 mod execution;
+mod fuse;
 mod layer;
+mod lazy;
 mod limits;
 mod manifest;
 mod merge;
@@ -33,12 +37,14 @@ mod tree;
 pub use digest::Digest;
 pub use error::Error;
 pub use execution::Execution;
+pub use lazy::{Listener, Mounter};
 pub use pull::{Images, Pulled};
 pub use reference::{Name, Reference};
 pub use registry::Pushed;
 pub use store::Stored;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What the store is told.
 #[derive(Default)]
@@ -55,6 +61,12 @@ pub struct Settings {
     pub certificates: Option<PathBuf>,
     /// Folders of this machine that images may be taken from by path.
     pub local: Vec<PathBuf>,
+    /// Shows images to instances before they are all there; absent: they are fetched whole.
+    pub mounter: Option<Arc<dyn Mounter>>,
+    /// Whether what such an image lacks is fetched in the background.
+    pub completes: bool,
+    /// Hears when parts of such an image cannot be had.
+    pub listener: Option<Listener>,
 }
 
 /// Files that every image gets, whatever it has in their place.

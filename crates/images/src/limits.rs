@@ -62,3 +62,48 @@ pub(crate) const PARTS_AHEAD: usize = 16;
 
 /// How long a pull may take in all: a registry that sends a byte now and then must not keep the others waiting for good.
 pub(crate) const PULL: Duration = Duration::from_secs(30 * 60);
+
+/// Bytes of a layer's table of contents, uncompressed: some two hundred an entry, which take as many again in memory.
+pub(crate) const TOC_BYTES: u64 = 64 << 20;
+
+/// Bytes of a part of a file that is fetched for itself; other tools make 4 MiB, and it is held in memory.
+pub(crate) const PART_BYTES: u64 = 32 << 20;
+
+/// Bytes of a gzip member's header, with whatever name and comment it has, and its checksum.
+pub(crate) const MEMBER_BYTES: u64 = 4096;
+
+/// Bytes of the parts that a layer is made of: what has to be fetched for one byte of a file.
+pub(crate) const MADE_PART_BYTES: u64 = 1 << 20;
+
+/// Bytes of a layer, compressed, from which on it is worth to be fetched in parts.
+pub(crate) const PARTIAL_BYTES: u64 = 4 << 20;
+
+/// Bytes that are fetched at once where somebody waits for some of them: a request costs as much as so many bytes.
+pub(crate) const AHEAD_BYTES: u64 = 1 << 20;
+
+/// Where files are read from one end to the other, and where nobody waits.
+pub(crate) const RUN_BYTES: u64 = 8 << 20;
+
+/// Bytes between two parts that are fetched along rather than asked for around.
+pub(crate) const GAP_BYTES: u64 = 64 << 10;
+
+/// Requests for parts of one image at the same time where somebody waits; memory is this many runs.
+pub(crate) const RUNS_AT_ONCE: usize = 6;
+
+/// Times that a part is asked for, the pauses doubled: some six seconds, beside what the registry takes.
+pub(crate) const PART_ATTEMPTS: u32 = 6;
+
+/// How long a read may wait for its bytes in all.
+pub(crate) const PART_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes of what is remembered as used of a layer.
+pub(crate) const TOUCHED_BYTES: u64 = 256 << 20;
+
+/// Layers of which that is remembered.
+pub(crate) const TOUCHED_LAYERS: usize = 1000;
+
+/// How often what is used is written down, and looked whether all is there.
+pub(crate) const KEEP: Duration = Duration::from_secs(1);
+
+/// The longest pause between two tries to complete an image.
+pub(crate) const COMPLETE_AGAIN: Duration = Duration::from_secs(60);

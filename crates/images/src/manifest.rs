@@ -34,6 +34,9 @@ pub(crate) struct Descriptor {
 pub(crate) struct Annotations {
     #[serde(default, rename = "org.opencontainers.image.ref.name")]
     pub(crate) name: Option<String>,
+    /// Of an eStargz layer's table of contents.
+    #[serde(default, rename = "containerd.io/snapshot/stargz/toc.digest")]
+    pub(crate) toc: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -61,6 +64,11 @@ pub(crate) struct Manifest {
 }
 
 impl Descriptor {
+    /// The digest of its table of contents, where it is a layer that has one. One of another kind is none.
+    pub(crate) fn toc(&self) -> Option<Digest> {
+        self.annotations.toc.as_deref().and_then(Digest::parse)
+    }
+
     /// Its name in a layout's index.
     pub(crate) fn name(&self) -> Option<&str> {
         self.annotations.name.as_deref()

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::layer::{Notes, TREE};
+use crate::lazy::index;
 use crate::tree::{self, Root};
 use crate::{Error, Extras, limits};
 
@@ -28,7 +29,6 @@ pub(crate) fn merge<'a>(
     layers: impl Iterator<Item = &'a Path>,
     into: &Path,
     working_directory: Option<&str>,
-    extras: &Extras,
 ) -> Result<(), Error> {
     fs::set_permissions(into, Permissions::from_mode(0o755))
         .map_err(Error::host("making an image's folder"))?;
@@ -37,9 +37,12 @@ pub(crate) fn merge<'a>(
     for layer in layers {
         let notes = Notes::read(layer)?;
         room = room.saturating_sub(notes.bytes);
+        // What is not there yet cannot be copied.
+        let mut none = 0;
+        let room = if index::is_partial(layer) { &mut none } else { &mut room };
         take_away(&root, &notes)?;
         let tree = open_folder(rustix::fs::CWD, layer.join(TREE).as_os_str())?;
-        put_over(tree.as_fd(), root.as_fd(), &mut room)?;
+        put_over(tree.as_fd(), root.as_fd(), room)?;
     }
     for place in PLACES {
         tree::make_folder_at(root.as_fd(), OsStr::new(place))?;
@@ -47,7 +50,7 @@ pub(crate) fn merge<'a>(
     if let Some(folder) = working_directory.and_then(|path| tree::Plain::parse(path.as_bytes()).ok()) {
         make_if_possible(&root, &folder)?;
     }
-    furnish(&root, extras)
+    Ok(())
 }
 
 /// Docker makes a working directory that is not there.
@@ -142,8 +145,9 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr, room: &mut u64) 
     rustix::fs::futimens(&copy, &times).map_err(Error::host(doing()))
 }
 
-/// Files that every instance has the same, and its user among the image's.
-fn furnish(root: &Root, extras: &Extras) -> Result<(), Error> {
+/// Adds files that every instance has the same, and its user among the image's. The lists of users must be there
+/// whole. Blocking.
+pub(crate) fn furnish(root: &Root, extras: &Extras) -> Result<(), Error> {
     for (path, text) in &extras.files {
         replace(root, path, text.as_bytes())?;
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,10 +10,14 @@ use tokio::sync::Semaphore;
 
 use crate::digest::Verified;
 use crate::layer::{self, Budget, Notes};
-use crate::reference::Reference;
+use crate::lazy::partial::Partial;
+use crate::lazy::plan::{Plan, Planned};
+use crate::lazy::view::View;
+use crate::lazy::{self, Lazy, index};
+use crate::reference::{Name, Reference};
 use crate::registry::{Access, Connector, Credentials, Session};
 use crate::source::{Found, LayerAt, Source};
-use crate::store::{Lease, Store, Stored};
+use crate::store::{Lease, Staged, Store, Stored};
 use crate::tree::Root;
 use crate::{Digest, Error, Settings, limits, merge};
 
@@ -24,11 +29,22 @@ pub struct Images {
 
 struct Inner {
     store: Arc<Store>,
+    lazy: Arc<Lazy>,
     connector: Connector,
     settings: Settings,
     pulls: Semaphore,
     /// Layers with the same first digit are made one at a time, so that two images make a common one once.
-    layers: [tokio::sync::Mutex<()>; 16],
+    layers: [tokio::sync::Mutex<()>; LOCKS],
+    /// The same for images.
+    images: [tokio::sync::Mutex<()>; LOCKS],
+}
+
+/// Locks that the names of layers and images are spread over.
+const LOCKS: usize = 16;
+
+/// Which of the locks a name has.
+fn place(name: &Digest) -> usize {
+    name.hex().as_bytes().first().map_or(0, |digit| usize::from(*digit)) % LOCKS
 }
 
 /// An image that was pulled. As long as this is kept it is not removed.
@@ -51,13 +67,24 @@ impl Images {
     pub fn open(settings: Settings) -> Result<Self, Error> {
         let store = Store::open(&settings.dir)?;
         let connector = Connector::new(&settings.plain_http, settings.certificates.as_deref())?;
+        let lazy = Arc::new(Lazy::new(&store, &connector, &settings)?);
         let pulls = Semaphore::new(limits::PULLS_AT_ONCE);
-        Ok(Self { inner: Arc::new(Inner { store, connector, settings, pulls, layers: Default::default() }) })
+        let (layers, images) = Default::default();
+        let inner = Inner { store, lazy, connector, settings, pulls, layers, images };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Removes every image but those whose id is wanted, and layers without an image. Once, before pulls. Blocking.
+    /// Removes every image but those whose id is wanted, and layers without an image, and goes on with those that were not
+    /// all there. Once, before pulls, inside a runtime. Blocking.
     pub fn sweep(&self, wanted: &dyn Fn(&Digest) -> bool) -> Result<(), Error> {
-        self.inner.store.sweep(wanted)
+        self.inner.store.sweep(wanted)?;
+        self.inner.lazy.resume()
+    }
+
+    /// How long instances have waited for bytes of an image; `None` of one that is all there. Waits at the same time
+    /// count once.
+    pub fn waited(&self, id: &Digest) -> Option<std::time::Duration> {
+        self.inner.lazy.waited(id)
     }
 
     /// An image that is there. Reads a small file.
@@ -67,7 +94,11 @@ impl Images {
 
     /// Removes an image, and the layers that only it has. Blocking.
     pub fn remove(&self, id: &Digest) -> Result<(), Error> {
-        self.inner.store.remove(id)
+        self.inner.store.remove(id)?;
+        if self.inner.store.find(id).is_none() {
+            self.inner.lazy.forget(id);
+        }
+        Ok(())
     }
 
     /// Checks a reference without asking anybody.
@@ -97,12 +128,15 @@ impl Inner {
     async fn pull(&self, reference: &Reference, pinned: Option<&Digest>) -> Result<Pulled, Error> {
         let source = self.source(reference)?;
         let found = source.find(pinned).await?;
-        let diffs: Vec<Digest> = found.layers.iter().map(|layer| layer.diff.clone()).collect();
-        let lease = Arc::new(self.store.lease(&found.id, &diffs));
-        let stored = match self.store.find(&found.id) {
+        let plan = self.plan(&source, &found).await?;
+        let lease = Arc::new(self.store.lease(&plan.id, &plan.names(&found)));
+        // Two pulls of an image make it once.
+        let one = self.images[place(&plan.id)].lock().await;
+        let stored = match self.store.find(&plan.id) {
             Some(stored) => stored,
-            None => self.make(&source, &found, &diffs, &lease).await?,
+            None => self.make(&source, reference, &found, &plan, &lease).await?,
         };
+        drop(one);
         let resolved = match reference {
             Reference::Registry(name) => name.resolved(&found.digest),
             Reference::Layout { folder, .. } => format!("oci:{}@{}", folder.display(), found.digest),
@@ -110,7 +144,7 @@ impl Inner {
         };
         Ok(Pulled {
             bytes: found.layers.iter().map(|layer| layer.size).sum(),
-            id: found.id,
+            id: plan.id,
             digest: found.digest,
             resolved,
             stored,
@@ -165,40 +199,150 @@ impl Inner {
         })
     }
 
+    /// Whether it may be begun before it is all there.
+    async fn plan(&self, source: &Source, found: &Found) -> Result<Plan, Error> {
+        let parts = match source {
+            Source::Registry(session) if self.lazy.is_possible() => {
+                lazy::plan::plan(session, found, &self.store).await?
+            }
+            _ => None,
+        };
+        Ok(parts.unwrap_or_else(|| Plan::whole(found)))
+    }
+
     /// Makes an image: its layers, then itself. What runs on when the future is dropped has the lease too, so that
     /// no layer goes away under it, and none that it makes stays.
     async fn make(
         &self,
         source: &Source,
+        reference: &Reference,
         found: &Found,
-        diffs: &[Digest],
+        plan: &Plan,
         lease: &Arc<Lease>,
     ) -> Result<Stored, Error> {
         let mut budget = Budget::default();
-        for layer in &found.layers {
-            let notes = self.layer(source, layer, budget, lease).await?;
+        let mut partial = Vec::new();
+        for (layer, planned) in found.layers.iter().zip(&plan.layers) {
+            let notes = match planned {
+                Some(planned) => {
+                    let (notes, layer) = self.outline(planned, budget, lease).await?;
+                    partial.extend(layer);
+                    notes
+                }
+                None => self.layer(source, layer, budget, lease).await?,
+            };
             budget = budget.less(&notes)?;
         }
-        let lease = Arc::clone(lease);
-        let (store, extras) = (Arc::clone(&self.store), self.settings.extras.clone());
-        let (id, diffs, config) = (found.id.clone(), diffs.to_vec(), found.config.clone());
-        blocking(move || {
-            let staged = store.stage()?;
+        let names = plan.names(found);
+        let (store, config) = (Arc::clone(&self.store), found.config.clone());
+        let (staged, layers) = (self.store.stage()?, names.clone());
+        let staged = blocking(move || {
             let rootfs = Store::stage_rootfs(&staged)?;
-            let layers: Vec<PathBuf> = diffs.iter().map(|diff| store.layer(diff)).collect();
-            let parsed = crate::manifest::Config::parse(&config, diffs.len())?;
+            let layers: Vec<PathBuf> = layers.iter().map(|layer| store.layer(layer)).collect();
+            let parsed = crate::manifest::Config::parse(&config, layers.len())?;
             let folder = parsed.config.as_ref().and_then(|given| given.working_dir.as_deref());
-            merge::merge(layers.iter().map(PathBuf::as_path), &rootfs, folder, &extras)?;
+            merge::merge(layers.iter().map(PathBuf::as_path), &rootfs, folder)?;
+            Ok(staged)
+        })
+        .await?;
+        let view = match reference {
+            Reference::Registry(name) if !partial.is_empty() => {
+                Some(self.view(&plan.id, name, found, partial, &staged).await?)
+            }
+            _ => None,
+        };
+        self.keep(staged, plan.id.clone(), names, found.config.clone(), view, lease).await
+    }
+
+    /// An image that is being made, as instances will see it. What is about to be changed of it is there.
+    async fn view(
+        &self,
+        id: &Digest,
+        name: &Name,
+        found: &Found,
+        layers: Vec<Arc<Partial>>,
+        staged: &Staged,
+    ) -> Result<Arc<View>, Error> {
+        let (id, folder) = (id.clone(), staged.path.clone());
+        let origin = name.resolved(&found.digest);
+        let remote = self.lazy.remote(&id, &name.at(&found.digest));
+        let lines: Vec<String> = self.settings.extras.lines.iter().map(|(path, _)| path.clone()).collect();
+        let (view, lists) = blocking(move || {
+            let rootfs = Store::rootfs(&folder);
+            let view = View::open(&id, &rootfs, layers, remote)?;
+            Lazy::note_origin(&folder, &origin)?;
+            let root = Root::open(&rootfs)?;
+            let about = lines.iter().filter_map(|path| root.file(Path::new(path)).ok()?.metadata().ok());
+            let lists: Vec<u64> = about.map(|about| about.ino()).collect();
+            Ok((Arc::new(view), lists))
+        })
+        .await?;
+        for list in lists {
+            view.fetch_whole(list).await.map_err(|error| error.again())?;
+        }
+        Ok(view)
+    }
+
+    /// Finishes an image and puts it in its place.
+    async fn keep(
+        &self,
+        staged: Staged,
+        id: Digest,
+        names: Vec<Digest>,
+        config: Vec<u8>,
+        view: Option<Arc<View>>,
+        lease: &Arc<Lease>,
+    ) -> Result<Stored, Error> {
+        let (store, lazy, lease) = (Arc::clone(&self.store), Arc::clone(&self.lazy), Arc::clone(lease));
+        let extras = self.settings.extras.clone();
+        blocking(move || {
+            merge::furnish(&Root::open(&Store::rootfs(&staged.path))?, &extras)?;
             if Arc::strong_count(&lease) == 1 {
                 return Err(Error::Unreachable("nobody waits for the image any more".to_owned()));
             }
-            store.keep_image(staged, &id, &diffs, &config)?;
+            store.keep_image(staged, &id, &names, &config)?;
+            if let Some(view) = view {
+                lazy.show(view, &store.image(&id))?;
+            }
             let lost = || {
                 Error::host("looking at an image that was just made")(io::Error::from(
                     io::ErrorKind::NotFound,
                 ))
             };
             store.find(&id).ok_or_else(lost)
+        })
+        .await
+    }
+
+    /// Has a layer that comes in parts in the store, and says how large it is; with the layer, unless all of it is there.
+    async fn outline(
+        &self,
+        planned: &Planned,
+        budget: Budget,
+        lease: &Arc<Lease>,
+    ) -> Result<(Notes, Option<Arc<Partial>>), Error> {
+        let _one = self.layers[place(&planned.key)].lock().await;
+        let (store, lazy, lease) = (Arc::clone(&self.store), Arc::clone(&self.lazy), Arc::clone(lease));
+        let Planned { key, made_from } = planned.clone();
+        blocking(move || {
+            let _lease = lease;
+            let layer = store.layer(&key);
+            let fresh = !layer.is_dir();
+            if fresh {
+                let gone = || Error::Unreachable("a layer was removed meanwhile".to_owned());
+                let (index, text) = made_from.ok_or_else(gone)?;
+                let staged = store.stage()?;
+                index::outline(&index, &text, &staged.path, budget)?;
+                store.keep_layer(staged, &key)?;
+            }
+            let notes = Notes::read(&layer)?;
+            let partial =
+                if index::is_partial(&layer) { lazy.layer(&key, fresh) } else { return Ok((notes, None)) };
+            match partial {
+                // Its last part came just now.
+                Err(_) if !index::is_partial(&layer) => Ok((notes, None)),
+                partial => Ok((notes, Some(partial?))),
+            }
         })
         .await
     }
@@ -211,8 +355,7 @@ impl Inner {
         budget: Budget,
         lease: &Arc<Lease>,
     ) -> Result<Notes, Error> {
-        let first = layer.diff.hex().as_bytes().first().map_or(0, |digit| usize::from(*digit));
-        let _one = self.layers[first % self.layers.len()].lock().await;
+        let _one = self.layers[place(&layer.diff)].lock().await;
         let place = self.store.layer(&layer.diff);
         let mut pause = limits::RETRY_AFTER;
         let mut attempt = 1;

@@ -129,6 +129,11 @@ impl Name {
         }
     }
 
+    /// The same image, by its digest.
+    pub(crate) fn at(&self, digest: &Digest) -> Self {
+        Self { tag: None, digest: Some(digest.clone()), ..self.clone() }
+    }
+
     /// The same image for good.
     pub(crate) fn resolved(&self, digest: &Digest) -> String {
         format!("{}/{}@{digest}", self.registry, self.repository)

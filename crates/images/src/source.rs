@@ -29,6 +29,8 @@ pub(crate) struct LayerAt {
     pub(crate) size: u64,
     /// Where it begins in an archive of `docker save`.
     pub(crate) at: u64,
+    /// Of its table of contents, where it can be fetched in parts.
+    pub(crate) toc: Option<Digest>,
 }
 
 /// An image's documents, checked.
@@ -126,6 +128,7 @@ fn found(digest: Digest, manifest: Manifest, config: Vec<u8>) -> Result<Found, E
     let parsed = manifest::Config::parse(&config, manifest.layers.len())?;
     let layers = manifest.layers.into_iter().zip(parsed.rootfs.diff_ids).map(|(layer, diff)| LayerAt {
         diff,
+        toc: layer.toc(),
         media_type: layer.media_type,
         size: layer.size,
         blob: Some(layer.digest),
@@ -331,8 +334,14 @@ fn find_in_archive(file: &File, tag: Option<&str>) -> Result<Found, Error> {
         return Err(Error::Invalid("the archive ends in the middle".to_owned()));
     }
     let layers = parsed.rootfs.diff_ids.into_iter().zip(places);
-    let layers =
-        layers.map(|(diff, (at, size))| LayerAt { diff, blob: None, media_type: String::new(), size, at });
+    let layers = layers.map(|(diff, (at, size))| LayerAt {
+        diff,
+        blob: None,
+        media_type: String::new(),
+        size,
+        at,
+        toc: None,
+    });
     let id = Digest::of(&config);
     Ok(Found { digest: id.clone(), id, config, layers: layers.collect() })
 }

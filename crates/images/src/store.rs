@@ -135,7 +135,8 @@ impl Store {
         self.dir.join(LAYERS).join(diff.hex())
     }
 
-    fn image(&self, id: &Digest) -> PathBuf {
+    /// An image's folder.
+    pub(crate) fn image(&self, id: &Digest) -> PathBuf {
         self.dir.join(IMAGES).join(id.hex())
     }
 
@@ -145,6 +146,21 @@ impl Store {
         let reading =
             |error: serde_json::Error| Error::host("reading an image's record")(io::Error::from(error));
         serde_json::from_slice(&bytes).map_err(reading)
+    }
+
+    /// The images, with their folders.
+    pub(crate) fn images(&self) -> Result<Vec<(Digest, PathBuf)>, Error> {
+        Ok(self.list(IMAGES)?.into_iter().filter_map(|(id, folder)| Some((id?, folder))).collect())
+    }
+
+    /// An image's layers.
+    pub(crate) fn layers_of(&self, id: &Digest) -> Result<Vec<Digest>, Error> {
+        self.record(id).map(|record| record.layers)
+    }
+
+    /// An image's files, in its folder.
+    pub(crate) fn rootfs(image: &Path) -> PathBuf {
+        image.join(ROOTFS)
     }
 
     /// An image that is there.

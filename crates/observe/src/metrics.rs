@@ -58,10 +58,12 @@ pub enum Phase {
     Init,
     /// The first call: what it takes longer than later ones is a part of the cold start too.
     FirstCall,
+    /// Waiting for bytes of an image that is not all there; a part of the others.
+    Fetch,
 }
 
 impl Phase {
-    const ALL: [Self; 4] = [Self::Sandbox, Self::Runtime, Self::Init, Self::FirstCall];
+    const ALL: [Self; 5] = [Self::Sandbox, Self::Runtime, Self::Init, Self::FirstCall, Self::Fetch];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -69,6 +71,7 @@ impl Phase {
             Self::Runtime => "runtime",
             Self::Init => "init",
             Self::FirstCall => "first_call",
+            Self::Fetch => "fetch",
         }
     }
 }

@@ -103,6 +103,20 @@ pub struct Images {
     pub certificates: Option<PathBuf>,
     /// Folders of this machine that images may be taken from by path.
     pub local: Vec<PathBuf>,
+    /// How much of an image has to be there before its function starts.
+    pub parts: ImageParts,
+}
+
+/// How much of an image has to be there before its function starts, where it was built for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ImageParts {
+    /// What it uses; the rest is fetched in the background.
+    #[default]
+    Background,
+    /// What it uses; nothing else is fetched.
+    Used,
+    /// All of it.
+    Off,
 }
 
 /// How to treat a limit that the host cannot enforce.

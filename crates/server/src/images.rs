@@ -2,10 +2,39 @@
 
 use std::collections::HashSet;
 use std::error::Error as _;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
 
-use functions::{ImageError, ImageProblem, Pulled, Unpacked};
+use functions::{Functions, ImageError, ImageProblem, Pulled, Unpacked};
 use futures_util::future::BoxFuture;
-use images::{Digest, Error, Images, Stored};
+use images::{Digest, Error, Images, Mounter, Stored};
+use sandbox::process::jail::Launcher;
+use tokio::sync::mpsc;
+
+/// What shows images to instances before they are all there.
+pub(crate) struct Mounts(pub(crate) Launcher);
+
+impl Mounter for Mounts {
+    fn mount(&self, folder: &Path) -> io::Result<OwnedFd> {
+        self.0.mount(folder)
+    }
+
+    fn unmount(&self, folder: &Path) -> io::Result<()> {
+        self.0.unmount(folder)
+    }
+}
+
+/// What went wrong with an image's parts.
+pub(crate) type Trouble = (Digest, String);
+
+/// Tells functions what went wrong with their images' parts.
+pub(crate) async fn tell(functions: Functions, mut troubled: mpsc::Receiver<Trouble>) {
+    while let Some((id, text)) = troubled.recv().await {
+        functions.image_trouble(id.hex(), &text);
+    }
+}
 
 /// Both know nothing of each other.
 pub(crate) struct Adapter(pub(crate) Images);
@@ -36,6 +65,10 @@ impl functions::Images for Adapter {
 
     fn find(&self, id: &str) -> Option<Unpacked> {
         self.0.find(&Digest::from_hex(id)?).map(unpacked)
+    }
+
+    fn waited(&self, id: &str) -> Option<Duration> {
+        self.0.waited(&Digest::from_hex(id)?)
     }
 
     fn remove(&self, id: &str) {

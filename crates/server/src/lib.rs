@@ -29,7 +29,7 @@ use sandbox::process::jail;
 pub use sandbox::Egress;
 pub use sandbox_wasm::Separation;
 
-pub use config::{Config, FirstStart, Images, LogFormat, MissingLimits};
+pub use config::{Config, FirstStart, ImageParts, Images, LogFormat, MissingLimits};
 
 /// How long tasks that are left over may hold up the end of the process.
 const LEFT_OVER: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ::images::Mounter;
 use anyhow::{Context, Result, anyhow};
 use base::{Clock, SystemClock};
 use functions::{Bounds, Functions, Scaling};
@@ -24,12 +25,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admin::{self, Admin};
 use crate::data_dir::DataDir;
 use crate::identity::{self, Identity};
-use crate::images::Adapter;
+use crate::images::{Adapter, Mounts, Trouble};
 use crate::signals::Signals;
 use crate::{Config, WASM_WORKER, config, credentials, host, tables};
 
 /// Connections from functions to Virga's endpoint that may wait to be served.
 const ENDPOINT_BACKLOG: usize = 256;
+
+/// Failures to fetch parts of images that functions have not been told of yet.
+const IMAGE_TROUBLES: usize = 64;
 
 /// How long a tenant's worker for WebAssembly is kept that runs no instance.
 const WORKER_IDLE: Duration = Duration::from_secs(300);
@@ -53,14 +57,15 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     let lines =
         observe::Logs::open(&data_dir.path("logs"), Arc::clone(&clock)).context("cannot open the logs")?;
     let (connections, from_functions) = mpsc::channel(ENDPOINT_BACKLOG);
-    let backends = backends(config, data_dir, launcher, connections, iam.clone())?;
+    let backends = backends(config, data_dir, launcher.clone(), connections, iam.clone())?;
     let metrics = Arc::new(FunctionMetrics::new().with_residents(residents(&backends)));
     let groups = logs::Logs::open(store.clone(), lines.clone(), Arc::clone(&clock));
+    let (troubles, troubled) = mpsc::channel(IMAGE_TROUBLES);
     let functions = Functions::open(functions::Deps {
         store,
         blobs: Blobs::open(&data_dir.path("blobs")).context("cannot open the packages")?,
         code_dir: data_dir.path("code"),
-        images: Some(Arc::new(images(config, data_dir)?)),
+        images: Some(Arc::new(images(config, data_dir, launcher, troubles)?)),
         logs: lines,
         metrics: Arc::clone(&metrics),
         iam: iam.clone(),
@@ -71,6 +76,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     })
     .await
     .context("cannot open the functions")?;
+    let teller = tokio::spawn(crate::images::tell(functions.clone(), troubled));
     let api = api_aws::Api::new(api_aws::Deps {
         functions: functions.clone(),
         iam,
@@ -113,6 +119,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     // Nobody waits for an answer any more.
     functions.shutdown(Duration::ZERO).await;
     admin_task.abort();
+    teller.abort();
     tracing::info!("stopped");
     ended
 }
@@ -133,8 +140,14 @@ fn report(launcher: &Launcher, address: SocketAddr) {
 }
 
 /// The store of container images.
-fn images(config: &Config, data_dir: &DataDir) -> Result<Adapter> {
-    let config::Images { plain_registries, credentials, certificates, local } = config.images.clone();
+fn images(
+    config: &Config,
+    data_dir: &DataDir,
+    launcher: Launcher,
+    troubles: mpsc::Sender<Trouble>,
+) -> Result<Adapter> {
+    let config::Images { plain_registries, credentials, certificates, local, parts } = config.images.clone();
+    let mounter = (parts != config::ImageParts::Off).then(|| Arc::new(Mounts(launcher)) as Arc<dyn Mounter>);
     let extras = ::images::Extras {
         files: image_files().map(|(path, text)| (path.to_owned(), text)).into(),
         lines: image_users().map(|(path, line)| (path.to_owned(), line)).into(),
@@ -146,6 +159,10 @@ fn images(config: &Config, data_dir: &DataDir) -> Result<Adapter> {
         credentials,
         certificates,
         local,
+        mounter,
+        completes: parts == config::ImageParts::Background,
+        // Who is flooded with them hears of enough.
+        listener: Some(Arc::new(move |id, text| drop(troubles.try_send((id.clone(), text.to_owned()))))),
     };
     Ok(Adapter(::images::Images::open(settings).context("cannot open the images")?))
 }

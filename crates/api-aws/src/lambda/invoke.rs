@@ -80,6 +80,9 @@ fn server_timing(timings: &Timings) -> String {
         for (name, duration) in startup.parts().into_iter().flatten() {
             text.push_str(&format!(", {name};dur={:.3}", millis(duration)));
         }
+        if let Some(fetch) = startup.fetch {
+            text.push_str(&format!(", fetch;dur={:.3}", millis(fetch)));
+        }
     }
     text.push_str(&format!(", call;dur={:.3}", millis(timings.call)));
     text
@@ -223,7 +226,8 @@ mod tests {
             runtime: Duration::ZERO,
             init: Duration::from_millis(20),
         };
-        let startup = Some(Startup { total: Duration::from_millis(22), phases });
+        let startup =
+            Some(Startup { total: Duration::from_millis(22), phases, fetch: Some(Duration::from_millis(7)) });
         let timings = Timings { wait: Duration::from_millis(23), startup, call: Duration::from_micros(250) };
         let fine = Outcome {
             executed_version: "1".into(),
@@ -237,7 +241,7 @@ mod tests {
         assert_eq!(
             response.headers()["server-timing"],
             "wait;dur=23.000, start;desc=runtime;dur=22.000, sandbox;dur=1.500, runtime;dur=0.000, \
-             init;dur=20.000, call;dur=0.250"
+             init;dur=20.000, fetch;dur=7.000, call;dur=0.250"
         );
         let warm = Timings { startup: None, ..timings };
         assert_eq!(server_timing(&warm), "wait;dur=23.000, call;dur=0.250");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use server::{Config, Egress, FirstStart, Images, LogFormat, MissingLimits, Separation};
+use server::{Config, Egress, FirstStart, ImageParts, Images, LogFormat, MissingLimits, Separation};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -94,9 +94,23 @@ pub(crate) struct Args {
     /// A folder of this machine that images may be deployed from by path (oci:, docker-archive:); may be repeated
     #[arg(long, value_name = "FOLDER")]
     local_images: Vec<PathBuf>,
+    /// When functions start of images that `virga build` (or another tool that writes eStargz) has made
+    #[arg(long, value_enum, default_value_t = Parts::Background)]
+    image_parts: Parts,
     /// How the server's own log is written to standard error (what is in it: VIRGA_LOG, as in info,functions=debug)
     #[arg(long, value_enum, default_value_t = Format::Text)]
     log_format: Format,
+}
+
+/// `--image-parts`
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Parts {
+    /// Before all of it is there; the rest is fetched in the background
+    Background,
+    /// Before all of it is there; only what is used is fetched
+    Used,
+    /// When all of it is there
+    Off,
 }
 
 /// `--missing-limits`
@@ -190,6 +204,11 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
             credentials: args.registry_auth.clone(),
             certificates: args.registry_ca.clone(),
             local: args.local_images.clone(),
+            parts: match args.image_parts {
+                Parts::Background => ImageParts::Background,
+                Parts::Used => ImageParts::Used,
+                Parts::Off => ImageParts::Off,
+            },
         },
         log_format: match args.log_format {
             Format::Text => LogFormat::Text,

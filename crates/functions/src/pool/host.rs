@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use base::{AccountId, Clock, FunctionArn, Region};
 use observe::{FunctionMetrics, Logs};
 use parking_lot::Mutex;
-use sandbox::{Backend, Isolation};
+use sandbox::{Artifact, Backend, Isolation};
 use tokio::sync::{Notify, watch};
 
 use super::caps::Caps;
@@ -21,6 +21,7 @@ use super::version::Waiting;
 use super::worth;
 use super::{Pool, Target};
 use crate::concurrency::Concurrency;
+use crate::image::Images;
 use crate::limits;
 use crate::model::LATEST;
 use crate::service::{Bounds, Deps};
@@ -34,6 +35,7 @@ pub(crate) struct Host {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) region: Region,
     pub(crate) bounds: Bounds,
+    images: Option<Arc<dyn Images>>,
     pub(super) caps: Arc<Caps>,
     pub(super) waiting: Waiting,
     pub(super) clock_of_evictions: worth::Clock,
@@ -83,7 +85,7 @@ struct Reminder {
 impl Host {
     /// Takes what pools need of the service's parts.
     pub(crate) fn new(deps: Deps) -> Arc<Self> {
-        let Deps { backends, logs, metrics, iam, clock, region, bounds, .. } = deps;
+        let Deps { backends, logs, metrics, iam, clock, region, bounds, images, .. } = deps;
         Arc::new(Self {
             backends,
             logs,
@@ -91,6 +93,7 @@ impl Host {
             iam,
             clock,
             region,
+            images,
             caps: Caps::new(bounds.max_instances, bounds.max_memory_bytes),
             waiting: Waiting::new(bounds.scaling.max_waiting, bounds.scaling.max_waiting_bytes),
             bounds,
@@ -113,6 +116,12 @@ impl Host {
     /// The back end of an isolation.
     pub(crate) fn backend(&self, isolation: Isolation) -> Option<&Arc<dyn Backend>> {
         self.backends.iter().find(|backend| backend.isolation() == isolation)
+    }
+
+    /// How long instances have waited for bytes of their image; `None` where all of it is there, or there is none.
+    pub(super) fn waited_for_image(&self, artifact: &Artifact) -> Option<Duration> {
+        let images = self.images.as_ref().filter(|_| artifact.image.is_some())?;
+        images.waited(&artifact.digest)
     }
 
     /// Whether the server is going down.

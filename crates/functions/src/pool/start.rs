@@ -106,6 +106,7 @@ async fn start(pool: Arc<Pool>, room: Room) {
     let spec = Arc::new(specification(&pool, instance, &stream, &log));
     let Some(backend) = host.backend(plan.configuration.settings.isolation) else { return };
     let began = Instant::now();
+    let before = host.waited_for_image(&plan.artifact);
     let mut stopped = host.stopped.subscribe();
     let started = tokio::select! {
         started = backend.start(spec) => started,
@@ -117,7 +118,9 @@ async fn start(pool: Arc<Pool>, room: Room) {
         Ok(instance) => {
             // It was for the answer to a call whose start fails.
             log.end_tail();
-            let startup = Startup { total: init, phases: instance.phases() };
+            let after = before.and_then(|_| host.waited_for_image(&plan.artifact));
+            let fetch = before.zip(after).map(|(before, after)| after.saturating_sub(before).min(init));
+            let startup = Startup { total: init, phases: instance.phases(), fetch };
             startup.count(pool.meter());
             pool.pace.started(init);
             let clock = host.clock_of_evictions.now();

@@ -53,6 +53,9 @@ pub(super) fn report(report: &Report<'_>) -> Event {
             let origin = init.phases.origin.as_str();
             record["start"] =
                 json!({ "origin": origin, "sandboxMs": sandbox, "runtimeMs": runtime, "codeMs": code });
+            if let Some(fetch) = init.fetch {
+                record["start"]["fetchMs"] = json!(millis(fetch));
+            }
         }
     }
     Event { kind: "platform.report", record }

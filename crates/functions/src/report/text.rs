@@ -60,7 +60,8 @@ fn parts(init: &Startup) -> String {
     let Some(parts) = init.parts() else { return String::new() };
     let [sandbox, runtime, code] = parts.map(|(_, duration)| millis(duration));
     let origin = init.phases.origin.as_str();
-    format!("Start: {origin}\tSandbox: {sandbox} ms\tRuntime: {runtime} ms\tCode: {code} ms\t")
+    let fetch = init.fetch.map(|fetch| format!("Fetch: {} ms\t", millis(fetch))).unwrap_or_default();
+    format!("Start: {origin}\tSandbox: {sandbox} ms\tRuntime: {runtime} ms\tCode: {code} ms\t{fetch}")
 }
 
 /// With two decimals, rounded. Whole numbers: every call has such a line.

@@ -6,13 +6,16 @@
 
 use std::io::{self, Read, Write};
 
-use crate::Error;
+use crate::{Error, limits};
 
 const BLOCK: usize = 512;
 /// Bytes that a header has for a name, and for a link's target.
 const NAME: usize = 100;
 /// The largest size that eleven octal digits hold.
 const OCTAL: u64 = 0o77_777_777_777;
+
+/// Writes a part of a file: to what, where in the file it begins, and its bytes.
+pub(crate) type Each<'a, W> = &'a mut dyn FnMut(&mut W, u64, &[u8]) -> io::Result<()>;
 
 /// An archive on its way.
 pub(crate) struct Writer<W> {
@@ -51,11 +54,47 @@ impl<W: Write> Writer<W> {
         self.header(path, b'0', mode, size, b"")?;
         let copied = io::copy(&mut content.take(size), &mut self.out)?;
         if copied != size || content.read(&mut [0])? != 0 {
-            let shown = String::from_utf8_lossy(path);
-            return Err(Error::Invalid(format!("{shown} changed while it was read: build again")).into_io());
+            return Err(changed(path));
         }
+        self.pad(size)
+    }
+
+    /// A file, whose bytes are handed on in parts with where they begin: `each` writes them.
+    pub(crate) fn file_in_parts(
+        &mut self,
+        path: &[u8],
+        executable: bool,
+        size: u64,
+        content: &mut dyn Read,
+        each: Each<'_, W>,
+    ) -> io::Result<()> {
+        let mode = if executable { 0o755 } else { 0o644 };
+        self.header(path, b'0', mode, size, b"")?;
+        let mut part = Vec::new();
+        let mut at = 0;
+        while at < size {
+            part.clear();
+            content.take(limits::MADE_PART_BYTES.min(size - at)).read_to_end(&mut part)?;
+            if part.is_empty() {
+                break;
+            }
+            each(&mut self.out, at, &part)?;
+            at += part.len() as u64;
+        }
+        if at != size || content.read(&mut [0])? != 0 {
+            return Err(changed(path));
+        }
+        self.pad(size)
+    }
+
+    fn pad(&mut self, size: u64) -> io::Result<()> {
         let padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
         io::copy(&mut io::repeat(0).take(padding), &mut self.out).map(drop)
+    }
+
+    /// What it writes to, between two entries.
+    pub(crate) fn out(&mut self) -> &mut W {
+        &mut self.out
     }
 
     /// Two blocks of zeros.
@@ -79,6 +118,11 @@ impl<W: Write> Writer<W> {
         }
         self.out.write_all(&block(path, kind, mode, size.min(OCTAL), link))
     }
+}
+
+fn changed(path: &[u8]) -> io::Error {
+    let shown = String::from_utf8_lossy(path);
+    Error::Invalid(format!("{shown} changed while it was read: build again")).into_io()
 }
 
 impl Records {

@@ -13,13 +13,18 @@ pub(crate) const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd
 pub(crate) const LAYER_PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// Every image is of this time: when it was built says nothing about what is in it.
-const CREATED: &str = "1970-01-01T00:00:00Z";
+pub(super) const CREATED: &str = "1970-01-01T00:00:00Z";
+
+/// On a layer: the digest of its table of contents (eStargz).
+const TOC_ANNOTATION: &str = "containerd.io/snapshot/stargz/toc.digest";
 
 /// A layer as a manifest lists it.
 pub(crate) struct Listed<'a> {
     pub(crate) media_type: &'a str,
     pub(crate) digest: &'a Digest,
     pub(crate) size: u64,
+    /// Of its table of contents, if it can be fetched in parts.
+    pub(crate) toc: Option<&'a Digest>,
 }
 
 /// What OCI calls the layers of a base, which may be of Docker's kinds. Their bytes stay the same.
@@ -111,8 +116,16 @@ fn environment(base: &[Value], given: &[(String, String)]) -> Vec<String> {
 
 /// The manifest.
 pub(crate) fn manifest(config: &[u8], layers: &[Listed<'_>]) -> Vec<u8> {
-    let listed = |layer: &Listed<'_>| json!({ "mediaType": layer.media_type, "digest": layer.digest.to_string(), "size": layer.size });
-    let config = Listed { media_type: CONFIG, digest: &Digest::of(config), size: config.len() as u64 };
+    let listed = |layer: &Listed<'_>| {
+        let mut listed =
+            json!({ "mediaType": layer.media_type, "digest": layer.digest.to_string(), "size": layer.size });
+        if let Some(toc) = layer.toc {
+            listed["annotations"] = json!({ TOC_ANNOTATION: toc.to_string() });
+        }
+        listed
+    };
+    let config =
+        Listed { media_type: CONFIG, digest: &Digest::of(config), size: config.len() as u64, toc: None };
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,

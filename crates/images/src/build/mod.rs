@@ -11,6 +11,7 @@ mod archive;
 pub(crate) mod document;
 mod folder;
 mod ignore;
+mod parts;
 mod spool;
 mod write;
 
@@ -114,6 +115,8 @@ pub(crate) struct Blob {
     pub(crate) diff: Digest,
     pub(crate) size: u64,
     media_type: &'static str,
+    /// Of its table of contents, if it is a layer that has one.
+    toc: Option<Digest>,
     content: Content,
 }
 
@@ -254,6 +257,7 @@ impl Made {
             media_type: blob.media_type,
             digest: &blob.digest,
             size: blob.size,
+            toc: blob.toc.as_ref(),
         });
         let manifest = document::manifest(&config, &listed.collect::<Vec<_>>());
         let digest = Digest::of(&config);
@@ -262,6 +266,7 @@ impl Made {
             digest,
             size: config.len() as u64,
             media_type: document::CONFIG,
+            toc: None,
             content: Content::Bytes(config.into()),
         };
         let bytes = layers.iter().map(|layer| layer.size).sum();
@@ -287,8 +292,8 @@ impl Made {
 
 impl Blob {
     fn of_layer(packed: spool::Packed) -> Self {
-        let spool::Packed { diff, digest, size, file } = packed;
-        Self { digest, diff, size, media_type: document::LAYER_GZIP, content: Content::File(file) }
+        let spool::Packed { diff, digest, size, toc, file } = packed;
+        Self { digest, diff, size, media_type: document::LAYER_GZIP, toc, content: Content::File(file) }
     }
 
     fn of_base(source: Option<Arc<Source>>, layer: &LayerAt) -> Result<Self, Error> {
@@ -298,6 +303,7 @@ impl Blob {
             diff: layer.diff.clone(),
             size: layer.size,
             media_type: document::layer_type(&layer.media_type)?,
+            toc: layer.toc.clone(),
             content: Content::Base(source.ok_or_else(lost)?, layer.clone()),
         })
     }
@@ -318,4 +324,13 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Error::host("building an image")(io::Error::other(error))))
+}
+
+/// A layer of these files: its bytes, and the digest of its table of contents.
+#[cfg(test)]
+pub(crate) fn pack_for_tests(items: &[Item], into: &str, scratch: &std::path::Path) -> (Vec<u8>, Digest) {
+    let packed = spool::pack(items, into, scratch).unwrap();
+    let mut bytes = Vec::new();
+    FromStart::new(&packed.file).read_to_end(&mut bytes).unwrap();
+    (bytes, packed.toc.unwrap())
 }

@@ -10,11 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::{Compression, GzBuilder};
 use sha2::{Digest as _, Sha256};
 
 use super::archive::Writer;
 use super::folder::{self, Item, ItemKind};
+use super::parts::{Ended, Members, Output, Table};
 use crate::{Digest, Error, limits};
 
 /// A layer that was made.
@@ -24,6 +24,8 @@ pub(crate) struct Packed {
     /// Compressed.
     pub(crate) digest: Digest,
     pub(crate) size: u64,
+    /// Of its table of contents.
+    pub(crate) toc: Option<Digest>,
     pub(crate) file: Arc<File>,
 }
 
@@ -37,6 +39,11 @@ pub(crate) struct Hashing<W> {
 impl<W: Write> Hashing<W> {
     pub(crate) fn new(inner: W) -> Self {
         Self { inner, hash: Sha256::new(), count: 0 }
+    }
+
+    /// What it writes to.
+    pub(crate) fn inner_mut(&mut self) -> &mut W {
+        &mut self.inner
     }
 
     pub(crate) fn finish(self) -> (W, Digest, u64) {
@@ -100,35 +107,55 @@ pub(crate) fn nameless(scratch: &Path) -> Result<File, Error> {
 /// Makes a layer of what was listed, at a path of the image (`app`, `var/task`). Blocking.
 pub(crate) fn pack(items: &[Item], into: &str, scratch: &Path) -> Result<Packed, Error> {
     let file = Hashing::new(io::BufWriter::with_capacity(64 << 10, nameless(scratch)?));
-    // No name, no time, and no word of which system it was made on.
-    let packed = GzBuilder::new().operating_system(255).write(file, Compression::new(6));
-    let mut archive = Writer::new(Hashing::new(packed));
+    let mut archive = Writer::new(Hashing::new(Members::new(file)));
+    let mut table = Table::new();
     let packing = || Error::host("packing a layer");
     let mut around = String::new();
     for name in into.split('/').filter(|name| !name.is_empty()) {
         around = if around.is_empty() { name.to_owned() } else { format!("{around}/{name}") };
+        table.folder(around.as_bytes());
         archive.folder(around.as_bytes()).map_err(packing())?;
     }
     let mut left = limits::IMAGE_BYTES;
     for item in items {
-        add(&mut archive, item, &around, &mut left)?;
+        add(&mut archive, &mut table, item, &around, &mut left)?;
     }
-    let (packed, diff, _) = archive.end().map_err(packing())?.finish();
-    let (file, digest, size) = packed.finish().map_err(packing())?.finish();
-    let mut file = file.into_inner().map_err(|error| packing()(error.into_error()))?;
+    let Ended { out, diff, digest, size, toc } = table.end(archive).map_err(packing())?;
+    let mut file = out.into_inner().map_err(|error| packing()(error.into_error()))?;
     file.rewind().map_err(packing())?;
-    Ok(Packed { diff, digest, size, file: Arc::new(file) })
+    Ok(Packed { diff, digest, size, toc, file: Arc::new(file) })
 }
 
-fn add<W: Write>(archive: &mut Writer<W>, item: &Item, around: &str, left: &mut u64) -> Result<(), Error> {
+fn add<W: Write>(
+    archive: &mut Writer<Output<W>>,
+    table: &mut Table,
+    item: &Item,
+    around: &str,
+    left: &mut u64,
+) -> Result<(), Error> {
     let path = [around.as_bytes(), b"/", &item.path].concat();
     let added = match &item.kind {
-        ItemKind::Folder => archive.folder(&path),
-        ItemKind::Link(target) => archive.link(&path, target),
+        ItemKind::Folder => {
+            table.folder(&path);
+            archive.folder(&path)
+        }
+        ItemKind::Link(target) => {
+            table.link(&path, target);
+            archive.link(&path, target)
+        }
         ItemKind::File { executable } => {
             let (mut file, size) = folder::open(&item.from)?;
             *left = left.checked_sub(size).ok_or_else(crate::digest::too_large)?;
-            archive.file(&path, *executable, size, &mut file)
+            table.file(&path, *executable, size);
+            let mut whole = Hashing::new(io::sink());
+            let added = archive.file_in_parts(&path, *executable, size, &mut file, &mut |out, at, bytes| {
+                let offset = out.inner_mut().cut()?.count;
+                table.part(at, bytes, size, offset);
+                whole.write_all(bytes)?;
+                out.write_all(bytes)
+            });
+            table.file_ends(&whole.finish().1);
+            added
         }
     };
     added.map_err(Error::host(format!("packing {}", item.from.display())))
@@ -141,6 +168,7 @@ mod tests {
 
     use super::*;
     use crate::build::folder::{Choice, list};
+    use crate::lazy::toc;
 
     fn packed(change: impl FnOnce(&Path)) -> Packed {
         let dir = tempfile::tempdir().unwrap();
@@ -181,7 +209,7 @@ mod tests {
         FromStart::new(&made.file).read_to_end(&mut bytes).unwrap();
         assert_eq!((Digest::of(&bytes), bytes.len() as u64), (made.digest, made.size));
         let mut plain = Vec::new();
-        flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut plain).unwrap();
+        flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut plain).unwrap();
         assert_eq!(Digest::of(&plain), made.diff);
         let mut archive = crate::tar::Archive::new(&plain[..]);
         let mut paths = Vec::new();
@@ -190,8 +218,41 @@ mod tests {
         }
         assert_eq!(
             paths,
-            ["var/", "var/task/", "var/task/a", "var/task/sub/", "var/task/sub/b"],
+            ["var/", "var/task/", "var/task/a", "var/task/sub/", "var/task/sub/b", "stargz.index.json"],
             "folders come before what is in them"
         );
+    }
+
+    #[test]
+    fn the_table_says_where_everything_is() {
+        let content: Vec<u8> =
+            (0..2_500_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let made = packed(|root| fs::write(root.join("big"), &content).unwrap());
+        let mut bytes = Vec::new();
+        FromStart::new(&made.file).read_to_end(&mut bytes).unwrap();
+        let blob = bytes.len();
+        let place = toc::place(&bytes[blob - 51..], made.size).unwrap();
+        let text = toc::text(&bytes[usize::try_from(place).unwrap()..blob - 51], &made.toc.unwrap()).unwrap();
+        let table = toc::parse(&text, place).unwrap();
+        let big = table.entries.iter().find(|listed| listed.entry.path == b"var/task/big").unwrap();
+        assert_eq!((big.entry.size, big.parts.len()), (2_500_000, 3));
+        let mut seen = Vec::new();
+        for part in &table.parts[big.parts.clone()] {
+            let at = usize::try_from(part.offset).unwrap();
+            let until = at + usize::try_from(part.room).unwrap();
+            let mut plain = Vec::new();
+            let member = flate2::read::GzDecoder::new(&bytes[at..until]);
+            member.take(part.size).read_to_end(&mut plain).unwrap();
+            assert_eq!(Digest::of(&plain), part.digest);
+            seen.extend(plain);
+        }
+        assert!(seen == content);
+    }
+
+    #[test]
+    fn names_that_no_table_can_say_are_packed_without_one() {
+        use std::os::unix::ffi::OsStrExt;
+        let made = packed(|root| fs::write(root.join(std::ffi::OsStr::from_bytes(b"\xff")), "x").unwrap());
+        assert_eq!(made.toc, None);
     }
 }

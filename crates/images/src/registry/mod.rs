@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_RANGE, HOST, LOCATION, RANGE, USER_AGENT, WWW_AUTHENTICATE,
+};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
@@ -35,6 +37,30 @@ pub use push::Pushed;
 pub(crate) enum Access {
     Pull,
     Push,
+}
+
+/// What of a blob or document is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    /// Media types.
+    accept: &'a str,
+    /// First and last byte; absent for all of it.
+    range: Option<(u64, u64)>,
+}
+
+impl<'a> Wanted<'a> {
+    fn all(accept: &'a str) -> Self {
+        Self { accept, range: None }
+    }
+}
+
+/// What came of asking for a part of a blob.
+#[derive(Debug)]
+pub(crate) enum Ranged {
+    /// The part, of the length that was asked for.
+    Part(Bytes),
+    /// The registry gives blobs whole only; nothing of it was read.
+    Unsupported,
 }
 
 /// A request's body.
@@ -115,7 +141,7 @@ impl Session {
 
     /// A blob as it comes.
     pub(crate) async fn blob(&self, digest: &Digest) -> Result<Stream, Error> {
-        let response = self.get(&format!("blobs/{digest}"), "*/*").await?;
+        let response = self.get(&format!("blobs/{digest}"), Wanted::all("*/*")).await?;
         let (parts, stream) = mpsc::channel(limits::PARTS_AHEAD);
         let mut body = response.into_body();
         let registry = self.name.registry.clone();
@@ -139,6 +165,32 @@ impl Session {
         Ok(Stream { parts: stream, current: Bytes::new() })
     }
 
+    /// A part of a blob, from a byte on. One try: whoever waits for it decides how long.
+    pub(crate) async fn range(&self, digest: &Digest, from: u64, length: u64) -> Result<Ranged, Error> {
+        let last = (from + length).saturating_sub(1);
+        let wanted = Wanted { accept: "*/*", range: Some((from, last)) };
+        let response = self.get(&format!("blobs/{digest}"), wanted).await?;
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return Ok(Ranged::Unsupported);
+        }
+        let other = |said: &str| {
+            Error::Invalid(format!(
+                "{} gives another part of a blob than it was asked for{said}",
+                self.name.registry
+            ))
+        };
+        let said =
+            response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !said.starts_with(&format!("bytes {from}-{last}/")) {
+            return Err(other(&format!(": {said:.60}")));
+        }
+        let bytes = whole(response, length).await?;
+        match (bytes.len() as u64).cmp(&length) {
+            std::cmp::Ordering::Equal => Ok(Ranged::Part(bytes)),
+            _ => Err(broke_off(&self.name.registry, "a part of a blob is shorter than it says")),
+        }
+    }
+
     /// Something small, whole. What may have failed by chance is tried again.
     async fn document(&self, path: &str, accept: &str, most: u64) -> Result<Bytes, Error> {
         let mut pause = limits::RETRY_AFTER;
@@ -154,22 +206,22 @@ impl Session {
     }
 
     async fn fetch(&self, path: &str, accept: &str, most: u64) -> Result<Bytes, Error> {
-        whole(self.get(path, accept).await?, most).await
+        whole(self.get(path, Wanted::all(accept)).await?, most).await
     }
 
-    /// An answer of 200, wherever the registry sends us for it.
-    async fn get(&self, path: &str, accept: &str) -> Result<Response<Incoming>, Error> {
+    /// An answer of 200, or of 206 where a part is wanted, wherever the registry sends us for it.
+    async fn get(&self, path: &str, wanted: Wanted<'_>) -> Result<Response<Incoming>, Error> {
         let uri = self.uri(path).await?;
-        let response = self.ask(&uri, accept).await?;
+        let response = self.ask(&uri, wanted).await?;
         let response = match response.status() {
             StatusCode::UNAUTHORIZED => {
                 self.log_in(&response).await?;
-                self.ask(&uri, accept).await?
+                self.ask(&uri, wanted).await?
             }
             _ => response,
         };
-        let response = self.follow(uri, response, accept).await?;
-        self.judge(response).await
+        let response = self.follow(uri, response, wanted).await?;
+        self.judge(response, wanted).await
     }
 
     /// Where something of the image's repository is.
@@ -191,26 +243,28 @@ impl Session {
             return "https";
         }
         // Without credentials. A server of TLS answers 400 to this, or nothing that is HTTP.
-        match self.send(&uri, "*/*", None).await {
+        match self.send(&uri, Wanted::all("*/*"), None).await {
             Ok(response) if response.status() != StatusCode::BAD_REQUEST => "http",
             _ => "https",
         }
     }
 
     /// Asks the registry itself, with what it wants to see.
-    async fn ask(&self, uri: &Uri, accept: &str) -> Result<Response<Incoming>, Error> {
+    async fn ask(&self, uri: &Uri, wanted: Wanted<'_>) -> Result<Response<Incoming>, Error> {
         let authorization = self.authorization.lock().await.clone();
-        self.send(uri, accept, authorization).await
+        self.send(uri, wanted, authorization).await
     }
 
     async fn send(
         &self,
         uri: &Uri,
-        accept: &str,
+        wanted: Wanted<'_>,
         authorization: Option<HeaderValue>,
     ) -> Result<Response<Incoming>, Error> {
-        let accept = HeaderValue::try_from(accept).unwrap_or_else(|_| HeaderValue::from_static("*/*"));
+        let accept = HeaderValue::try_from(wanted.accept).unwrap_or_else(|_| HeaderValue::from_static("*/*"));
         let mut headers = vec![(ACCEPT, accept)];
+        let range = wanted.range.map(|(first, last)| HeaderValue::try_from(format!("bytes={first}-{last}")));
+        headers.extend(range.into_iter().flatten().map(|range| (RANGE, range)));
         headers.extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
         self.transmit(Method::GET, uri, headers, nothing(), Progress::default()).await
     }
@@ -242,7 +296,7 @@ impl Session {
         &self,
         mut uri: Uri,
         mut response: Response<Incoming>,
-        accept: &str,
+        wanted: Wanted<'_>,
     ) -> Result<Response<Incoming>, Error> {
         for _ in 0..limits::REDIRECTS {
             if !response.status().is_redirection() {
@@ -251,7 +305,7 @@ impl Session {
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let nowhere = || Error::Invalid(format!("{} redirects to no address", self.name.registry));
             uri = relative_to(&uri, location.ok_or_else(nowhere)?).ok_or_else(nowhere)?;
-            response = self.send(&uri, accept, None).await?;
+            response = self.send(&uri, wanted, None).await?;
         }
         Err(Error::Invalid(format!("{} redirects without end", self.name.registry)))
     }
@@ -284,7 +338,7 @@ impl Session {
         if !keeps_encryption(self.scheme.get().copied(), &uri) {
             return Err(self.denied("its token service would be asked without encryption"));
         }
-        let response = self.send(&uri, "application/json", login.map(Login::basic)).await?;
+        let response = self.send(&uri, Wanted::all("application/json"), login.map(Login::basic)).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -306,10 +360,15 @@ impl Session {
     }
 
     /// The error that a status means.
-    async fn judge(&self, response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
+    async fn judge(
+        &self,
+        response: Response<Incoming>,
+        wanted: Wanted<'_>,
+    ) -> Result<Response<Incoming>, Error> {
         let status = response.status();
         match status {
             StatusCode::OK => Ok(response),
+            StatusCode::PARTIAL_CONTENT if wanted.range.is_some() => Ok(response),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let why = if self.login.is_some() {
                     "it does not accept the credentials, or they do not open this image"

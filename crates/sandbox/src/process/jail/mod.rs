@@ -232,6 +232,21 @@ impl Launcher {
         Box::pin(start::take_image(&self.shared, &template.name, wanted))
     }
 
+    /// Puts a file system of this process over a folder of the host, as programs are shown it and nobody else; the device
+    /// (`/dev/fuse`) that its requests come from. What they ask about names must be answered at once, whatever happens: the
+    /// launcher waits for it. Closing the device fails whoever uses its files. Blocking; takes a millisecond.
+    pub fn mount(&self, folder: &Path) -> std::io::Result<OwnedFd> {
+        match &self.shared.refusal {
+            Some(refusal) => Err(std::io::Error::other(refusal.clone())),
+            None => self.shared.process.mount(folder),
+        }
+    }
+
+    /// Takes it away again, for programs to come. Blocking.
+    pub fn unmount(&self, folder: &Path) -> std::io::Result<()> {
+        self.shared.process.unmount(folder)
+    }
+
     /// Kills every jail and ends the launcher process. Returns when both are gone; takes milliseconds.
     pub fn shutdown(&self) {
         self.shared.process.end();

@@ -52,6 +52,24 @@ pub(super) enum ToLauncher {
         /// What of it.
         wanted: super::image::Wanted,
     },
+    /// Put a file system of the server's own over a folder of the host, as jails are shown it. Comes with a socket for the
+    /// answer, a [`Mounted`].
+    Mount {
+        /// Absolute.
+        folder: PathBuf,
+    },
+    /// Take it away again, for jails to come. Comes with a socket for the answer, a [`Mounted`].
+    Unmount {
+        /// Absolute.
+        folder: PathBuf,
+    },
+}
+
+/// Launcher to server, on a socket of its own.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Mounted {
+    /// Why it could not be done. Where it was mounted, the device that its requests come from comes with this.
+    pub(super) failure: Option<Failure>,
 }
 
 /// What a jail is to see, and its bounds.

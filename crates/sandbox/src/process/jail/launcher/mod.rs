@@ -8,6 +8,7 @@
 //!
 //! Never in its memory: the arguments and environment of programs, and the server's own environment.
 
+mod overlay;
 mod rootfs;
 mod spawn;
 mod users;
@@ -33,7 +34,7 @@ use super::landlock::Landlock;
 use super::masks::Masks;
 use super::seccomp::Filters;
 use super::sys::{self, Fork, SingleThreaded};
-use super::wire::{self, Doing, Failure, Ready, Received};
+use super::wire::{self, Doing, Failure, Mounted, Ready, Received, ToLauncher};
 use crate::Error;
 pub(super) use rootfs::{HOSTNAME, USER};
 pub use rootfs::{image_files, image_users};
@@ -109,6 +110,36 @@ impl Process {
         let guard = self.socket.read();
         let socket = guard.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
         wire::send_bytes(socket, request, descriptors, SendFlags::DONTWAIT)
+    }
+
+    /// Has a file system of ours put over a folder, as jails are shown it; the device that its requests come from. Blocking.
+    pub(super) fn mount(&self, folder: &Path) -> io::Result<OwnedFd> {
+        let device = self.ask(&ToLauncher::Mount { folder: folder.to_owned() })?;
+        device.ok_or_else(|| io::Error::other("the launcher sent no device"))
+    }
+
+    /// Has it taken away again. Blocking.
+    pub(super) fn unmount(&self, folder: &Path) -> io::Result<()> {
+        self.ask(&ToLauncher::Unmount { folder: folder.to_owned() }).map(drop)
+    }
+
+    /// A request that is answered on a socket of its own.
+    fn ask(&self, request: &ToLauncher) -> io::Result<Option<OwnedFd>> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let request = serde_json::to_vec(request)?;
+        {
+            let guard = self.socket.read();
+            let socket = guard.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
+            // It takes what it is sent at once: there is room again in no time.
+            wire::send_bytes(socket, &request, &[theirs.as_fd()], SendFlags::empty())?;
+        }
+        drop(theirs);
+        match wire::receive(&ours, wire::REPLY_LIMIT, RecvFlags::empty())? {
+            Received::Message(Mounted { failure: None }, descriptors) => Ok(descriptors.into_iter().next()),
+            Received::Message(Mounted { failure: Some(failure) }, _) => Err(io::Error::other(failure.text())),
+            Received::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 
     /// Whether it is gone, or was told to go.

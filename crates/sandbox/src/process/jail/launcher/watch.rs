@@ -9,8 +9,8 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::Workshop;
 use super::spawn::Instance;
+use super::{Workshop, overlay};
 use crate::process::jail::sys;
 use crate::process::jail::wire::{self, Failure, FromJail, Furnishing, Received, ToLauncher};
 
@@ -116,6 +116,14 @@ impl Watch {
                 if let (Some(template), Some(reply)) = (template, descriptors.pop()) {
                     self.workshop.take_image(template.pid, reply, wanted);
                 }
+                Ok(true)
+            }
+            Ok(Received::Message(ToLauncher::Mount { folder }, descriptors)) => {
+                overlay::answer(descriptors, overlay::mount(&folder).map(Some));
+                Ok(true)
+            }
+            Ok(Received::Message(ToLauncher::Unmount { folder }, descriptors)) => {
+                overlay::answer(descriptors, overlay::unmount(&folder).map(|()| None));
                 Ok(true)
             }
             Ok(Received::Closed) => Ok(false),
