@@ -3,6 +3,12 @@
 /// Bytes of a synchronous event (Lambda quotas: 6 MB, in the exact number that its refusals name).
 pub(crate) const EVENT: usize = 6_291_556;
 
+/// Bytes of an asynchronous event (Lambda quotas: 1 MB).
+pub(crate) const QUEUED_EVENT: usize = 1 << 20;
+
+/// Failed events in one page.
+pub(crate) const FAILED_EVENTS_PAGE: usize = 100;
+
 /// Bytes of a request with a package in it: Lambda takes 50 MB of zip directly, base64 makes that a third
 /// longer, and the other members need a little.
 pub(crate) const UPLOAD: usize = 70_167_211;

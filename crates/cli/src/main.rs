@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use commands::{build, delete, deploy, doctor, domain, invoke, layer, list, logs, serve, show};
+use commands::{build, delete, deploy, doctor, domain, failed, invoke, layer, list, logs, serve, show};
 use failure::Failure;
 use settings::{Connection, Flags};
 
@@ -47,6 +47,8 @@ enum Command {
     Build(build::Args),
     /// Call a function with an event
     Invoke(invoke::Args),
+    /// Look at events of asynchronous calls that were given up, and have them tried again
+    Failed(failed::Args),
     /// Show a function's log
     Logs(logs::Args),
     /// List the functions
@@ -122,6 +124,7 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {
     match command {
         Command::Deploy(args) => deploy::run(client, args, json).await,
         Command::Invoke(args) => invoke::run(client, args, json).await,
+        Command::Failed(args) => failed::run(client, args, json).await,
         Command::Logs(args) => logs::run(client, args, json).await,
         Command::List => list::run(client, json).await,
         Command::Show(args) => show::run(client, args, json).await,

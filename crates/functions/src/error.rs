@@ -50,6 +50,9 @@ pub enum Error {
     /// The caller may not.
     #[error("{0}")]
     Denied(String),
+    /// The call is one of a circle that has come round too often.
+    #[error("{0}")]
+    Recursive(String),
     /// Queue or instances are at their bound.
     #[error("{reason}")]
     Throttled {
@@ -94,7 +97,7 @@ impl Error {
             | Self::InvalidRuntime(_)
             | Self::InvalidJson(_)
             | Self::PayloadTooLarge(_) => Kind::Invalid,
-            Self::CodeTooLarge(_) | Self::PolicyTooLong(_) => Kind::LimitExceeded,
+            Self::CodeTooLarge(_) | Self::PolicyTooLong(_) | Self::Recursive(_) => Kind::LimitExceeded,
             Self::Denied(_) => Kind::Denied,
             Self::Throttled { .. } => Kind::Throttled,
             Self::Unavailable(_) | Self::TimedOut(_) | Self::Failed { .. } => Kind::Unavailable,
@@ -113,5 +116,14 @@ impl Error {
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         Self::Internal(Box::new(error))
+    }
+}
+
+impl From<queues::Error> for Error {
+    fn from(error: queues::Error) -> Self {
+        match error.kind() {
+            Kind::Unavailable => Self::Unavailable("The event could not be written down.".into()),
+            _ => Self::Internal(Box::new(error)),
+        }
     }
 }

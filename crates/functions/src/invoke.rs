@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use observe::Ending;
 use sandbox::{Body, Call, Event, Exit, Fault, FunctionError, Instance, Isolation, Output, Payload, Speaks};
 
+use crate::asynchronous::lineage;
 use crate::failure::Failure;
 use crate::pool::{FailedStart, Host, Lease, Plan, Refusal, Target};
 use crate::report::{Lines, Report, Status};
@@ -459,6 +460,11 @@ pub(crate) fn event(
         client_context: context,
         cognito_identity: None,
     }
+}
+
+/// A request's trace, or a new one.
+pub(crate) fn trace(given: Option<String>) -> String {
+    given.filter(|trace| trace.len() <= lineage::TRACE_BYTES).unwrap_or_else(new_trace)
 }
 
 /// A trace that is not sampled (X-Ray: tracing header).

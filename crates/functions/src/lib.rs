@@ -5,15 +5,17 @@
 //!
 //! Rooms: `operations` (one file a subject) changes and reads the `registry`, memory's snapshot of what
 //! `tables` keeps; `code` and `package` hold packages, `image` those that are container images, `layers` those that functions share; `prepare` makes versions callable; `pool` owns instances
-//! and who gets them; `invoke` and `http` are the two ways a call goes; `failure` and `report` say what
+//! and who gets them; `invoke` and `http` are the two ways a call goes, `asynchronous` the way of
+//! calls nobody waits for; `failure` and `report` say what
 //! became of it; `alarm` is a connection's timer. `settings`, `environment` and `validate` are rules without state.
 //!
 //! Invariants: a mutating call answers once the change is durable and memory shows it; nothing is written to the
 //! database when a function is called; every queue and cache has a bound (`limits`, [`Bounds`]).
 //!
-//! Absent: aliases, asynchronous invokes.
+//! Absent: aliases.
 
 mod alarm;
+mod asynchronous;
 mod claims;
 mod code;
 mod concurrency;
@@ -50,6 +52,7 @@ pub mod model;
 
 pub use crate::http::InFlight;
 pub use alarm::Alarm;
+pub use asynchronous::{Backlog, EVENTS, EventConfig, EventConfigChange, FAILED_EVENTS, FailedEvent, Pace};
 pub use concurrency::{Concurrency, Provisioned, ProvisionedStatus, UNRESERVED_AT_LEAST};
 pub use error::Error;
 pub use image::{ImageError, ImageProblem, Images, Pulled, Unpacked};

@@ -60,6 +60,18 @@ pub(crate) const LAYERS: usize = 5;
 /// Characters of a layer's name (Lambda API: PublishLayerVersion).
 pub(crate) const LAYER_NAME_CHARS: usize = 140;
 
+/// Bytes of an event that waits (Lambda quotas: asynchronous invocation payload, 1 MB).
+pub(crate) const EVENT_BYTES: usize = 1 << 20;
+
+/// Seconds that an event may wait where its function does not say (Lambda API: MaximumEventAgeInSeconds).
+pub(crate) const EVENT_AGE_S: u32 = 21_600;
+
+/// Retries after a function's error where it does not say (Lambda API: MaximumRetryAttempts).
+pub(crate) const EVENT_RETRIES: u32 = 2;
+
+/// The most that `virga:async-retries` asks for: EventBridge's number.
+pub(crate) const MOST_EVENT_RETRIES: u32 = 185;
+
 /// `Timeout`, seconds (Lambda API: CreateFunction).
 pub(crate) const TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=900;
 

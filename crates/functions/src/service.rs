@@ -20,6 +20,7 @@ use sandbox::{Backend, Contract, Egress, FunctionError, Speaks};
 use tokio::task::AbortHandle;
 
 use crate::Error;
+use crate::asynchronous::{self, Asynchronous, Pace};
 use crate::code::CodeStore;
 use crate::concurrency::Concurrency;
 use crate::image::Images;
@@ -39,6 +40,8 @@ use crate::version::{Function, Source};
 pub struct Deps {
     /// Truth.
     pub store: store::Store,
+    /// Queues, with the kinds [`EVENTS`](crate::EVENTS), consumed, and [`FAILED_EVENTS`](crate::FAILED_EVENTS).
+    pub queues: queues::Queues,
     /// Packages as uploaded.
     pub blobs: store::Blobs,
     /// Unpacked packages, one folder a digest; everything in it can be made again from the blobs.
@@ -83,6 +86,8 @@ pub struct Bounds {
     pub idle_timeout: Duration,
     /// How pools grow, and what all calls together may take.
     pub scaling: Scaling,
+    /// Asynchronous invokes.
+    pub pace: Pace,
 }
 
 /// How pools grow, and what all calls together may take.
@@ -186,6 +191,7 @@ pub(crate) struct Inner {
     pub(crate) shelf: Shelf,
     pub(crate) host: Arc<Host>,
     pub(crate) queue: Arc<Queue>,
+    pub(crate) asynchronous: Asynchronous,
     locks: Vec<tokio::sync::Mutex<()>>,
     /// Held while a function's reserved or provisioned concurrency changes. Taken before the function's own lock.
     pub(crate) claiming: tokio::sync::Mutex<()>,
@@ -224,6 +230,7 @@ impl Functions {
             )?),
             registry: Registry::new(deps.iam.first_account().clone()),
             shelf: Shelf::default(),
+            asynchronous: Asynchronous::new(deps.queues.clone(), &deps.bounds.pace),
             host: Host::new(deps),
             queue: Arc::default(),
             locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
@@ -239,15 +246,26 @@ impl Functions {
         let reaper = tokio::spawn(pool::ticker(Arc::downgrade(&inner.host)));
         let every = inner.host.bounds.scaling.remember_every;
         let rememberer = tokio::spawn(remember::rememberer(Arc::downgrade(&inner), every));
-        let tasks = [preparer, reaper, rememberer].map(|task| task.abort_handle());
+        let dispatcher = tokio::spawn(asynchronous::dispatcher(Arc::downgrade(&inner)));
+        let sweeper = tokio::spawn(asynchronous::sweeper(Arc::downgrade(&inner)));
+        let tasks = [preparer, reaper, rememberer, dispatcher, sweeper].map(|task| task.abort_handle());
         inner.tasks.lock().extend(tasks);
         Ok(Self { inner })
+    }
+
+    /// Takes no more events off the queues; those in hand run to their end.
+    pub fn stop_events(&self) {
+        self.inner.asynchronous.stop.send_replace(true);
     }
 
     /// Refuses new calls, waits for those under way at most `grace`, stops every instance, and writes down what is
     /// known of callers.
     pub async fn shutdown(&self, grace: Duration) {
+        self.stop_events();
         self.inner.host.shut_down(grace).await;
+        if let Err(error) = self.inner.asynchronous.settled().await {
+            tracing::warn!(%error, "not all outcomes of events were written down; they are delivered again");
+        }
         self.inner.remember().await;
         for task in self.inner.tasks.lock().drain(..) {
             task.abort();

@@ -22,6 +22,9 @@ pub(crate) const CONTRACT: &str = "virga:contract";
 /// Where a web server listens.
 pub(crate) const PORT: &str = "virga:port";
 
+/// How often an event is tried again; read when it is.
+pub(crate) const ASYNC_RETRIES: &str = "virga:async-retries";
+
 /// The tags of one function.
 pub(crate) type Tags = BTreeMap<String, String>;
 
@@ -203,11 +206,15 @@ impl Given {
             "idle-timeout" => self.idle_timeout_s = Some(number(key, value, 1..=86_400, "seconds")?),
             "freeze" => self.freeze = Some(switch(key, value)?),
             "template" => self.template = Some(switch(key, value)?),
+            "async-retries" => {
+                number(key, value, 0..=limits::MOST_EVENT_RETRIES, "retries")?;
+            }
             "port" => self.port = Some(number(key, value, 1024..=u16::MAX, "as a port")?),
             _ => {
                 return Err(Error::Invalid(format!(
                     "The tag '{key}' is unknown. Tags that start with virga: are contract, isolation, memory, cpu, \
-                     soft-concurrency, hard-concurrency, idle-timeout, freeze, template, egress, port and domain."
+                     soft-concurrency, hard-concurrency, idle-timeout, freeze, template, egress, port, \
+                     domain and async-retries."
                 )));
             }
         }
@@ -291,6 +298,7 @@ mod tests {
             max_egress: Egress::Public,
             idle_timeout: Duration::from_secs(300),
             scaling: Default::default(),
+            pace: Default::default(),
         }
     }
 

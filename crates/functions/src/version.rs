@@ -12,6 +12,7 @@ use base::FunctionArn;
 use sandbox::{Artifact, Isolation, Prepared, Speaks};
 use serde::{Deserialize, Serialize};
 
+use crate::asynchronous::Events;
 use crate::concurrency::Concurrency;
 use crate::layers::tree;
 use crate::model::{Configuration, FunctionView, LATEST, Reason, State, UpdateStatus, UrlConfig};
@@ -41,6 +42,8 @@ pub(crate) struct Function {
     pub(crate) concurrency: Concurrency,
     /// Its resource policies.
     pub(crate) permissions: Permissions,
+    /// Asynchronous invokes.
+    pub(crate) events: Events,
 }
 
 impl Function {
@@ -75,6 +78,8 @@ struct FunctionDocument {
     concurrency: Concurrency,
     #[serde(default, skip_serializing_if = "Permissions::is_empty")]
     permissions: Permissions,
+    #[serde(default)]
+    events: Events,
 }
 
 /// The row of a version.
@@ -326,8 +331,8 @@ impl Function {
         let mut change =
             Change { account: new.arn.account.to_string(), name: new.arn.name.clone(), ..Change::default() };
         let same = |old: &Self| {
-            (&old.tags, old.next_version, &old.concurrency, &old.permissions)
-                == (&new.tags, new.next_version, &new.concurrency, &new.permissions)
+            (&old.tags, old.next_version, &old.concurrency, &old.permissions, &old.events)
+                == (&new.tags, new.next_version, &new.concurrency, &new.permissions, &new.events)
         };
         if !old.is_some_and(same) {
             let document = FunctionDocument {
@@ -335,6 +340,7 @@ impl Function {
                 next_version: new.next_version,
                 concurrency: new.concurrency.clone(),
                 permissions: new.permissions.clone(),
+                events: new.events.clone(),
             };
             change.function = Some(serde_json::to_string(&document).map_err(Error::internal)?);
         }
@@ -383,7 +389,7 @@ impl Function {
         url: Option<&str>,
         from: Source<'_>,
     ) -> Result<(Self, Vec<String>), Error> {
-        let FunctionDocument { tags, next_version, concurrency, permissions } =
+        let FunctionDocument { tags, next_version, concurrency, permissions, events } =
             serde_json::from_str(function).map_err(Error::internal)?;
         let url = url.map(serde_json::from_str).transpose().map_err(Error::internal)?.map(Arc::new);
         let (mut latest, mut published, mut unsealed) = (None, BTreeMap::new(), Vec::new());
@@ -398,7 +404,10 @@ impl Function {
             }
         }
         let latest = latest.ok_or_else(|| Error::internal(format!("{arn} has no {LATEST}")))?;
-        Ok((Self { arn, tags, next_version, latest, published, url, concurrency, permissions }, unsealed))
+        Ok((
+            Self { arn, tags, next_version, latest, published, url, concurrency, permissions, events },
+            unsealed,
+        ))
     }
 }
 

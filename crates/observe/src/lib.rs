@@ -6,11 +6,13 @@
 //!
 //! Absent for now: spans, metering. What log groups are besides their lines (names, retention, filters) is in the crate `logs`.
 
+mod backlogs;
 mod histogram;
 mod logs;
 mod metrics;
 mod residents;
 
+pub use backlogs::Backlog;
 pub use logs::{Event, EventPage, GroupInfo, LogStream, Logs, LogsError, Matcher, Query, StreamInfo};
 pub use metrics::{CONTENT_TYPE, Ending, FunctionLabels, FunctionMeter, FunctionMetrics, Phase};
 pub use residents::Resident;

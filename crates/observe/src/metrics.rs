@@ -12,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use crate::backlogs::{Backlog, Backlogs};
 use crate::histogram::Histogram;
 use crate::residents::{Resident, Residents};
 
@@ -165,6 +166,13 @@ impl FunctionMetrics {
     #[must_use]
     pub fn with_residents(mut self, source: impl Fn() -> Vec<Resident> + Send + Sync + 'static) -> Self {
         self.registry.register_collector(Box::new(Residents(Box::new(source))));
+        self
+    }
+
+    /// Shows beside them what waits for functions, as `source` lists it at each reading. It must not block.
+    #[must_use]
+    pub fn with_backlogs(mut self, source: impl Fn() -> Vec<Backlog> + Send + Sync + 'static) -> Self {
+        self.registry.register_collector(Box::new(Backlogs(Box::new(source))));
         self
     }
 

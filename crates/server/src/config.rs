@@ -41,6 +41,14 @@ pub struct Config {
     pub max_waiting: u32,
     /// What these may hold, MB.
     pub max_waiting_mb: u32,
+    /// Events of asynchronous invokes that run or wait for an instance at once.
+    pub async_at_once: u32,
+    /// Those of one function.
+    pub async_per_function: u32,
+    /// After how long an event is tried again whose function failed; later tries wait twice that.
+    pub async_retry_s: u32,
+    /// How long failed events are kept, hours.
+    pub keep_failed_h: u32,
     /// How long calls under way may take when the server is told to stop.
     pub drain_s: u32,
     /// Sandboxes kept ready before anything is known of their functions; 0 keeps none.

@@ -2,17 +2,17 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use ::images::Mounter;
 use anyhow::{Context, Result, anyhow};
 use base::{Clock, SystemClock};
-use functions::{Bounds, Functions, Scaling};
+use functions::{Bounds, Functions, Pace, Scaling};
 use gateway::Gateway;
 use iam::Iam;
-use observe::{FunctionMetrics, Resident};
+use observe::{Backlog, FunctionMetrics, Resident};
 use sandbox::egress::Network;
 use sandbox::process::jail::{Launcher, Status};
 use sandbox::process::{FromInside, ProcessBackend, image_files, image_users};
@@ -48,7 +48,8 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     report(&launcher, address);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let schema = [iam::MIGRATIONS, functions::MIGRATIONS, logs::MIGRATIONS, tables::MIGRATIONS];
+    let schema =
+        [iam::MIGRATIONS, queues::MIGRATIONS, functions::MIGRATIONS, logs::MIGRATIONS, tables::MIGRATIONS];
     let store = Store::open(&data_dir.path("virga.db"), &schema).context("cannot open the database")?;
     let Identity { region, iam } =
         identity::open(&store, data_dir, &config.first_start, Arc::clone(&clock)).await?;
@@ -58,10 +59,13 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
         observe::Logs::open(&data_dir.path("logs"), Arc::clone(&clock)).context("cannot open the logs")?;
     let (connections, from_functions) = mpsc::channel(ENDPOINT_BACKLOG);
     let backends = backends(config, data_dir, launcher.clone(), connections, iam.clone())?;
-    let metrics = Arc::new(FunctionMetrics::new().with_residents(residents(&backends)));
+    let shown = Arc::new(OnceLock::new());
+    let metrics = FunctionMetrics::new().with_residents(residents(&backends)).with_backlogs(backlogs(&shown));
+    let metrics = Arc::new(metrics);
     let groups = logs::Logs::open(store.clone(), lines.clone(), Arc::clone(&clock));
     let (troubles, troubled) = mpsc::channel(IMAGE_TROUBLES);
     let functions = Functions::open(functions::Deps {
+        queues: open_queues(&store, data_dir, config, Arc::clone(&clock)).await?,
         store,
         blobs: Blobs::open(&data_dir.path("blobs")).context("cannot open the packages")?,
         code_dir: data_dir.path("code"),
@@ -77,6 +81,8 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     .await
     .context("cannot open the functions")?;
     let teller = tokio::spawn(crate::images::tell(functions.clone(), troubled));
+    // Nobody else sets it.
+    let _ = shown.set(functions.clone());
     let api = api_aws::Api::new(api_aws::Deps {
         functions: functions.clone(),
         iam,
@@ -109,6 +115,8 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
         ended = &mut serving => Err(anyhow!("the public listener ended by itself: {ended:?}")),
     };
     admin_state.ready.store(false, Ordering::Relaxed);
+    functions.stop_events();
+    let since = Instant::now();
     if ended.is_ok() {
         drop(stop);
         tokio::select! {
@@ -116,8 +124,15 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
             signal = signals.next() => tracing::warn!(signal, "stopping at once"),
         }
     }
-    // Nobody waits for an answer any more.
-    functions.shutdown(Duration::ZERO).await;
+    // Nobody waits for an answer any more, but events may still run.
+    let left = seconds(config.drain_s).saturating_sub(since.elapsed());
+    tokio::select! {
+        () = functions.shutdown(left) => {}
+        signal = signals.next() => {
+            tracing::warn!(signal, "stopping at once");
+            functions.shutdown(Duration::ZERO).await;
+        }
+    }
     admin_task.abort();
     teller.abort();
     tracing::info!("stopped");
@@ -215,6 +230,42 @@ fn max_memory_bytes(config: &Config) -> u64 {
     config.max_memory_mb.map_or_else(host::default_memory_bytes, |mb| mb << 20)
 }
 
+/// The queues, with the kinds that there are.
+async fn open_queues(
+    store: &Store,
+    data_dir: &DataDir,
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> Result<queues::Queues> {
+    let files = Blobs::open(&data_dir.path("messages")).context("cannot open the messages")?;
+    let deps = queues::Deps { store: store.clone(), files, clock };
+    let consumed = [(functions::EVENTS, config.async_per_function as usize)];
+    let queues = queues::Queues::open(deps, &consumed, &[functions::FAILED_EVENTS]);
+    queues.await.context("cannot open the queues")
+}
+
+/// Events that wait, for the metrics; nothing until there are functions.
+fn backlogs(functions: &Arc<OnceLock<Functions>>) -> impl Fn() -> Vec<Backlog> + use<> {
+    let functions = Arc::clone(functions);
+    move || {
+        let all = functions.get().map(Functions::backlogs).unwrap_or_default();
+        let shown = |each: functions::Backlog| Backlog {
+            account: each.account,
+            function: each.function,
+            queued: each.queued,
+            running: each.running,
+            oldest: Duration::from_millis(each.oldest_ms),
+            failed_kept: each.failed_kept,
+            accepted: each.accepted,
+            retries: each.retries,
+            throttles: each.throttles,
+            failed: each.failed,
+            dropped: each.dropped,
+        };
+        all.into_iter().map(shown).collect()
+    }
+}
+
 /// What all back ends keep ready, for the metrics.
 fn residents(backends: &[Arc<dyn Backend>]) -> impl Fn() -> Vec<Resident> + use<> {
     let backends = backends.to_vec();
@@ -241,6 +292,13 @@ fn bounds(config: &Config) -> Bounds {
             max_waiting: config.max_waiting as usize,
             max_waiting_bytes: u64::from(config.max_waiting_mb) << 20,
             ..Scaling::default()
+        },
+        pace: Pace {
+            at_once: config.async_at_once as usize,
+            per_function: config.async_per_function as usize,
+            retry_after: seconds(config.async_retry_s),
+            keep_failed: Duration::from_secs(u64::from(config.keep_failed_h) * 3600),
+            ..Pace::default()
         },
     }
 }

@@ -20,6 +20,7 @@ use crate::request::Request;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     RequestResponse,
+    Event,
     DryRun,
 }
 
@@ -31,6 +32,7 @@ pub(super) async fn invoke(request: &Request<'_>, label: &str) -> Result<Respons
             request.api.functions.check_invoke(request.caller, &call.function).map_err(failed(request))?;
             Ok(no_content())
         }
+        Kind::Event => later(request, call).await,
         Kind::RequestResponse => {
             request.api.functions.invoke(request.caller, call).await.map(answer).map_err(failed(request))
         }
@@ -58,6 +60,28 @@ pub(super) fn call(request: &Request<'_>, label: &str, kinds: &[&str]) -> Result
         trace: asks_for_trace(request.header("x-virga-trace"))?,
     };
     Ok((kind, call))
+}
+
+/// Lambda API: InvokeAsync, which was there before `Event`: 202 once the event is on the disk.
+pub(super) async fn invoke_async(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
+    let call = Invoke {
+        id: request.id,
+        function: function(request, label)?,
+        payload: request.body.clone(),
+        client_context: None,
+        trace_id: request.header("x-amzn-trace-id").map(str::to_owned),
+        tail: false,
+        trace: false,
+    };
+    later(request, call).await
+}
+
+/// 202 once the event is on the disk.
+async fn later(request: &Request<'_>, call: Invoke) -> Result<Response<Body>, Failure> {
+    request.api.functions.invoke_later(request.caller, call).await.map_err(failed(request))?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
 }
 
 /// Virga's own request header: `on` has the answer say what the call was made of.
@@ -92,10 +116,7 @@ fn kind(header: Option<&str>, kinds: &[&str]) -> Result<Kind, Failure> {
     match header {
         None | Some("" | "RequestResponse") => Ok(Kind::RequestResponse),
         Some("DryRun") => Ok(Kind::DryRun),
-        Some("Event") if kinds.contains(&"Event") => Err(Failure::invalid_parameter(
-            "InvocationType Event is not supported by this server yet: an asynchronous invocation must survive a \
-             restart, and the durable queue for it is not built. Use RequestResponse.",
-        )),
+        Some("Event") if kinds.contains(&"Event") => Ok(Kind::Event),
         Some(other) => {
             let mut violations = Violations::default();
             violations.one_of("invocationType", other, kinds);
@@ -164,13 +185,11 @@ mod tests {
     use sandbox::{Origin, Phases};
 
     #[test]
-    fn asynchronous_calls_are_refused_with_the_reason() {
+    fn kinds_of_calls() {
         let kinds = &["Event", "RequestResponse", "DryRun"];
         assert_eq!(kind(None, kinds), Ok(Kind::RequestResponse));
         assert_eq!(kind(Some("DryRun"), kinds), Ok(Kind::DryRun));
-        let event = kind(Some("Event"), kinds).unwrap_err();
-        assert_eq!(event.code, "InvalidParameterValueException");
-        assert!(event.message.contains("asynchronous"));
+        assert_eq!(kind(Some("Event"), kinds), Ok(Kind::Event));
         assert_eq!(kind(Some("Later"), kinds).unwrap_err().code, "ValidationException");
         assert_eq!(kind(Some("Event"), &kinds[1..]).unwrap_err().code, "ValidationException");
     }

@@ -7,6 +7,8 @@ mod concurrency;
 mod configuration;
 mod create;
 mod errors;
+mod event_config;
+mod failed_events;
 mod get;
 mod image;
 mod invoke;
@@ -71,13 +73,17 @@ impl Plan {
             Operation::CreateFunction | Operation::UpdateFunctionCode | Operation::PublishLayerVersion => {
                 limits::UPLOAD
             }
+            Operation::InvokeAsync => limits::QUEUED_EVENT,
             _ => limits::OTHER,
         }
     }
 
     /// The name of a body's failure.
     pub(crate) fn unread(&self, error: ReadError) -> Failure {
-        let calls = matches!(self.operation, Operation::Invoke | Operation::InvokeWithResponseStream);
+        let calls = matches!(
+            self.operation,
+            Operation::Invoke | Operation::InvokeAsync | Operation::InvokeWithResponseStream
+        );
         errors::unread(error, !calls)
     }
 
@@ -87,6 +93,21 @@ impl Plan {
         match self.operation {
             Operation::Invoke => invoke::invoke(request, label).await,
             Operation::InvokeWithResponseStream => stream::invoke(request, label).await,
+            Operation::InvokeAsync => invoke::invoke_async(request, label).await,
+            Operation::PutFunctionEventInvokeConfig => event_config::put(request, label, false).await,
+            Operation::UpdateFunctionEventInvokeConfig => event_config::put(request, label, true).await,
+            Operation::GetFunctionEventInvokeConfig => event_config::get(request, label),
+            Operation::DeleteFunctionEventInvokeConfig => event_config::delete(request, label).await,
+            Operation::ListFunctionEventInvokeConfigs => event_config::list(request, label),
+            Operation::PutFunctionRecursionConfig => event_config::put_recursion(request, label).await,
+            Operation::GetFunctionRecursionConfig => event_config::get_recursion(request, label),
+            Operation::ListFailedEvents => failed_events::list(request, label).await,
+            Operation::GetFailedEvent => {
+                let id = self.labels.get(1).map_or("", String::as_str);
+                failed_events::get(request, label, id).await
+            }
+            Operation::RedriveFailedEvents => failed_events::redrive(request, label).await,
+            Operation::DeleteFailedEvents => failed_events::delete(request, label).await,
             Operation::CreateFunction => create::create_function(request).await,
             Operation::GetFunction => get::get_function(request, label),
             Operation::GetFunctionConfiguration => get::get_function_configuration(request, label),

@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// A file that holds the event
     #[arg(long, value_name = "FILE")]
     event_file: Option<PathBuf>,
+    /// Do not wait: the event is kept until the function has run; prints the request's id
+    #[arg(long = "async", conflicts_with_all = ["tail", "trace"])]
+    later: bool,
     /// Show the end of the log on standard error
     #[arg(long)]
     tail: bool,
@@ -46,6 +49,11 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         headers.insert("x-virga-trace", "on".parse()?);
     }
     let path = function_path(&args.name, "/invocations");
+    if args.later {
+        headers.insert("x-amz-invocation-type", "Event".parse()?);
+        let answer = client.send("lambda", Method::POST, &path, headers, event).await?;
+        return accepted(&answer, as_json);
+    }
     let began = Instant::now();
     let answer = client.send("lambda", Method::POST, &path, headers, event).await?;
     let took = began.elapsed();
@@ -72,6 +80,12 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         Some(kind) => Err(Failure::Function(failure_text(&args.name, &kind, &answer.body)).into()),
         None => Ok(()),
     }
+}
+
+/// The id by which logs and failed events name the call.
+fn accepted(answer: &Answer, as_json: bool) -> Result<()> {
+    let id = answer.headers.get("x-amzn-requestid").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if as_json { output::json(&json!({ "RequestId": id })) } else { output::line(id) }
 }
 
 fn event(args: &Args) -> Result<Bytes> {
@@ -151,6 +165,7 @@ mod tests {
             name: "f".to_owned(),
             event: event.map(str::to_owned),
             event_file: None,
+            later: false,
             tail: false,
             trace: false,
         }

@@ -6,6 +6,7 @@ pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod domain;
+pub(crate) mod failed;
 pub(crate) mod invoke;
 pub(crate) mod layer;
 pub(crate) mod list;

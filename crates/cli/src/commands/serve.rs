@@ -52,6 +52,18 @@ pub(crate) struct Args {
     /// Memory that the events of these may take, MB
     #[arg(long, value_name = "MB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..))]
     max_waiting_mb: u32,
+    /// Events of asynchronous invokes that run or wait for an instance at once
+    #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    async_at_once: u32,
+    /// Those of one function
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    async_per_function: u32,
+    /// Seconds after which an event is tried again whose function failed; later tries wait twice that
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=3600))]
+    async_retry_s: u32,
+    /// Hours that failed events are kept which have no other destination
+    #[arg(long, value_name = "HOURS", default_value_t = 336, value_parser = clap::value_parser!(u32).range(1..=87_600))]
+    keep_failed_h: u32,
     /// Seconds that calls under way get to end when the server is told to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_s: u32,
@@ -182,6 +194,10 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         panic_window_s: args.panic_window_s,
         max_waiting: args.max_waiting,
         max_waiting_mb: args.max_waiting_mb,
+        async_at_once: args.async_at_once,
+        async_per_function: args.async_per_function,
+        async_retry_s: args.async_retry_s,
+        keep_failed_h: args.keep_failed_h,
         drain_s: args.drain_s,
         pool_sandboxes: args.pool_sandboxes,
         pool_runtimes: args.pool_runtimes,

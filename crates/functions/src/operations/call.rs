@@ -37,7 +37,8 @@ impl Functions {
         self.inner.permit(caller, "InvokeFunction", &function)?;
         let target = self.inner.target(&function)?;
         let json = invoke::check_event(payload)?;
-        let event = invoke::event(json, arn, trace_id, client_context);
+        let passed = self.inner.pass(trace_id, &function)?;
+        let event = invoke::event(json, arn, Some(passed), client_context);
         let request = Request { id, event, tail, trace, sink };
         self.inner.run(request, target, || self.inner.target(&function)).await
     }

@@ -7,6 +7,7 @@ use iam::Caller;
 use sandbox::Runtime;
 
 use super::{key, new_revision, permit, waiting};
+use crate::asynchronous::Events;
 use crate::environment;
 use crate::image;
 use crate::layers::AttachedLayer;
@@ -129,6 +130,7 @@ impl Inner {
             url: None,
             permissions: Default::default(),
             concurrency: Default::default(),
+            events: Events { life: base::RequestId::random().to_string(), ..Events::default() },
         };
         let number = args.publish.then(|| new.publish_latest(None, self.host.clock.now()));
         let shown = new.version(number.as_deref()).map_or_else(|| Arc::clone(&new.latest), Arc::clone);

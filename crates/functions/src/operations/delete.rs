@@ -38,6 +38,7 @@ impl Inner {
                 let number: u64 = number.parse().map_err(|_| missing())?;
                 new.published.remove(&number);
                 new.concurrency.unprovision(number);
+                new.events.configs.remove(&number.to_string());
                 Some(new)
             }
         };

@@ -1,6 +1,7 @@
 //! The operations, by what they are about. Each checks its permission first, so that who may not see a function
 //! learns nothing about it, then the request, then the function's state.
 
+mod asynchronous;
 mod call;
 mod concurrency;
 mod create;
@@ -86,7 +87,7 @@ impl Inner {
     }
 
     /// Checks the permission for a change of a function as a whole and answers its unqualified reference.
-    fn permit_change(
+    pub(crate) fn permit_change(
         &self,
         caller: &Caller,
         action: &str,

@@ -24,6 +24,8 @@ pub(crate) struct Stage {
     pub(crate) live: watch::Sender<i64>,
     /// Calls begun so far, by event.
     pub(crate) begun: watch::Sender<Vec<String>>,
+    /// The traces of calls begun so far.
+    pub(crate) traces: Mutex<Vec<String>>,
     /// Prepares so far.
     pub(crate) prepared: AtomicU64,
     /// Starts that failed on purpose, or were asked to.
@@ -86,6 +88,7 @@ impl Default for Stage {
             started: watch::Sender::default(),
             live: watch::Sender::default(),
             begun: watch::Sender::default(),
+            traces: Mutex::default(),
             prepared: AtomicU64::new(0),
             attempts: watch::Sender::default(),
             not_delivered: AtomicU64::new(0),
@@ -216,7 +219,10 @@ impl FakeInstance {
             };
         }
         let (event, http) = match call.payload {
-            Payload::Event(event) => (event.json, None),
+            Payload::Event(event) => {
+                self.stage.traces.lock().unwrap().push(event.trace_id.clone());
+                (event.json, None)
+            }
             Payload::Http(request) => {
                 let (head, body) = request.into_parts();
                 let body = http_body_util::BodyExt::collect(body).await.expect("test bodies do not fail");

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod asynchronous;
 mod calls;
 mod domains;
 mod fake;

@@ -39,6 +39,7 @@ pub(crate) fn bounds() -> Bounds {
         max_egress: sandbox::Egress::Public,
         idle_timeout: Duration::from_secs(300),
         scaling: Default::default(),
+        pace: Default::default(),
     }
 }
 
@@ -55,7 +56,8 @@ impl World {
     async fn open(dir: Arc<tempfile::TempDir>, bounds: Bounds, stage: Arc<Stage>) -> Result<Self, Error> {
         let at = |name: &str| dir.path().join(name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = store::Store::open(&at("db"), &[iam::MIGRATIONS, MIGRATIONS]).unwrap();
+        let store =
+            store::Store::open(&at("db"), &[iam::MIGRATIONS, queues::MIGRATIONS, MIGRATIONS]).unwrap();
         let key_file = at("key");
         let iam = iam::Iam::open(store.clone(), &key_file, iam::Bootstrap::default(), Arc::clone(&clock));
         let iam = iam.await.unwrap();
@@ -67,7 +69,15 @@ impl World {
         let metrics = Arc::new(observe::FunctionMetrics::new());
         let blobs = store::Blobs::open(&at("blobs")).unwrap();
         let backend = |isolation| Arc::new(Fake { isolation, stage: Arc::clone(&stage) }) as Arc<dyn Backend>;
+        let waiting = queues::Deps {
+            store: store.clone(),
+            files: store::Blobs::open(&at("messages")).unwrap(),
+            clock: Arc::clone(&clock),
+        };
+        let consumed = [(functions::EVENTS, bounds.pace.per_function)];
+        let queues = queues::Queues::open(waiting, &consumed, &[functions::FAILED_EVENTS]).await.unwrap();
         let functions = Functions::open(Deps {
+            queues,
             store: store.clone(),
             blobs: blobs.clone(),
             code_dir: at("code"),

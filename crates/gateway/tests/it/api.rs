@@ -123,8 +123,10 @@ async fn a_synchronous_call() {
     let context = invoke(&[("x-amz-client-context", "eyJjdXN0b20iOnt9fQ==")], r#""context""#).await.json();
     assert_eq!(context["client"], r#"{"custom":{}}"#);
     assert_eq!(invoke(&[("x-amz-invocation-type", "DryRun")], "1").await.status, 204);
+    let later = invoke(&[("x-amz-invocation-type", "Event")], "1").await;
+    assert_eq!((later.status, later.text()), (202, String::new()));
     for (headers, body, status, code) in [
-        (&[("x-amz-invocation-type", "Event")][..], "1", 400, "InvalidParameterValueException"),
+        (&[("x-amz-invocation-type", "Event")][..], "{", 400, "InvalidRequestContentException"),
         (&[("x-amz-invocation-type", "Soon")], "1", 400, "ValidationException"),
         (&[], "{nope", 400, "InvalidRequestContentException"),
     ] {

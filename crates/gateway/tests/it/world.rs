@@ -71,6 +71,7 @@ fn bounds() -> Bounds {
         max_egress: sandbox::Egress::Public,
         idle_timeout: Duration::from_secs(300),
         scaling: Default::default(),
+        pace: Default::default(),
     }
 }
 
@@ -83,16 +84,25 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store =
-            store::Store::open(&at("db"), &[iam::MIGRATIONS, functions::MIGRATIONS, logs::MIGRATIONS])
-                .unwrap();
+        let store = store::Store::open(
+            &at("db"),
+            &[iam::MIGRATIONS, queues::MIGRATIONS, functions::MIGRATIONS, logs::MIGRATIONS],
+        )
+        .unwrap();
         let key = at("key");
         let iam = iam::Iam::open(store.clone(), &key, iam::Bootstrap::default(), Arc::clone(&clock));
         let iam = iam.await.unwrap();
         let lines = observe::Logs::open(&at("logs"), Arc::clone(&clock)).unwrap();
         let groups = logs::Logs::open(store.clone(), lines.clone(), Arc::clone(&clock));
+        let waiting = queues::Deps {
+            store: store.clone(),
+            files: store::Blobs::open(&at("messages")).unwrap(),
+            clock: Arc::clone(&clock),
+        };
+        let queues = queues::Queues::open(waiting, &[(functions::EVENTS, 50)], &[functions::FAILED_EVENTS]);
         let functions = Functions::open(functions::Deps {
             store,
+            queues: queues.await.unwrap(),
             blobs: store::Blobs::open(&at("blobs")).unwrap(),
             code_dir: at("code"),
             images: None,

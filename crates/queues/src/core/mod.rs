@@ -1,0 +1,4 @@
+//! What a queue is in memory, as pure transitions: no I/O, no clock, no lock.
+
+pub(crate) mod turns;
+pub(crate) mod window;

@@ -1,0 +1,9 @@
+//! The queues on a real store, closed and opened at will.
+
+#![cfg(test)]
+
+mod crashes;
+mod dead_letters;
+mod receiving;
+mod sending;
+mod world;
