@@ -60,6 +60,14 @@ def test_a_component_by_invoke(hello):
     assert f"START RequestId: {result.request_id}" in result.log and "REPORT" in result.log
 
 
+def test_a_component_by_a_streamed_invoke(hello):
+    functions, name = hello
+    answer = functions.api.invoke_with_response_stream(FunctionName=name, Payload=b'{"a": 1}')
+    events = list(answer["EventStream"])
+    chunks = b"".join(each["PayloadChunk"]["Payload"] for each in events[:-1])
+    assert chunks == functions.invoke(name, {"a": 1}).raw and events[-1]["InvokeComplete"] == {}
+
+
 def test_a_component_streams_both_ways(hello):
     made, name = hello
     with Wire(made.path(name, "echo")) as wire:

@@ -164,6 +164,10 @@ impl<'a> Taking<'a> {
 
     /// What is over the limit goes nowhere.
     async fn take(&mut self, piece: Bytes) {
+        // A body's frame may be empty; a piece that is would be taken for the end.
+        if piece.is_empty() {
+            return;
+        }
         self.size = self.size.saturating_add(piece.len());
         if self.is_over() {
             self.together = BytesMut::new();

@@ -123,7 +123,7 @@ fn read_token(token: &str) -> Option<(Direction, String)> {
         "b" => Direction::Backward,
         _ => return None,
     };
-    let digits = rest.strip_suffix("/s").filter(|digits| digits.len() == 56)?;
+    let digits = rest.strip_suffix("/s").filter(|digits| digits.len() == 56 && digits.is_ascii())?;
     let (zeros, place) = digits.split_at_checked(36)?;
     zeros.bytes().all(|byte| byte == b'0').then(|| (direction, format!("p{place}")))
 }

@@ -94,12 +94,16 @@ async fn a_caller_who_hangs_up_does_not_end_the_call() {
         script.say("more than is kept").await;
     }
     script.end(Ok(None));
-    until("the report is written", || {
+    let report = until("the report is written", || {
         let query = observe::Query { limit: 100, ..observe::Query::default() };
         let page = world.logs.filter(&world.caller.account, "/aws/lambda/f", &query).unwrap();
-        page.events.iter().any(|event| event.message.starts_with("REPORT")).then_some(())
+        page.events
+            .iter()
+            .find(|event| event.message.starts_with("REPORT"))
+            .map(|event| event.message.clone())
     })
     .await;
+    assert!(!report.contains("Status: timeout"), "{report}");
     assert_eq!(world.metric("running"), Some(0.0));
 }
 

@@ -181,7 +181,7 @@ async fn versions_urls_and_tags() {
     let listed = lambda(&world, Method::GET, "/2021-10-31/functions/hello/urls", &Value::Null).await.json();
     assert_eq!(listed["FunctionUrlConfigs"][0]["FunctionUrl"], url.as_str());
     let iam = lambda(&world, Method::PUT, urls, &json!({ "AuthType": "AWS_IAM" })).await;
-    assert_eq!((iam.status, iam.header("x-amzn-errortype")), (400, "InvalidParameterValueException"));
+    assert_eq!((iam.status, &iam.json()["AuthType"]), (200, &json!("AWS_IAM")));
     assert_eq!(lambda(&world, Method::DELETE, urls, &Value::Null).await.status, 204);
 
     let arn = format!("arn:aws:lambda:us-east-1:{}:function:hello", world.caller.account);
@@ -367,5 +367,5 @@ async fn logs_are_read_and_followed() {
     let early = json!({ "logGroupName": group, "logStreamName": stream, "endTime": 1 });
     assert_eq!(logs("GetLogEvents", early).await.json()["events"], json!([]));
     let filtered = logs("FilterLogEvents", json!({ "logGroupName": group, "filterPattern": "ERROR" })).await;
-    assert_eq!((filtered.status, &filtered.json()["__type"]), (400, &json!("InvalidParameterException")));
+    assert_eq!((filtered.status, &filtered.json()["events"]), (200, &json!([])));
 }

@@ -116,13 +116,16 @@ async fn node_streams_several_answers_at_once() {
 #[tokio::test]
 async fn node_waits_for_its_reader() {
     let program = node(
-        "exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+        "const drained = (stream) => new Promise((go) => {
+           const held = setTimeout(() => console.log('held up'), 300);
+           stream.once('drain', () => { clearTimeout(held); go(); });
+         });
+         exports.handler = awslambda.streamifyResponse(async (event, stream) => {
            const chunk = Buffer.alloc(1 << 16);
            for (let i = 0; i < 1024; i++) {
-             if (i === 4) console.log('four');
-             if (!stream.write(chunk)) await new Promise((go) => stream.once('drain', go));
+             if (!stream.write(chunk)) await drained(stream);
            }
-           console.log('all');
+           console.log('all written');
            stream.end();
          });",
     )
@@ -131,18 +134,18 @@ async fn node_waits_for_its_reader() {
         panic!()
     };
     let mut size = answer.next().await.unwrap().len();
-    let begun = async {
-        while !program.log.text().contains("four") {
+    let stands = async {
+        while !["held up", "all written"].iter().any(|word| program.log.text().contains(word)) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(crate::process::testing::PATIENCE, begun).await.unwrap();
-    assert!(!program.log.text().contains("all"), "64 MiB went somewhere");
+    tokio::time::timeout(crate::process::testing::PATIENCE, stands).await.unwrap();
+    assert!(!program.log.text().contains("all written"), "64 MiB went somewhere");
     while let Some(piece) = answer.next().await {
         size += piece.len();
     }
     assert_eq!((size, answer.end().await), (64 << 20, Ok(None)));
-    assert!(program.log.text().contains("all"));
+    assert!(program.log.text().contains("all written"));
 }
 
 #[tokio::test]
