@@ -59,6 +59,13 @@ impl Violations {
         }
     }
 
+    /// Another rule, that was checked by the caller.
+    pub(crate) fn rule(&mut self, member: &str, value: &str, kept: bool, rule: &str) {
+        if !kept {
+            self.add(member, value, rule);
+        }
+    }
+
     fn add(&mut self, member: &str, value: &str, rule: &str) {
         // An error is not the place to send a large value back.
         let shown = &value[..value.floor_char_boundary(200)];

@@ -78,6 +78,11 @@ impl<'a> Members<'a> {
         self.typed(name, "a map of Strings")
     }
 
+    /// A map from string to number.
+    pub(crate) fn numbers(&self, name: &str) -> Result<Option<BTreeMap<String, f64>>, Failure> {
+        self.typed(name, "a map of Doubles")
+    }
+
     /// A structure.
     pub(crate) fn object(&self, name: &str) -> Result<Option<Members<'a>>, Failure> {
         let Some(text) = self.raw(name) else { return Ok(None) };

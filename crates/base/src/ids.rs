@@ -110,6 +110,14 @@ impl RequestId {
         use_text(self.0.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
     }
 
+    /// A number from 0 to 1, without 1, that is as random as the id and always the same for it.
+    pub fn fraction(self) -> f64 {
+        // The last 62 bits of a version 4 UUID are random (RFC 9562 §5.4); a double holds 53.
+        const BITS: u32 = f64::MANTISSA_DIGITS;
+        let low = self.0.as_u64_pair().1 & ((1 << BITS) - 1);
+        low as f64 / (1_u64 << BITS) as f64
+    }
+
     /// Reads the hyphenated form.
     pub fn parse(text: &str) -> Option<Self> {
         uuid::Uuid::try_parse(text).ok().map(Self)

@@ -20,7 +20,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use commands::{build, delete, deploy, doctor, domain, failed, invoke, layer, list, logs, serve, show};
+use commands::{
+    alias, build, delete, deploy, doctor, domain, failed, invoke, layer, list, logs, rollback, serve, show,
+    versions,
+};
 use failure::Failure;
 use settings::{Connection, Flags};
 
@@ -55,6 +58,12 @@ enum Command {
     List,
     /// Show one function
     Show(show::Args),
+    /// List a function's versions
+    Versions(versions::Args),
+    /// List, set and delete the aliases of a function
+    Alias(alias::Args),
+    /// Go back to the version before
+    Rollback(rollback::Args),
     /// Delete functions
     Delete(delete::Args),
     /// Give functions host names of your own
@@ -128,6 +137,9 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {
         Command::Logs(args) => logs::run(client, args, json).await,
         Command::List => list::run(client, json).await,
         Command::Show(args) => show::run(client, args, json).await,
+        Command::Versions(args) => versions::run(client, args, json).await,
+        Command::Alias(args) => alias::run(client, args, json).await,
+        Command::Rollback(args) => rollback::run(client, args, json).await,
         Command::Delete(args) => delete::run(client, args, json).await,
         Command::Domain(args) => domain::run(client, args, json).await,
         Command::Layer(args) => layer::run(client, args, json).await,

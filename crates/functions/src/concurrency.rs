@@ -29,6 +29,27 @@ pub struct Concurrency {
     /// When each of these was asked for last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub provisioned_at: BTreeMap<u64, Timestamp>,
+    /// Instances to keep ready of whatever an alias leads to, by its name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_alias: BTreeMap<String, OnAlias>,
+}
+
+/// What is asked of an alias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnAlias {
+    /// Instances to keep ready.
+    pub instances: u32,
+    /// When they were asked for last.
+    pub modified: Timestamp,
+}
+
+/// What is asked of a function's concurrency once it is known which versions its aliases lead to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// Calls in flight of the whole function.
+    pub(crate) reserved: Option<u32>,
+    /// Instances to keep ready, by version.
+    pub(crate) provisioned: BTreeMap<u64, u32>,
 }
 
 impl Concurrency {
@@ -44,9 +65,10 @@ impl Concurrency {
         self.provisioned_at.remove(&version);
     }
 
-    /// Instances to keep ready, of all versions.
+    /// Instances to keep ready, of all versions and aliases.
     pub(crate) fn provisioned_in_all(&self) -> u32 {
-        self.provisioned.values().fold(0, |sum, instances| sum.saturating_add(*instances))
+        let aliases = self.by_alias.values().map(|alias| &alias.instances);
+        self.provisioned.values().chain(aliases).fold(0, |sum, instances| sum.saturating_add(*instances))
     }
 }
 

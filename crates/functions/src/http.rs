@@ -197,6 +197,9 @@ fn pass_on(
         response.extensions_mut().insert(in_flight);
         return response;
     }
+    if response.status().is_server_error() {
+        under_way.lease.pool().meter().server_error();
+    }
     if response.body().is_end_stream() || matches!(response.body(), Body::Full(_)) {
         under_way.count(Ending::Success);
         return response;

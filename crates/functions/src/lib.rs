@@ -12,9 +12,8 @@
 //! Invariants: a mutating call answers once the change is durable and memory shows it; nothing is written to the
 //! database when a function is called; every queue and cache has a bound (`limits`, [`Bounds`]).
 //!
-//! Absent: aliases.
-
 mod alarm;
+mod alias;
 mod asynchronous;
 mod claims;
 mod code;
@@ -35,6 +34,7 @@ mod package;
 mod permissions;
 mod pool;
 mod prepare;
+mod provisioning;
 mod registry;
 mod remember;
 mod report;
@@ -52,14 +52,16 @@ pub mod model;
 
 pub use crate::http::InFlight;
 pub use alarm::Alarm;
+pub use alias::{Alias, AliasView, CreateAlias, UpdateAlias, Weighted};
 pub use asynchronous::{Backlog, EVENTS, EventConfig, EventConfigChange, FAILED_EVENTS, FailedEvent, Pace};
-pub use concurrency::{Concurrency, Provisioned, ProvisionedStatus, UNRESERVED_AT_LEAST};
+pub use concurrency::{Concurrency, OnAlias, Provisioned, ProvisionedStatus, UNRESERVED_AT_LEAST};
 pub use error::Error;
 pub use image::{ImageError, ImageProblem, Images, Pulled, Unpacked};
 pub use layers::{
     AttachedLayer, LayerFilter, LayerPage, LayerPermission, LayerVersion, LayerView, PolicyView, PublishLayer,
 };
 pub use logging::{LogLevel, Logging, LoggingChange};
+pub use observe::Calls;
 pub use service::{Bounds, Deps, Functions, Invoke, Outcome, Route, Scaling};
 pub use startup::{Startup, Timings};
 pub use streaming::Streaming;

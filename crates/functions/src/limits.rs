@@ -90,6 +90,9 @@ pub(crate) const HANDLER_BYTES: usize = 128;
 /// Bytes of a function's name (Lambda API: CreateFunction).
 pub(crate) const NAME_CHARS: usize = 64;
 
+/// Aliases of a function. Lambda documents no number; protects the size of what a change copies.
+pub(crate) const ALIASES: usize = 1000;
+
 /// Tags of a function (Lambda: Using tags).
 pub(crate) const TAGS: usize = 50;
 

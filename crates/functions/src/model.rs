@@ -20,7 +20,7 @@ pub struct FunctionRef {
     pub account: AccountId,
     /// Its name.
     pub name: String,
-    /// `$LATEST` or a version's number; `None` means `$LATEST` too, but ARNs are answered as they were asked.
+    /// `$LATEST`, a version's number or an alias; `None` means `$LATEST` too, but ARNs are answered as they were asked.
     pub qualifier: Option<String>,
 }
 
@@ -311,16 +311,16 @@ pub struct UrlConfig {
 /// A URL configuration with the function it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlView {
-    /// The function (unqualified).
+    /// What it calls: the function, qualified but for `$LATEST`.
     pub function: FunctionArn,
     /// Its URL.
     pub url: UrlConfig,
 }
 
-/// The provisioned concurrency of one version.
+/// The provisioned concurrency of one version or alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvisionedView {
-    /// The version (qualified).
+    /// The version or alias (qualified).
     pub arn: FunctionArn,
     /// What was asked for, and how far it is.
     pub provisioned: Provisioned,

@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use base::AccountId;
+use base::{AccountId, FunctionArn, RequestId};
 use parking_lot::RwLock;
 use sandbox::{Contract, Speaks};
 
 use crate::claims::Claims;
 use crate::domains::{self, Owners};
 use crate::layers::AttachedLayer;
+use crate::model::{LATEST, UrlConfig};
 use crate::permissions::Permissions;
 use crate::service::Route;
-use crate::version::Function;
+use crate::version::{Function, Version};
 
 /// Which function.
 pub(crate) type Key = (AccountId, String);
@@ -24,11 +25,11 @@ pub(crate) type Key = (AccountId, String);
 /// The snapshot.
 pub(crate) struct Registry {
     functions: papaya::HashMap<Key, Arc<Function>>,
-    by_url: papaya::HashMap<String, Arc<Route>>,
-    by_name: papaya::HashMap<String, Arc<Route>>,
+    by_url: papaya::HashMap<String, Arc<Leads>>,
+    by_name: papaya::HashMap<String, Arc<Leads>>,
     /// The policies of functions that have any: most servers have none, and a call then looks nothing up.
     permissions: papaya::HashMap<Key, Arc<Permissions>>,
-    by_domain: papaya::HashMap<String, Arc<Route>>,
+    by_domain: papaya::HashMap<String, Arc<Leads>>,
     /// Whose host names are whose.
     pub(crate) domains: Owners,
     /// The same functions in name order, for listings alone.
@@ -68,28 +69,32 @@ impl Registry {
     }
 
     pub(crate) fn by_url(&self, id: &str) -> Option<Arc<Route>> {
-        self.by_url.pin().get(id).cloned()
+        self.by_url.pin().get(id).map(|leads| leads.drawn())
     }
 
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Route>> {
-        self.by_name.pin().get(name).cloned()
+        self.by_name.pin().get(name).map(|leads| leads.drawn())
     }
 
     /// By a host name that its owner brought.
     pub(crate) fn by_domain(&self, host: &str) -> Option<Arc<Route>> {
         let by_domain = self.by_domain.pin();
         // Most servers have none, and every request to the API asks.
-        if by_domain.is_empty() { None } else { by_domain.get(&domains::asked(host)).cloned() }
+        if by_domain.is_empty() {
+            None
+        } else {
+            by_domain.get(&domains::asked(host)).map(|leads| leads.drawn())
+        }
     }
 
     /// What a function is reached by at its owner's host names.
-    fn put_domains(&self, old: Option<&Function>, new: Option<&Function>, route: Option<&Arc<Route>>) {
+    fn put_domains(&self, old: Option<&Function>, new: Option<&Function>, leads: Option<&Arc<Leads>>) {
         let names = |function: Option<&Function>| function.map(Function::domains).unwrap_or_default();
         let (old, new) = (names(old), names(new));
         let by_domain = self.by_domain.pin();
         for name in &new {
-            match route {
-                Some(route) => by_domain.insert(name.clone(), Arc::clone(route)),
+            match leads {
+                Some(leads) => by_domain.insert(name.clone(), Arc::clone(leads)),
                 None => by_domain.remove(name),
             };
         }
@@ -118,25 +123,34 @@ impl Registry {
         }
         let claim = |function: Option<&Function>| function.map(Function::claim).unwrap_or_default();
         self.claims.change(&key.0, claim(old), claim(new.map(|new| &**new)));
-        let old_url = old.and_then(|old| old.url.as_ref());
-        let route = new.and_then(|new| route(new)).map(Arc::new);
-        if let Some(gone) = old_url.filter(|old| route.as_ref().is_none_or(|route| route.url.id != old.id)) {
-            self.by_url.pin().remove(gone.id.as_str());
-        }
-        self.put_domains(old, new.map(|new| &**new), route.as_ref());
+        self.put_routes(key, old, new.map(|new| &**new));
+    }
+
+    /// Replaces where a function's URLs lead.
+    fn put_routes(&self, key: &Key, old: Option<&Function>, new: Option<&Function>) {
         let named = key.0 == self.first_account;
-        match route {
-            Some(route) => {
-                if named {
-                    self.by_name.pin().insert(key.1.clone(), Arc::clone(&route));
-                }
-                self.by_url.pin().insert(route.url.id.clone(), route);
+        let (by_url, by_name) = (self.by_url.pin(), self.by_name.pin());
+        for (qualifier, gone) in old.into_iter().flat_map(|old| &old.urls) {
+            let now = new.and_then(|new| new.urls.get(qualifier));
+            if now.is_none_or(|now| now.id != gone.id) {
+                by_url.remove(gone.id.as_str());
             }
-            None if named => {
-                self.by_name.pin().remove(key.1.as_str());
+            if named && now.is_none() {
+                by_name.remove(&path_name(&key.1, qualifier));
             }
-            None => {}
         }
+        let mut of_latest = None;
+        for (qualifier, url) in new.into_iter().flat_map(|new| &new.urls) {
+            let Some(leads) = new.and_then(|new| leads(new, qualifier, url)).map(Arc::new) else { continue };
+            if named {
+                by_name.insert(path_name(&key.1, qualifier), Arc::clone(&leads));
+            }
+            if qualifier == LATEST {
+                of_latest = Some(Arc::clone(&leads));
+            }
+            by_url.insert(url.id.clone(), leads);
+        }
+        self.put_domains(old, new, of_latest.as_ref());
     }
 
     /// Up to `limit` functions of an account whose names come after `after`.
@@ -171,15 +185,45 @@ impl Registry {
     }
 }
 
-/// Where a function's URL leads.
-fn route(function: &Function) -> Option<Route> {
-    let url = Arc::clone(function.url.as_ref()?);
-    let target = function.latest.target.clone();
-    let contract = function.latest.served().settings.contract;
+/// Where a URL leads: to one version, or to two by weight.
+struct Leads {
+    first: Arc<Route>,
+    second: Option<(f64, Arc<Route>)>,
+}
+
+impl Leads {
+    fn drawn(&self) -> Arc<Route> {
+        match &self.second {
+            Some((weight, route)) if RequestId::random().fraction() < *weight => Arc::clone(route),
+            _ => Arc::clone(&self.first),
+        }
+    }
+}
+
+/// What a function is called in a URL by path: `NAME`, or `NAME:QUALIFIER`.
+fn path_name(name: &str, qualifier: &str) -> String {
+    if qualifier == LATEST { name.to_owned() } else { [name, ":", qualifier].concat() }
+}
+
+/// Where a function's URL of this qualifier leads.
+fn leads(function: &Function, qualifier: &str, url: &Arc<UrlConfig>) -> Option<Leads> {
+    let arn = match qualifier {
+        LATEST => function.arn.clone(),
+        other => function.arn.qualified(other),
+    };
+    let to = |version: &Version| Arc::new(route(arn.clone(), url, version));
+    let other = function.aliases.get(qualifier).and_then(|alias| alias.additional.as_ref());
+    let second = other.and_then(|other| Some((other.weight, to(function.version(Some(&other.version))?))));
+    Some(Leads { first: to(function.version(Some(qualifier))?), second })
+}
+
+fn route(function: FunctionArn, url: &Arc<UrlConfig>, version: &Version) -> Route {
+    let target = version.target.clone();
+    let contract = version.served().settings.contract;
     let speaks = match (&target, contract) {
         (Some(target), _) => target.plan().prepared.speaks,
         (None, Contract::Http) => Speaks::Http,
         (None, Contract::Lambda | Contract::Wasi) => Speaks::Events,
     };
-    Some(Route { function: function.arn.clone(), url, speaks, contract, target })
+    Route { function, url: Arc::clone(url), speaks, contract, target }
 }

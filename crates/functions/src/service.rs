@@ -5,7 +5,7 @@
 //! its own, so that a caller who hangs up cannot leave the database and memory apart. The operations
 //! themselves are in `operations`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -34,7 +34,7 @@ use crate::remember;
 use crate::startup::Timings;
 use crate::tables::{self, Change, Everything};
 use crate::vault::Vault;
-use crate::version::{Function, Source};
+use crate::version::{Function, Rows, Source};
 
 /// What the service is built from.
 pub struct Deps {
@@ -284,19 +284,24 @@ impl Functions {
 impl Inner {
     async fn load(self: &Arc<Self>) -> Result<(), Error> {
         let all: Everything = self.store.read(|tx| tables::load(tx).map_err(Error::from)).await?;
-        let mut versions: HashMap<(String, String), Vec<(String, String)>> = HashMap::new();
-        for (account, name, version, document) in all.versions {
-            versions.entry((account, name)).or_default().push((version, document));
+        let mut functions: BTreeMap<(String, String), Rows> = BTreeMap::new();
+        for (account, name, function) in all.functions {
+            functions.insert((account, name), Rows { function, ..Rows::default() });
         }
-        let mut urls: HashMap<(String, String), String> =
-            all.urls.into_iter().map(|(account, name, document)| ((account, name), document)).collect();
+        let mut sort = |rows: Vec<(String, String, String, String)>,
+                        of: fn(&mut Rows) -> &mut Vec<(String, String)>| {
+            for (account, name, key, document) in rows {
+                if let Some(rows) = functions.get_mut(&(account, name)) {
+                    of(rows).push((key, document));
+                }
+            }
+        };
+        sort(all.versions, |rows| &mut rows.versions);
+        sort(all.aliases, |rows| &mut rows.aliases);
+        sort(all.urls, |rows| &mut rows.urls);
         let mut rewritten = Vec::new();
-        for (account, name, document) in all.functions {
-            let row = (account, name);
-            let versions = versions.remove(&row).unwrap_or_default();
-            let change =
-                self.load_function(row.clone(), &document, &versions, urls.remove(&row).as_deref())?;
-            rewritten.extend(change);
+        for (key, rows) in functions {
+            rewritten.extend(self.load_function(key, &rows)?);
         }
         self.recall(all.habits);
         self.shelf.load(self.store.read(|tx| layers::tables::load(tx).map_err(Error::from)).await?)?;
@@ -337,25 +342,19 @@ impl Inner {
         for (_, function) in self.registry.all() {
             if function.concurrency != Concurrency::default() {
                 let claimed = function.claim().reserved;
-                self.host.apply(&function.arn, &function.concurrency, claimed, function.targets());
+                self.host.apply(&function.arn, function.asked(), claimed, function.targets());
             }
         }
     }
 
-    fn load_function(
-        &self,
-        (account, name): (String, String),
-        document: &str,
-        versions: &[(String, String)],
-        url: Option<&str>,
-    ) -> Result<Option<Change>, Error> {
+    fn load_function(&self, (account, name): (String, String), rows: &Rows) -> Result<Option<Change>, Error> {
         let account = base::AccountId::parse(&account)
             .ok_or_else(|| Error::internal(format!("the owner {account} of {name} is no account")))?;
         let arn = self.arn(&FunctionRef { account: account.clone(), name: name.clone(), qualifier: None });
         let artifact = |configuration: &Configuration| self.code.artifact(configuration);
         let vault = Vault::new(&self.host.iam, &arn);
         let source = Source { artifact: &artifact, vault: &vault };
-        let (function, unsealed) = Function::from_documents(arn.clone(), document, versions, url, source)?;
+        let (function, unsealed) = Function::from_rows(arn.clone(), rows, source)?;
         let sealed = (!unsealed.is_empty()).then(|| function.rewritten(&unsealed, &vault)).transpose()?;
         let function = Arc::new(function);
         let key = (account, name);
@@ -425,7 +424,7 @@ impl Inner {
         self.registry.put(key, old.map(|old| &**old), new.as_ref());
         match (&new, old) {
             (Some(new), _) => {
-                self.host.apply(&new.arn, &new.concurrency, new.claim().reserved, new.targets());
+                self.host.apply(&new.arn, new.asked(), new.claim().reserved, new.targets());
             }
             (None, Some(old)) => self.host.forget(&old.arn),
             (None, None) => {}

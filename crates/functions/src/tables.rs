@@ -11,6 +11,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { name: "functions-0002", sql: CHORES },
     Migration { name: "functions-0003", sql: HABITS },
     Migration { name: "layers-0001", sql: crate::layers::tables::TABLES },
+    Migration { name: "functions-aliases", sql: ALIASES },
 ];
 
 const TABLES: &str = "
@@ -53,7 +54,30 @@ const HABITS: &str = "
         );
     ";
 
-/// A row of it: account, name, version, bytes.
+/// Aliases; and URLs of more than `$LATEST`.
+const ALIASES: &str = "
+        CREATE TABLE function_aliases (
+            account TEXT NOT NULL,
+            name TEXT NOT NULL,
+            alias TEXT NOT NULL,
+            document TEXT NOT NULL,
+            PRIMARY KEY (account, name, alias)
+        );
+        CREATE TABLE function_urls_qualified (
+            account TEXT NOT NULL,
+            name TEXT NOT NULL,
+            qualifier TEXT NOT NULL,
+            id TEXT NOT NULL UNIQUE,
+            document TEXT NOT NULL,
+            PRIMARY KEY (account, name, qualifier)
+        );
+        INSERT INTO function_urls_qualified (account, name, qualifier, id, document)
+            SELECT account, name, '$LATEST', id, document FROM function_urls;
+        DROP TABLE function_urls;
+        ALTER TABLE function_urls_qualified RENAME TO function_urls;
+    ";
+
+/// A row of habits: account, name, version, bytes.
 pub(crate) type Row = (String, String, String, Vec<u8>);
 
 /// What a transaction changes about one function.
@@ -71,8 +95,14 @@ pub(crate) struct Change {
     pub(crate) versions: Vec<(String, String)>,
     /// Versions removed.
     pub(crate) removed_versions: Vec<String>,
-    /// The URL, where it changes: `Some(None)` removes it; else id and document.
-    pub(crate) url: Option<Option<(String, String)>>,
+    /// Aliases written: name and document.
+    pub(crate) aliases: Vec<(String, String)>,
+    /// Aliases removed.
+    pub(crate) removed_aliases: Vec<String>,
+    /// URLs written: qualifier, id and document.
+    pub(crate) urls: Vec<(String, String, String)>,
+    /// URLs removed, by qualifier.
+    pub(crate) removed_urls: Vec<String>,
 }
 
 /// Everything in the tables, each as key columns and document.
@@ -82,8 +112,10 @@ pub(crate) struct Everything {
     pub(crate) functions: Vec<(String, String, String)>,
     /// Account, name, version, document.
     pub(crate) versions: Vec<(String, String, String, String)>,
-    /// Account, name, document.
-    pub(crate) urls: Vec<(String, String, String)>,
+    /// Account, name, alias, document.
+    pub(crate) aliases: Vec<(String, String, String, String)>,
+    /// Account, name, qualifier, document.
+    pub(crate) urls: Vec<(String, String, String, String)>,
     /// Whether environment variables may be there, or have been there, that are not sealed.
     pub(crate) unsealed: bool,
     /// What is known of callers.
@@ -97,6 +129,7 @@ pub(crate) fn apply(tx: &mut dyn Tx, change: &Change) -> Result<(), Error> {
     if change.remove_all {
         for sql in [
             "DELETE FROM function_urls WHERE account = $1 AND name = $2",
+            "DELETE FROM function_aliases WHERE account = $1 AND name = $2",
             "DELETE FROM function_versions WHERE account = $1 AND name = $2",
             "DELETE FROM function_habits WHERE account = $1 AND name = $2",
             "DELETE FROM functions WHERE account = $1 AND name = $2",
@@ -127,24 +160,42 @@ pub(crate) fn apply(tx: &mut dyn Tx, change: &Change) -> Result<(), Error> {
             tx.execute(sql, &[account(), name(), version.as_str().into()])?;
         }
     }
-    apply_url(tx, change)
+    apply_aliases(tx, change)?;
+    apply_urls(tx, change)
 }
 
-fn apply_url(tx: &mut dyn Tx, change: &Change) -> Result<(), Error> {
-    let key = [Value::from(change.account.as_str()), Value::from(change.name.as_str())];
-    match &change.url {
-        None => {}
-        Some(None) => {
-            tx.execute("DELETE FROM function_urls WHERE account = $1 AND name = $2", &key)?;
-        }
-        Some(Some((id, document))) => {
-            let [account, name] = key;
-            tx.execute(
-                "INSERT INTO function_urls (account, name, id, document) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (account, name) DO UPDATE SET id = excluded.id, document = excluded.document",
-                &[account, name, id.as_str().into(), document.as_str().into()],
-            )?;
-        }
+fn apply_aliases(tx: &mut dyn Tx, change: &Change) -> Result<(), Error> {
+    let key = || [Value::from(change.account.as_str()), Value::from(change.name.as_str())];
+    for (alias, document) in &change.aliases {
+        let [account, name] = key();
+        tx.execute(
+            "INSERT INTO function_aliases (account, name, alias, document) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (account, name, alias) DO UPDATE SET document = excluded.document",
+            &[account, name, alias.as_str().into(), document.as_str().into()],
+        )?;
+    }
+    for alias in &change.removed_aliases {
+        let [account, name] = key();
+        let sql = "DELETE FROM function_aliases WHERE account = $1 AND name = $2 AND alias = $3";
+        tx.execute(sql, &[account, name, alias.as_str().into()])?;
+    }
+    Ok(())
+}
+
+fn apply_urls(tx: &mut dyn Tx, change: &Change) -> Result<(), Error> {
+    let key = || [Value::from(change.account.as_str()), Value::from(change.name.as_str())];
+    for qualifier in &change.removed_urls {
+        let [account, name] = key();
+        let sql = "DELETE FROM function_urls WHERE account = $1 AND name = $2 AND qualifier = $3";
+        tx.execute(sql, &[account, name, qualifier.as_str().into()])?;
+    }
+    for (qualifier, id, document) in &change.urls {
+        let [account, name] = key();
+        tx.execute(
+            "INSERT INTO function_urls (account, name, qualifier, id, document) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (account, name, qualifier) DO UPDATE SET id = excluded.id, document = excluded.document",
+            &[account, name, qualifier.as_str().into(), id.as_str().into(), document.as_str().into()],
+        )?;
     }
     Ok(())
 }
@@ -159,8 +210,13 @@ pub(crate) fn load(tx: &mut dyn Tx) -> Result<Everything, Error> {
         let text = |column| row.text(column).map(str::to_owned);
         all.versions.push((text(0)?, text(1)?, text(2)?, text(3)?));
     }
-    for row in tx.query("SELECT account, name, document FROM function_urls", &[])? {
-        all.urls.push((row.text(0)?.into(), row.text(1)?.into(), row.text(2)?.into()));
+    for row in tx.query("SELECT account, name, alias, document FROM function_aliases", &[])? {
+        let text = |column| row.text(column).map(str::to_owned);
+        all.aliases.push((text(0)?, text(1)?, text(2)?, text(3)?));
+    }
+    for row in tx.query("SELECT account, name, qualifier, document FROM function_urls", &[])? {
+        let text = |column| row.text(column).map(str::to_owned);
+        all.urls.push((text(0)?, text(1)?, text(2)?, text(3)?));
     }
     for row in tx.query("SELECT account, name, version, habits FROM function_habits", &[])? {
         // One that is damaged is as good as none.

@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use base::FunctionArn;
+use base::{FunctionArn, RequestId};
 use sandbox::{Artifact, Isolation, Prepared, Speaks};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::alias::Alias;
 use crate::asynchronous::Events;
 use crate::concurrency::Concurrency;
 use crate::layers::tree;
@@ -36,8 +38,10 @@ pub(crate) struct Function {
     pub(crate) latest: Arc<Version>,
     /// Published versions.
     pub(crate) published: BTreeMap<u64, Arc<Version>>,
-    /// The URL, where there is one.
-    pub(crate) url: Option<Arc<UrlConfig>>,
+    /// Aliases, by name.
+    pub(crate) aliases: BTreeMap<String, Arc<Alias>>,
+    /// URLs, by the qualifier that calls get: `$LATEST`, a number or an alias.
+    pub(crate) urls: BTreeMap<String, Arc<UrlConfig>>,
     /// Reserved and provisioned concurrency.
     pub(crate) concurrency: Concurrency,
     /// Its resource policies.
@@ -146,6 +150,19 @@ pub(crate) fn digests(configuration: &Configuration) -> impl Iterator<Item = Str
     // An image that was not fetched yet has none.
     let own = Some(configuration.code.digest.clone()).filter(|digest| !digest.is_empty());
     own.into_iter().chain(tree::keys(&configuration.layers))
+}
+
+/// The rows of a function.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    /// Its own document.
+    pub(crate) function: String,
+    /// Its versions: number and document.
+    pub(crate) versions: Vec<(String, String)>,
+    /// Its aliases: name and document.
+    pub(crate) aliases: Vec<(String, String)>,
+    /// Its URLs: qualifier and document.
+    pub(crate) urls: Vec<(String, String)>,
 }
 
 /// What reading a function from its rows needs.
@@ -288,9 +305,25 @@ impl Version {
 }
 
 impl Function {
-    /// The version that a qualifier names.
+    /// The version that a qualifier names; of an alias with two, the one that it has in its own name.
     pub(crate) fn version(&self, qualifier: Option<&str>) -> Option<&Arc<Version>> {
-        match qualifier {
+        match qualifier.and_then(|name| self.aliases.get(name)) {
+            Some(alias) => self.numbered(Some(&alias.version)),
+            None => self.numbered(qualifier),
+        }
+    }
+
+    /// The version that a call of this id gets.
+    pub(crate) fn drawn(&self, qualifier: Option<&str>, id: RequestId) -> Option<&Arc<Version>> {
+        match qualifier.and_then(|name| self.aliases.get(name)) {
+            Some(alias) => self.numbered(Some(alias.drawn(id))),
+            None => self.numbered(qualifier),
+        }
+    }
+
+    /// `$LATEST` or a published version.
+    fn numbered(&self, number: Option<&str>) -> Option<&Arc<Version>> {
+        match number {
             None | Some(LATEST) => Some(&self.latest),
             Some(number) => {
                 let parsed: u64 = number.parse().ok().filter(|parsed: &u64| parsed.to_string() == number)?;
@@ -356,12 +389,15 @@ impl Function {
             .flat_map(|old| old.published.keys())
             .filter(|number| !new.published.contains_key(number));
         change.removed_versions = gone.map(u64::to_string).collect();
-        let before = old.and_then(|old| old.url.as_deref());
-        if before != new.url.as_deref() {
-            let row = |url: &Arc<UrlConfig>| Ok((url.id.clone(), serde_json::to_string(&**url)?));
-            let row: Option<Result<_, serde_json::Error>> = new.url.as_ref().map(row);
-            change.url = Some(row.transpose().map_err(Error::internal)?);
-        }
+        let aliases = difference(old.map(|old| &old.aliases), &new.aliases)?;
+        (change.aliases, change.removed_aliases) = (aliases.written, aliases.gone);
+        let urls = difference(old.map(|old| &old.urls), &new.urls)?;
+        let with_id = |(qualifier, row): (String, String)| {
+            let id = new.urls.get(&qualifier).map(|url| url.id.clone()).unwrap_or_default();
+            (qualifier, id, row)
+        };
+        change.urls = urls.written.into_iter().map(with_id).collect();
+        change.removed_urls = urls.gone;
         Ok(change)
     }
 
@@ -380,20 +416,17 @@ impl Function {
         })
     }
 
-    /// Reads a function from its rows: its own, its versions' by number, its URL's. With it come the numbers of
-    /// versions whose environment variables were not sealed.
-    pub(crate) fn from_documents(
+    /// Reads a function from its rows. With it come the numbers of versions whose environment variables were not
+    /// sealed.
+    pub(crate) fn from_rows(
         arn: FunctionArn,
-        function: &str,
-        versions: &[(String, String)],
-        url: Option<&str>,
+        rows: &Rows,
         from: Source<'_>,
     ) -> Result<(Self, Vec<String>), Error> {
         let FunctionDocument { tags, next_version, concurrency, permissions, events } =
-            serde_json::from_str(function).map_err(Error::internal)?;
-        let url = url.map(serde_json::from_str).transpose().map_err(Error::internal)?.map(Arc::new);
+            serde_json::from_str(&rows.function).map_err(Error::internal)?;
         let (mut latest, mut published, mut unsealed) = (None, BTreeMap::new(), Vec::new());
-        for (number, document) in versions {
+        for (number, document) in &rows.versions {
             let (version, plain) = Version::from_document(&arn, number, document, from)?;
             let version = Arc::new(version);
             unsealed.extend(plain.then(|| number.clone()));
@@ -404,11 +437,51 @@ impl Function {
             }
         }
         let latest = latest.ok_or_else(|| Error::internal(format!("{arn} has no {LATEST}")))?;
-        Ok((
-            Self { arn, tags, next_version, latest, published, url, concurrency, permissions, events },
-            unsealed,
-        ))
+        let (aliases, urls) = (read(&rows.aliases)?, read(&rows.urls)?);
+        let function = Self {
+            arn,
+            tags,
+            next_version,
+            latest,
+            published,
+            aliases,
+            urls,
+            concurrency,
+            permissions,
+            events,
+        };
+        Ok((function, unsealed))
     }
+}
+
+/// What must change of rows that hold things by name.
+struct Difference {
+    /// Names and documents.
+    written: Vec<(String, String)>,
+    /// Names.
+    gone: Vec<String>,
+}
+
+/// What brings the rows of the old things to the new ones.
+fn difference<T: Serialize + PartialEq>(
+    old: Option<&BTreeMap<String, Arc<T>>>,
+    new: &BTreeMap<String, Arc<T>>,
+) -> Result<Difference, Error> {
+    let before = |name: &String| old.and_then(|old| old.get(name));
+    let changed = new.iter().filter(|(name, thing)| before(name) != Some(thing));
+    let row = |(name, thing): (&String, &Arc<T>)| Ok((name.clone(), serde_json::to_string(&**thing)?));
+    let written: Result<_, serde_json::Error> = changed.map(row).collect();
+    let gone = old.into_iter().flat_map(BTreeMap::keys).filter(|name| !new.contains_key(*name));
+    Ok(Difference { written: written.map_err(Error::internal)?, gone: gone.cloned().collect() })
+}
+
+/// Things by name, read from their documents.
+fn read<T: DeserializeOwned>(rows: &[(String, String)]) -> Result<BTreeMap<String, Arc<T>>, Error> {
+    let thing = |(name, document): &(String, String)| {
+        let read = serde_json::from_str(document).map_err(Error::internal);
+        read.map(|thing| (name.clone(), Arc::new(thing)))
+    };
+    rows.iter().map(thing).collect()
 }
 
 impl Target {

@@ -129,6 +129,7 @@ type Memory = Gauge<u64, AtomicU64>;
 struct Families {
     invocations: Family<Labels, Counter>,
     errors: Family<Labels, Counter>,
+    server_errors: Family<Labels, Counter>,
     timeouts: Family<Labels, Counter>,
     coldstarts: Family<Labels, Counter>,
     init_errors: Family<Labels, Counter>,
@@ -145,6 +146,15 @@ struct Families {
     phases: Family<PhaseLabels, Histogram>,
     provisioned: Family<Labels, Gauge>,
     frozen: Family<Labels, Gauge>,
+}
+
+/// What became of a version's calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Those that ended, however they did.
+    pub ended: u64,
+    /// Of them: errors, time-outs, and answers of web servers with a status of 500 or above.
+    pub failed: u64,
 }
 
 /// All metrics of functions.
@@ -183,6 +193,7 @@ impl FunctionMetrics {
         FunctionMeter {
             invocations: all.invocations.get_or_create_owned(&labels),
             errors: all.errors.get_or_create_owned(&labels),
+            server_errors: all.server_errors.get_or_create_owned(&labels),
             timeouts: all.timeouts.get_or_create_owned(&labels),
             coldstarts: all.coldstarts.get_or_create_owned(&labels),
             init_errors: all.init_errors.get_or_create_owned(&labels),
@@ -208,7 +219,7 @@ impl FunctionMetrics {
     pub fn forget(&self, labels: &FunctionLabels) {
         let labels = Labels::from(labels);
         let all = &self.families;
-        for counter in [&all.invocations, &all.errors, &all.timeouts] {
+        for counter in [&all.invocations, &all.errors, &all.server_errors, &all.timeouts] {
             counter.remove(&labels);
         }
         for counter in [&all.coldstarts, &all.init_errors, &all.evictions, &all.prewarms] {
@@ -228,6 +239,15 @@ impl FunctionMetrics {
         {
             all.phases.remove(&labels.of_phase(phase, origin));
         }
+    }
+
+    /// What became of a version's calls since the server started. Of one that was never called: nothing.
+    pub fn calls(&self, labels: &FunctionLabels) -> Calls {
+        let labels = Labels::from(labels);
+        let all = &self.families;
+        let count = |family: &Family<Labels, Counter>| family.get(&labels).map_or(0, |counter| counter.get());
+        let failed = [&all.errors, &all.timeouts, &all.server_errors].map(count);
+        Calls { ended: count(&all.invocations), failed: failed.iter().sum() }
     }
 
     /// The OpenMetrics text format; its media type is [`CONTENT_TYPE`].
@@ -261,6 +281,11 @@ impl Families {
         let mut plain = |name, help, metric: &dyn Registered| metric.register(registry, name, help, None);
         plain("invocations", "Calls that ended, however they ended", &self.invocations);
         plain("errors", "Calls that ended with an error, time-outs not among them", &self.errors);
+        plain(
+            "server_errors",
+            "Answers of web servers with a status of 500 or above; they are no errors of the calls",
+            &self.server_errors,
+        );
         plain("timeouts", "Calls that were stopped at their deadline", &self.timeouts);
         plain("coldstarts", "Instances that came up", &self.coldstarts);
         plain("init_errors", "Instances that did not come up", &self.init_errors);
@@ -319,6 +344,7 @@ pub enum Ending {
 pub struct FunctionMeter {
     invocations: Counter,
     errors: Counter,
+    server_errors: Counter,
     timeouts: Counter,
     coldstarts: Counter,
     init_errors: Counter,
@@ -349,6 +375,11 @@ impl FunctionMeter {
     pub fn not_started(&self) {
         self.invocations.inc();
         self.errors.inc();
+    }
+
+    /// A web server answered with a status of 500 or above.
+    pub fn server_error(&self) {
+        self.server_errors.inc();
     }
 
     /// A call ended after running this long.

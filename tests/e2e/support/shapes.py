@@ -11,9 +11,9 @@ import re
 FOUND = []
 
 # What Virga has and AWS has not, and clients pass through: runtimes of its own, the place where a followed log goes on,
-# a function's URL by path.
+# a function's URL by path, where an alias is led back to, what became of calls.
 OWN_VALUES = re.compile(r"wasm|static|(php|ruby)[0-9]+[.][0-9]+|java[0-9]+")
-OWN_MEMBERS = {"virgaPathUrl", "virgaResume"}
+OWN_MEMBERS = {"virgaPathUrl", "virgaResume", "virgaPreviousVersion", "virgaCalls"}
 
 _TYPES = {
     "string": str, "blob": str, "boolean": bool, "integer": int, "long": int, "float": (int, float),

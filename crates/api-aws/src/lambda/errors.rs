@@ -22,6 +22,7 @@ pub(crate) fn failure(error: &Error, id: RequestId) -> Failure {
         Error::ProvisionedNotFound => {
             ("ProvisionedConcurrencyConfigNotFoundException", StatusCode::NOT_FOUND)
         }
+        Error::TooManyAliases(_) => ("AliasLimitExceededException", StatusCode::BAD_REQUEST),
         // A function that is not Active is a conflict on Invoke, not ResourceNotReadyException: that one is
         // for network interfaces still being made, and clients would retry it.
         Error::AlreadyExists(_) | Error::Conflict(_) | Error::NotReady(_) => {

@@ -64,7 +64,21 @@ pub(super) fn get_function_configuration(
 ) -> Result<Response<Body>, Failure> {
     let function = function(request, label)?;
     let view = request.api.functions.get(request.caller, &function).map_err(failed(request))?;
-    Ok(json(StatusCode::OK, &configuration::shape(&view)))
+    let mut shape = configuration::shape(&view);
+    if asks_for_calls(request.header("x-virga-calls"))? {
+        let calls = request.api.functions.calls(request.caller, &function).map_err(failed(request))?;
+        shape["virgaCalls"] = value!({ "Ended": calls.ended, "Failed": calls.failed });
+    }
+    Ok(json(StatusCode::OK, &shape))
+}
+
+/// Virga's own request header: `on` has the answer say what became of the version's calls.
+fn asks_for_calls(header: Option<&str>) -> Result<bool, Failure> {
+    match header {
+        None | Some("" | "off") => Ok(false),
+        Some("on") => Ok(true),
+        Some(_) => Err(Failure::invalid_parameter("X-Virga-Calls is on or off.")),
+    }
 }
 
 /// A page of configurations.

@@ -3,6 +3,7 @@
 //! Shapes only. What a name means, who may, and what happens is the `functions` crate's.
 
 mod account;
+mod aliases;
 mod concurrency;
 mod configuration;
 mod create;
@@ -90,6 +91,7 @@ impl Plan {
     /// Runs it.
     pub(crate) async fn run(self, request: &Request<'_>) -> Result<Response<Body>, Failure> {
         let label = self.labels.first().map_or("", String::as_str);
+        let second = self.labels.get(1).map_or("", String::as_str);
         match self.operation {
             Operation::Invoke => invoke::invoke(request, label).await,
             Operation::InvokeWithResponseStream => stream::invoke(request, label).await,
@@ -119,6 +121,11 @@ impl Plan {
             }
             Operation::ListVersionsByFunction => versions::list_versions_by_function(request, label),
             Operation::PublishVersion => versions::publish_version(request, label).await,
+            Operation::CreateAlias => aliases::create(request, label).await,
+            Operation::GetAlias => aliases::get(request, label, second),
+            Operation::UpdateAlias => aliases::update(request, label, second).await,
+            Operation::DeleteAlias => aliases::delete(request, label, second).await,
+            Operation::ListAliases => aliases::list(request, label),
             Operation::CreateFunctionUrlConfig => url::create(request, label).await,
             Operation::GetFunctionUrlConfig => url::get(request, label),
             Operation::UpdateFunctionUrlConfig => url::update(request, label).await,

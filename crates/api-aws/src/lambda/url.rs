@@ -1,12 +1,13 @@
 //! Lambda API: CreateFunctionUrlConfig, GetFunctionUrlConfig, UpdateFunctionUrlConfig,
 //! DeleteFunctionUrlConfig, ListFunctionUrlConfigs.
 
+use base::FunctionArn;
 use functions::model::{Cors, InvokeMode, UrlAuth, UrlView};
 use http::{Response, StatusCode};
 use sandbox::Body;
 use serde_json::{Map, Value, json as value};
 
-use super::{failed, function, json, max_items, no_content};
+use super::{failed, function, json, latest, max_items, no_content};
 use crate::Context;
 use crate::constraint::Violations;
 use crate::failure::Failure;
@@ -51,17 +52,19 @@ pub(super) async fn delete(request: &Request<'_>, label: &str) -> Result<Respons
     Ok(no_content())
 }
 
-/// A function has one URL at most until there are aliases.
+/// A page of the function's URLs: its own, its versions' and its aliases'.
 pub(super) fn list(request: &Request<'_>, label: &str) -> Result<Response<Body>, Failure> {
-    let function = function(request, label)?;
-    max_items(request, 50, 50)?;
-    request.api.functions.get(request.caller, &function).map_err(failed(request))?;
-    let found = match request.api.functions.url(request.caller, &function) {
-        Ok(view) => vec![Value::Object(shape(request, &view))],
-        Err(error) if error.kind() == base::Kind::NotFound => Vec::new(),
-        Err(error) => return Err(failed(request)(error)),
-    };
-    Ok(json(StatusCode::OK, &value!({ "FunctionUrlConfigs": found })))
+    let function = latest(request, label)?;
+    let max = max_items(request, 50, 50)?;
+    let marker = request.query("Marker").filter(|marker| !marker.is_empty());
+    let page = request.api.functions.urls(request.caller, &function, marker.as_deref(), max);
+    let page = page.map_err(failed(request))?;
+    let found: Vec<Value> = page.items.iter().map(|view| Value::Object(shape(request, view))).collect();
+    let mut out = value!({ "FunctionUrlConfigs": found });
+    if let Some(marker) = page.next_marker {
+        out["NextMarker"] = marker.into();
+    }
+    Ok(json(StatusCode::OK, &out))
 }
 
 /// A member that AWS's model does not have, so that other clients ignore it: the URL by path, for those that do
@@ -86,15 +89,17 @@ fn shape(request: &Request<'_>, view: &UrlView) -> Map<String, Value> {
     add("CreationTime", value!(view.url.created.to_rfc3339()));
     add("LastModifiedTime", value!(view.url.modified.to_rfc3339()));
     add("InvokeMode", value!(view.url.mode));
-    if let Some(by_path) = by_path(request.context, &view.function.name) {
+    if let Some(by_path) = by_path(request.context, &view.function) {
         add(PATH_URL, value!(by_path));
     }
     out
 }
 
 /// The URL by path, where there are such.
-fn by_path(context: &Context, name: &str) -> Option<String> {
-    context.paths.then(|| format!("{}/_fn/{name}/", context.base_url))
+fn by_path(context: &Context, function: &FunctionArn) -> Option<String> {
+    let FunctionArn { name, qualifier, .. } = function;
+    let qualifier = qualifier.as_ref().map(|qualifier| format!(":{qualifier}")).unwrap_or_default();
+    context.paths.then(|| format!("{}/_fn/{name}{qualifier}/", context.base_url))
 }
 
 /// The URL by host, at the scheme and port by which the client reached this server.
@@ -207,8 +212,11 @@ mod tests {
     #[test]
     fn a_url_by_path_is_told_where_it_works() {
         let context = |paths| Context { base_url: "http://localhost:9080".into(), paths };
-        assert_eq!(by_path(&context(true), "hello").as_deref(), Some("http://localhost:9080/_fn/hello/"));
-        assert_eq!(by_path(&context(false), "hello"), None);
+        let hello = FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:hello").unwrap();
+        let said = |function: &FunctionArn| by_path(&context(true), function).unwrap();
+        assert_eq!(said(&hello), "http://localhost:9080/_fn/hello/");
+        assert_eq!(said(&hello.qualified("live")), "http://localhost:9080/_fn/hello:live/");
+        assert_eq!(by_path(&context(false), &hello), None);
     }
 
     fn check(body: &str, expect: &str) {

@@ -7,6 +7,7 @@
 mod change;
 mod concurrency;
 pub(super) mod image;
+mod release;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::show::{self, Urls};
-use super::{function_path, layer, segment, text};
+use super::{function_path, layer, text};
 use crate::client::Client;
 use crate::dependencies;
 use crate::detect::{self, Contract, Detected, Family, Known};
@@ -82,6 +83,8 @@ pub(crate) struct Args {
     #[arg(long)]
     no_url: bool,
     #[command(flatten)]
+    release: release::Args,
+    #[command(flatten)]
     dependencies: dependencies::Args,
 }
 
@@ -122,9 +125,11 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         progress.step(format!("deploying {}", plan.name));
         let (action, configuration) = deploy(client, &plan, args, &progress).await?;
         let kept = concurrency::set(client, &plan.name, args, &progress).await?;
-        let urls = if args.no_url { None } else { Some(url(client, &plan.name).await?) };
+        let released = release::release(client, &plan.name, &args.release, &progress).await?;
+        let urls =
+            if args.no_url { None } else { Some(url(client, &plan.name, args.release.alias()).await?) };
         drop(progress);
-        let done = Done { action, configuration, urls, kept };
+        let done = Done { action, configuration, urls, kept, released };
         report(path, &plan, &done, as_json)?;
     }
     Ok(())
@@ -327,12 +332,12 @@ pub(crate) async fn wait(client: &Client, name: &str) -> Result<Value> {
     Err(Failure::Function(format!("{name} was not deployed: {reason}")).into())
 }
 
-/// The function's URLs; makes the URL configuration if there is none, and leaves one that exists as it is.
-async fn url(client: &Client, name: &str) -> Result<Urls> {
-    if let Some(urls) = show::urls(client, name).await? {
+/// The URLs of the function, or of an alias of it; makes the URL configuration if there is none, and leaves one that exists as it is.
+async fn url(client: &Client, name: &str, alias: Option<&str>) -> Result<Urls> {
+    if let Some(urls) = show::urls(client, name, alias).await? {
         return Ok(urls);
     }
-    let path = format!("/2021-10-31/functions/{}/url", segment(name));
+    let path = show::url_path(name, alias);
     let answer = client.lambda(Method::POST, &path, Some(&json!({ "AuthType": "NONE" }))).await?;
     Ok(Urls::new(&answer))
 }
@@ -343,10 +348,11 @@ struct Done {
     configuration: Value,
     urls: Option<Urls>,
     kept: Option<concurrency::Kept>,
+    released: Option<release::Released>,
 }
 
 fn report(path: &Path, plan: &Plan, done: &Done, as_json: bool) -> Result<()> {
-    let Done { action, configuration, urls, kept } = done;
+    let Done { action, configuration, urls, kept, released } = done;
     for hint in &plan.detected.hints {
         eprintln!("warning: {hint}");
     }
@@ -363,6 +369,8 @@ fn report(path: &Path, plan: &Plan, done: &Done, as_json: bool) -> Result<()> {
                 "FunctionUrl": urls.as_ref().map(|urls| urls.host.clone()),
                 "PathUrl": urls.as_ref().and_then(|urls| urls.path.clone()),
                 "ProvisionedVersion": kept.as_ref().map(|kept| kept.version.clone()),
+                "Version": released.as_ref().map(|released| released.version.clone()),
+                "Alias": released.as_ref().and_then(|released| released.alias.clone()),
             })
             .to_string(),
         );
@@ -374,7 +382,7 @@ fn report(path: &Path, plan: &Plan, done: &Done, as_json: bool) -> Result<()> {
         _ => format!(", {count} files"),
     });
     output::line(format!("{}: {what}{count}, {size} KB", path.display()))?;
-    outcome(&plan.name, runtime, *action, kept.as_ref(), urls.as_ref())
+    outcome(&plan.name, runtime, *action, (kept.as_ref(), released.as_ref()), urls.as_ref())
 }
 
 /// What came of it, for people.
@@ -382,7 +390,7 @@ fn outcome(
     name: &str,
     runtime: &str,
     action: Action,
-    kept: Option<&concurrency::Kept>,
+    (kept, released): (Option<&concurrency::Kept>, Option<&release::Released>),
     urls: Option<&Urls>,
 ) -> Result<()> {
     let done = match action {
@@ -391,6 +399,10 @@ fn outcome(
         Action::Unchanged => "unchanged",
     };
     output::line(format!("{} {} ({runtime})", output::colour(32, done), name))?;
+    if let Some(release::Released { version, alias }) = released {
+        let led = alias.as_ref().map(|alias| format!(", which {name}:{alias} leads to")).unwrap_or_default();
+        output::line(format!("  published {name}:{version}{led}"))?;
+    }
     if let Some(kept) = kept {
         output::line(format!("  {}:{} has {} ready", name, kept.version, kept.instances))?;
     }

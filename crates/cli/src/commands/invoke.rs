@@ -19,7 +19,7 @@ use crate::trace::Trace;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The function; NAME:VERSION calls that version
+    /// The function; NAME:VERSION and NAME:ALIAS call that version
     name: String,
     /// The event, JSON: as it is, @FILE, or - for standard input. Nothing means {}
     #[arg(value_name = "EVENT", conflicts_with = "event_file")]

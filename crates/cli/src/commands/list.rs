@@ -1,10 +1,9 @@
 //! `virga list`
 
 use anyhow::Result;
-use http::Method;
 use serde_json::Value;
 
-use super::{segment, text};
+use super::text;
 use crate::client::Client;
 use crate::output;
 
@@ -40,17 +39,5 @@ fn row(function: &Value) -> Vec<String> {
 
 /// Every function of the account, as ListFunctions has it.
 pub(super) async fn all(client: &Client) -> Result<Vec<Value>> {
-    let mut functions = Vec::new();
-    let mut marker = String::new();
-    loop {
-        let path = format!("/2015-03-31/functions/?MaxItems=50{marker}");
-        let mut page = client.lambda(Method::GET, &path, None).await?;
-        if let Value::Array(items) = page["Functions"].take() {
-            functions.extend(items);
-        }
-        match page["NextMarker"].as_str() {
-            Some(next) if !next.is_empty() => marker = format!("&Marker={}", segment(next)),
-            _ => return Ok(functions),
-        }
-    }
+    super::pages(client, "/2015-03-31/functions/", "Functions").await
 }

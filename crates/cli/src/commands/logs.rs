@@ -121,7 +121,8 @@ fn now_ms() -> i64 {
     SystemClock.now().as_millis()
 }
 
-fn parse_age(text: &str) -> Result<Duration> {
+/// `30s`, `10m`, `2h`, `1d`.
+pub(crate) fn parse_age(text: &str) -> Result<Duration> {
     let problem = || anyhow!("{text} is not an age like 30s, 10m, 2h or 1d");
     let unit = text.chars().last().ok_or_else(problem)?;
     let seconds = match unit {

@@ -1,6 +1,7 @@
 //! One file a command. Each is a client of the API that SDKs use; only `serve`, `doctor` and, unless it deploys, `build`
 //! are not.
 
+pub(crate) mod alias;
 pub(crate) mod build;
 pub(crate) mod delete;
 pub(crate) mod deploy;
@@ -11,10 +12,17 @@ pub(crate) mod invoke;
 pub(crate) mod layer;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod rollback;
 pub(crate) mod serve;
 pub(crate) mod show;
+pub(crate) mod versions;
 
+use anyhow::Result;
+use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use crate::client::Client;
 
 /// What may stand in a path segment as it is (RFC 3986: unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -32,6 +40,21 @@ pub(crate) fn function_path(function: &str, rest: &str) -> String {
             format!("/2015-03-31/functions/{}{rest}?Qualifier={}", segment(name), segment(qualifier))
         }
         None => format!("/2015-03-31/functions/{}{rest}", segment(function)),
+    }
+}
+
+/// Every item of a listing of Lambda's, page by page; `member` is where the answers have them.
+async fn pages(client: &Client, path: &str, member: &str) -> Result<Vec<Value>> {
+    let (mut found, mut marker) = (Vec::new(), String::new());
+    loop {
+        let mut page = client.lambda(Method::GET, &format!("{path}?MaxItems=50{marker}"), None).await?;
+        if let Value::Array(items) = page[member].take() {
+            found.extend(items);
+        }
+        match page["NextMarker"].as_str() {
+            Some(next) if !next.is_empty() => marker = format!("&Marker={}", segment(next)),
+            _ => return Ok(found),
+        }
     }
 }
 

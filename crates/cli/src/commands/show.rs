@@ -12,7 +12,7 @@ use crate::output;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The function
+    /// The function; NAME:VERSION and NAME:ALIAS show that version
     name: String,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<()> {
     let function = client.lambda(Method::GET, &function_path(&args.name, ""), None).await?;
     let configuration = &function["Configuration"];
-    let urls = urls(client, text(configuration, "FunctionName")).await?;
+    let urls = urls(client, text(configuration, "FunctionName"), qualifier(&args.name)).await?;
     if as_json {
         return output::json(&json!({
             "Configuration": configuration,
@@ -31,6 +31,11 @@ pub(crate) async fn run(client: &Client, args: &Args, as_json: bool) -> Result<(
         }));
     }
     output::raw(output::table(&rows(&function, urls.as_ref())).as_bytes())
+}
+
+/// The qualifier in `NAME:QUALIFIER`.
+fn qualifier(name: &str) -> Option<&str> {
+    (!name.starts_with("arn:")).then(|| name.split_once(':')).flatten().map(|(_, qualifier)| qualifier)
 }
 
 fn rows(function: &Value, urls: Option<&Urls>) -> Vec<Vec<String>> {
@@ -85,9 +90,15 @@ impl Urls {
     }
 }
 
-/// The function's URLs, if it has a URL configuration.
-pub(crate) async fn urls(client: &Client, name: &str) -> Result<Option<Urls>> {
-    let path = format!("/2021-10-31/functions/{}/url", segment(name));
+/// Where the URL configuration of a function, or of an alias of it, is.
+pub(crate) fn url_path(name: &str, alias: Option<&str>) -> String {
+    let qualifier = alias.map(|alias| format!("?Qualifier={}", segment(alias))).unwrap_or_default();
+    format!("/2021-10-31/functions/{}/url{qualifier}", segment(name))
+}
+
+/// The URLs of the function, or of an alias of it, if it has a URL configuration.
+pub(crate) async fn urls(client: &Client, name: &str, alias: Option<&str>) -> Result<Option<Urls>> {
+    let path = url_path(name, alias);
     match client.lambda(Method::GET, &path, None).await {
         Ok(answer) => Ok(Some(Urls::new(&answer))),
         Err(error) if is_not_found(&error) => Ok(None),

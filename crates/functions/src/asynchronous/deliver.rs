@@ -109,14 +109,16 @@ impl Inner {
     async fn run_event(self: &Arc<Self>, event: &InHand, payload: Bytes) -> Result<Outcome, Error> {
         let (account, name) = event.key.clone();
         let function = FunctionRef { account, name, qualifier: event.head.qualifier.clone() };
-        let target = self.target(&function)?;
+        // A try that follows gets the same version of an alias's two: the event's id stays.
+        let find = || self.target(&function, event.head.request_id());
+        let target = find()?;
         let timeout = Duration::from_secs(target.plan().configuration.timeout_s.into());
         event.delivery.extend(timeout + MARGIN);
         let head = &event.head;
         let arn = self.arn(&function).to_string();
         let sent = invoke::event(payload, arn, Some(head.trace.clone()), head.context.clone());
         let request = Request { id: head.request_id(), event: sent, tail: false, trace: false, sink: None };
-        self.run(request, target, || self.target(&function)).await
+        self.run(request, target, find).await
     }
 
     /// No capacity, or not ready: its function's queue waits a while, at most until the event is too old.

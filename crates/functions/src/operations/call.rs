@@ -17,7 +17,7 @@ impl Functions {
     /// Lambda API: Invoke, `DryRun`: everything but the call.
     pub fn check_invoke(&self, caller: &Caller, function: &FunctionRef) -> Result<(), Error> {
         self.inner.permit(caller, "InvokeFunction", function)?;
-        self.inner.target(function).map(|_| ())
+        self.inner.target(function, RequestId::random()).map(|_| ())
     }
 
     /// Lambda API: Invoke, `RequestResponse`.
@@ -35,12 +35,12 @@ impl Functions {
         let Invoke { id, function, payload, client_context, trace_id, tail, trace } = call;
         let arn = self.inner.arn(&function).to_string();
         self.inner.permit(caller, "InvokeFunction", &function)?;
-        let target = self.inner.target(&function)?;
+        let find = || self.inner.target(&function, id);
+        let target = find()?;
         let json = invoke::check_event(payload)?;
         let passed = self.inner.pass(trace_id, &function)?;
         let event = invoke::event(json, arn, Some(passed), client_context);
-        let request = Request { id, event, tail, trace, sink };
-        self.inner.run(request, target, || self.inner.target(&function)).await
+        self.inner.run(Request { id, event, tail, trace, sink }, target, find).await
     }
 
     /// A public request to a function that speaks HTTP. The response's body streams; the instance counts
@@ -54,7 +54,7 @@ impl Functions {
         alarm: &Alarm,
         request: Box<::http::Request<Body>>,
     ) -> Result<::http::Response<Body>, Error> {
-        let find = || self.inner.target(&behind(route));
+        let find = || self.inner.target(&behind(route), id);
         let target = route.target.as_ref().map_or_else(find, |target| Ok(Arc::clone(target)))?;
         self.inner.serve(target, find, id, alarm, request).await
     }
@@ -83,9 +83,10 @@ impl Functions {
     ) -> Result<Outcome, Error> {
         let json = invoke::check_event(json)?;
         let event = invoke::event(json, route.function.to_string(), None, None);
-        let function = behind(route);
+        let find = || self.inner.target(&behind(route), id);
+        let target = route.target.as_ref().map_or_else(find, |target| Ok(Arc::clone(target)))?;
         let request = Request { id, event, tail: false, trace: false, sink };
-        self.inner.run(request, self.inner.target(&function)?, || self.inner.target(&function)).await
+        self.inner.run(request, target, find).await
     }
 }
 
@@ -93,6 +94,6 @@ fn behind(route: &Route) -> FunctionRef {
     FunctionRef {
         account: route.function.account.clone(),
         name: route.function.name.clone(),
-        qualifier: None,
+        qualifier: route.function.qualifier.clone(),
     }
 }

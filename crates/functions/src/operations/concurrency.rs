@@ -4,15 +4,14 @@
 use std::sync::Arc;
 
 use base::Timestamp;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use iam::Caller;
 
-use super::{key, not_found, permit};
+use super::{key, not_found, paging, permit};
 use crate::Error;
 use crate::claims::{check_provisioned, check_reserved};
-use crate::concurrency::{Provisioned, ProvisionedStatus};
+use crate::concurrency::{OnAlias, Provisioned, ProvisionedStatus};
 use crate::model::{AccountSettings, FunctionRef, LATEST, Page, ProvisionedView};
+use crate::provisioning::unpublished;
 use crate::service::{Functions, Inner};
 use crate::version::Function;
 
@@ -45,7 +44,7 @@ impl Functions {
         .await
     }
 
-    /// Lambda API: PutProvisionedConcurrencyConfig, of a published version.
+    /// Lambda API: PutProvisionedConcurrencyConfig, of a published version or of an alias.
     pub async fn provision(
         &self,
         caller: &Caller,
@@ -54,16 +53,20 @@ impl Functions {
     ) -> Result<ProvisionedView, Error> {
         self.inner.permit(caller, "PutProvisionedConcurrencyConfig", function)?;
         if is_latest(function) {
-            return Err(Error::Invalid(
-                "Provisioned Concurrency Configs cannot be applied to unpublished function versions.".into(),
-            ));
+            return Err(unpublished());
         }
         let modified = self.inner.host.clock.now();
         let arn = self.inner.arn(function);
         let named = function.clone();
         self.change_concurrency(function.clone(), move |inner, old, new| {
-            let number = inner.number(old, &named)?;
-            new.concurrency.provision(number, instances, modified);
+            match inner.of(old, &named)? {
+                Of::Version(number) if old.is_provisioned_by_alias(number) => {
+                    let text = "Version is pointed by a Provisioned Concurrency alias";
+                    return Err(Error::Conflict(text.into()));
+                }
+                Of::Version(number) => new.concurrency.provision(number, instances, modified),
+                Of::Alias(name) => provision_alias(new, &name, OnAlias { instances, modified })?,
+            }
             let (before, taken) = inner.taken(old, new);
             check_provisioned(new, before, taken, inner.concurrency_limit())
         })
@@ -76,8 +79,8 @@ impl Functions {
         self.inner.permit(caller, "GetProvisionedConcurrencyConfig", function)?;
         must_be_published(function)?;
         let found = self.inner.function(function)?;
-        let number = self.inner.number(&found, function)?;
-        self.inner.provisioned_view(&found, number).ok_or(Error::ProvisionedNotFound)
+        let of = self.inner.of(&found, function)?;
+        provisioned_view(&found, &of).ok_or(Error::ProvisionedNotFound)
     }
 
     /// Lambda API: DeleteProvisionedConcurrencyConfig; that there is none is no error.
@@ -86,13 +89,16 @@ impl Functions {
         must_be_published(function)?;
         let named = function.clone();
         self.change_concurrency(function.clone(), move |inner, old, new| {
-            new.concurrency.unprovision(inner.number(old, &named)?);
+            match inner.of(old, &named)? {
+                Of::Version(number) => new.concurrency.unprovision(number),
+                Of::Alias(name) => drop(new.concurrency.by_alias.remove(&name)),
+            }
             Ok(())
         })
         .await
     }
 
-    /// Lambda API: ListProvisionedConcurrencyConfigs, in the order of versions.
+    /// Lambda API: ListProvisionedConcurrencyConfigs: versions in their order, then aliases in that of their names.
     pub fn all_provisioned(
         &self,
         caller: &Caller,
@@ -102,13 +108,16 @@ impl Functions {
     ) -> Result<Page<ProvisionedView>, Error> {
         let function = self.inner.permit_change(caller, "ListProvisionedConcurrencyConfigs", function)?;
         let found = self.inner.function(&function)?;
-        let after = marker.map(read_marker).transpose()?.unwrap_or(0);
-        let mut numbers = found.concurrency.provisioned.range(after + 1..).map(|(number, _)| *number);
-        let page: Vec<u64> = numbers.by_ref().take(max_items.max(1)).collect();
-        let next_marker =
-            numbers.next().and(page.last()).map(|last| URL_SAFE_NO_PAD.encode(last.to_string()));
-        let view = |number: &u64| self.inner.provisioned_view(&found, *number);
-        Ok(Page { items: page.iter().filter_map(view).collect(), next_marker })
+        let after = marker.map(read_marker).transpose()?;
+        let versions = found.concurrency.provisioned.keys().map(|number| Of::Version(*number));
+        let aliases = found.concurrency.by_alias.keys().map(|name| Of::Alias(name.clone()));
+        let rest = versions.chain(aliases).filter(|of| after.as_ref().is_none_or(|after| of > after));
+        let mut rest = rest.collect::<Vec<_>>().into_iter();
+        let page: Vec<Of> = rest.by_ref().take(max_items.max(1)).collect();
+        let more = rest.next().and(page.last());
+        let next_marker = more.map(|last| paging::write(&last.qualifier()));
+        let items = page.iter().filter_map(|of| provisioned_view(&found, of)).collect();
+        Ok(Page { items, next_marker })
     }
 
     /// Lambda API: GetAccountSettings.
@@ -161,37 +170,87 @@ fn must_be_published(function: &FunctionRef) -> Result<(), Error> {
     Ok(())
 }
 
-fn read_marker(marker: &str) -> Result<u64, Error> {
-    let text = URL_SAFE_NO_PAD.decode(marker).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let number = text.and_then(|text| text.parse().ok()).filter(|number| *number < u64::MAX);
-    number.ok_or_else(|| Error::Invalid("The marker was not made by this listing.".into()))
+fn read_marker(marker: &str) -> Result<Of, Error> {
+    let place = paging::read(marker)?;
+    Ok(place.parse().map_or(Of::Alias(place), Of::Version))
+}
+
+/// What instances are kept ready of. Versions come first in listings.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Of {
+    Version(u64),
+    Alias(String),
+}
+
+impl Of {
+    fn qualifier(&self) -> String {
+        match self {
+            Self::Version(number) => number.to_string(),
+            Self::Alias(name) => name.clone(),
+        }
+    }
+}
+
+fn provision_alias(function: &mut Function, name: &str, asked: OnAlias) -> Result<(), Error> {
+    // Lambda: it cannot be managed while the routing configuration is in place.
+    if function.aliases.get(name).is_some_and(|alias| alias.additional.is_some()) {
+        let text =
+            "Provisioned Concurrency Configs cannot be applied to an alias with a routing configuration.";
+        return Err(Error::Invalid(text.into()));
+    }
+    function.concurrency.by_alias.insert(name.to_owned(), asked);
+    function.check_provisioned_once()
+}
+
+/// What is kept ready of it, and how far that is.
+fn provisioned_view(function: &Function, of: &Of) -> Option<ProvisionedView> {
+    let (parts, modified) = match of {
+        Of::Version(number) => {
+            let requested = *function.concurrency.provisioned.get(number)?;
+            let modified = function.concurrency.provisioned_at.get(number).copied();
+            (vec![(*number, requested)], modified.unwrap_or(Timestamp(0)))
+        }
+        Of::Alias(name) => (function.parts(name), function.concurrency.by_alias.get(name)?.modified),
+    };
+    let told = parts.iter().map(|(number, requested)| version_provisioned(function, *number, *requested));
+    let arn = function.arn.qualified(&of.qualifier());
+    Some(ProvisionedView { arn, provisioned: told.reduce(together)?, modified })
+}
+
+fn version_provisioned(function: &Function, number: u64, requested: u32) -> Provisioned {
+    let version = function.published.get(&number);
+    let target = version.and_then(|version| version.target.as_ref());
+    // A version that cannot be called yet has no instances; one that was just asked for may not have begun.
+    let told = target.map(|target| target.provisioned()).filter(|told| told.requested == requested);
+    told.unwrap_or_else(|| nothing_yet(requested))
+}
+
+/// What two versions of an alias have kept ready.
+fn together(one: Provisioned, other: Provisioned) -> Provisioned {
+    let status = match (one.status, other.status) {
+        (ProvisionedStatus::Failed, _) | (_, ProvisionedStatus::Failed) => ProvisionedStatus::Failed,
+        (ProvisionedStatus::Ready, ProvisionedStatus::Ready) => ProvisionedStatus::Ready,
+        _ => ProvisionedStatus::InProgress,
+    };
+    Provisioned {
+        requested: one.requested.saturating_add(other.requested),
+        allocated: one.allocated.saturating_add(other.allocated),
+        available: one.available.saturating_add(other.available),
+        status,
+        reason: one.reason.or(other.reason),
+    }
 }
 
 impl Inner {
-    /// The number of a published version that exists. There are no aliases, so every other name is one that is
-    /// missing.
-    fn number(&self, found: &Function, function: &FunctionRef) -> Result<u64, Error> {
+    /// The published version or the alias that a qualifier names, if it exists.
+    fn of(&self, found: &Function, function: &FunctionRef) -> Result<Of, Error> {
         let name = function.qualifier.as_deref().unwrap_or(LATEST);
         match name.parse::<u64>() {
-            Ok(number) if found.version(Some(name)).is_some() => Ok(number),
+            Ok(number) if found.version(Some(name)).is_some() => Ok(Of::Version(number)),
             Ok(_) => Err(not_found(&self.arn(function))),
+            Err(_) if found.aliases.contains_key(name) => Ok(Of::Alias(name.to_owned())),
             Err(_) => Err(Error::NotFound(format!("Cannot find alias arn: {}", self.arn(function)))),
         }
-    }
-
-    /// What a version has kept ready, and how far that is.
-    fn provisioned_view(&self, function: &Function, number: u64) -> Option<ProvisionedView> {
-        let requested = *function.concurrency.provisioned.get(&number)?;
-        let modified = function.concurrency.provisioned_at.get(&number).copied();
-        let version = function.published.get(&number);
-        let target = version.and_then(|version| version.target.as_ref());
-        // A version that cannot be called yet has no instances; one that was just asked for may not have begun.
-        let told = target.map(|target| target.provisioned()).filter(|told| told.requested == requested);
-        Some(ProvisionedView {
-            arn: function.arn.qualified(&number.to_string()),
-            provisioned: told.unwrap_or_else(|| nothing_yet(requested)),
-            modified: modified.unwrap_or(Timestamp(0)),
-        })
     }
 
     /// Calls at once that may be reserved and in flight in all.

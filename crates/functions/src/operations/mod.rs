@@ -1,11 +1,13 @@
 //! The operations, by what they are about. Each checks its permission first, so that who may not see a function
 //! learns nothing about it, then the request, then the function's state.
 
+mod aliases;
 mod asynchronous;
 mod call;
 mod concurrency;
 mod create;
 mod delete;
+mod paging;
 mod permissions;
 mod publish;
 mod read;
@@ -15,7 +17,7 @@ mod urls;
 
 use std::sync::Arc;
 
-use base::FunctionArn;
+use base::{FunctionArn, RequestId};
 use iam::Caller;
 use iam::policy::{Context, Resource};
 
@@ -80,9 +82,11 @@ impl Inner {
         version.map(|version| (found, version)).ok_or_else(|| not_found(&self.arn(function)))
     }
 
-    /// What calls of a version get, if it can be called.
-    pub(crate) fn target(&self, function: &FunctionRef) -> Result<Arc<Target>, Error> {
-        let (_, version) = self.version(function)?;
+    /// What the call of this id gets, if it can be called: an alias may lead to two versions.
+    pub(crate) fn target(&self, function: &FunctionRef, id: RequestId) -> Result<Arc<Target>, Error> {
+        let found = self.function(function)?;
+        let version = found.drawn(function.qualifier.as_deref(), id);
+        let version = version.ok_or_else(|| not_found(&self.arn(function)))?;
         version.target.as_ref().map(Arc::clone).ok_or_else(|| not_now(version.configuration.state))
     }
 
@@ -132,11 +136,7 @@ fn check_changeable(function: &Function) -> Result<(), Error> {
 
 fn check_revision(function: &Function, revision: Option<&str>) -> Result<(), Error> {
     match revision {
-        Some(revision) if revision != function.latest.configuration.revision_id => Err(Error::PreconditionFailed(
-            "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to \
-             retrieve the latest Revision Id"
-                .into(),
-        )),
+        Some(revision) if revision != function.latest.configuration.revision_id => Err(stale_revision()),
         _ => Ok(()),
     }
 }
@@ -152,6 +152,14 @@ fn check_policy_revision(policy: Option<&ResourcePolicy>, revision: Option<&str>
         }
         _ => Ok(()),
     }
+}
+
+fn stale_revision() -> Error {
+    Error::PreconditionFailed(
+        "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to \
+         retrieve the latest Revision Id"
+            .into(),
+    )
 }
 
 pub(crate) fn new_revision() -> String {

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use iam::Caller;
+use observe::{Calls, FunctionLabels};
 
 use super::permit;
 use crate::model::{FunctionDetails, FunctionRef, FunctionView, LATEST, Page};
@@ -22,6 +23,17 @@ impl Functions {
         self.inner.permit(caller, "GetFunctionConfiguration", function)?;
         let (found, version) = self.inner.version(function)?;
         Ok(found.view(&version, function.qualifier.as_deref()))
+    }
+
+    /// What became of the calls of a version since the server started; of an alias, of the version in its own name.
+    pub fn calls(&self, caller: &Caller, function: &FunctionRef) -> Result<Calls, Error> {
+        self.inner.permit(caller, "GetFunctionConfiguration", function)?;
+        let (found, version) = self.inner.version(function)?;
+        Ok(self.inner.host.metrics.calls(&FunctionLabels {
+            account: found.arn.account.to_string(),
+            function: found.arn.name.clone(),
+            version: version.configuration.version.clone(),
+        }))
     }
 
     /// Lambda API: GetFunction. Tags need the permission to list them.

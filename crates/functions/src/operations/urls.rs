@@ -1,14 +1,14 @@
-//! Function URL configurations: one a function, of `$LATEST`.
+//! Function URL configurations: one each of `$LATEST`, of an alias and, beyond Lambda, of a version.
 
 use std::sync::Arc;
 
-use base::{FunctionArn, InstanceId};
+use base::{FunctionArn, InstanceId, Timestamp};
 use iam::Caller;
 use iam::policy::{self, Context, Decision, Policies, Policy, Question, Resource, Who};
 
-use super::key;
+use super::{key, paging};
 use crate::Error;
-use crate::model::{Cors, FunctionRef, InvokeMode, UrlAuth, UrlConfig, UrlView};
+use crate::model::{Cors, FunctionRef, InvokeMode, LATEST, Page, UrlAuth, UrlConfig, UrlView};
 use crate::service::{Functions, Inner, Route};
 use crate::version::Function;
 
@@ -25,12 +25,11 @@ impl Functions {
         cors: Option<Cors>,
         mode: InvokeMode,
     ) -> Result<UrlView, Error> {
-        let function = self.inner.permit_change(caller, "CreateFunctionUrlConfig", function)?;
-        self.change_url(function, move |function, now| match &function.url {
+        self.inner.permit(caller, "CreateFunctionUrlConfig", function)?;
+        self.change_url(function.clone(), move |arn, before, now| match before {
             Some(_) => Err(Error::AlreadyExists(format!(
-                "Failed to create function url config for [functionArn = {}]. Error message:  FunctionUrlConfig exists for \
-                 this Lambda function",
-                function.arn
+                "Failed to create function url config for [functionArn = {arn}]. Error message:  FunctionUrlConfig exists \
+                 for this Lambda function"
             ))),
             // Random as an instance's id is; no order, no name to guess.
             None => Ok(Some(UrlConfig {
@@ -54,9 +53,9 @@ impl Functions {
         cors: Option<Cors>,
         mode: Option<InvokeMode>,
     ) -> Result<UrlView, Error> {
-        let function = self.inner.permit_change(caller, "UpdateFunctionUrlConfig", function)?;
-        self.change_url(function, move |function, now| {
-            let mut url = existing(function)?;
+        self.inner.permit(caller, "UpdateFunctionUrlConfig", function)?;
+        self.change_url(function.clone(), move |_, before, now| {
+            let mut url = existing(before)?;
             url.auth = auth.unwrap_or(url.auth);
             url.cors = cors.or(url.cors);
             url.mode = mode.unwrap_or(url.mode);
@@ -68,15 +67,34 @@ impl Functions {
 
     /// Lambda API: GetFunctionUrlConfig.
     pub fn url(&self, caller: &Caller, function: &FunctionRef) -> Result<UrlView, Error> {
-        let function = self.inner.permit_change(caller, "GetFunctionUrlConfig", function)?;
+        self.inner.permit(caller, "GetFunctionUrlConfig", function)?;
+        let (found, _) = self.inner.version(function)?;
+        let url = existing(found.urls.get(qualifier(function)).map(|url| &**url))?;
+        Ok(UrlView { function: arn(&found, function), url })
+    }
+
+    /// Lambda API: ListFunctionUrlConfigs, of the function, its versions and aliases.
+    pub fn urls(
+        &self,
+        caller: &Caller,
+        function: &FunctionRef,
+        marker: Option<&str>,
+        max_items: usize,
+    ) -> Result<Page<UrlView>, Error> {
+        let function = self.inner.permit_change(caller, "ListFunctionUrlConfigs", function)?;
         let found = self.inner.function(&function)?;
-        Ok(UrlView { function: found.arn.clone(), url: existing(&found)? })
+        let (page, next_marker) = paging::by_name(found.urls.iter(), marker, max_items)?;
+        let view = |(name, url): (&String, &Arc<UrlConfig>)| {
+            let named = FunctionRef { qualifier: Some(name.clone()), ..function.clone() };
+            UrlView { function: arn(&found, &named), url: (**url).clone() }
+        };
+        Ok(Page { items: page.into_iter().map(view).collect(), next_marker })
     }
 
     /// Lambda API: DeleteFunctionUrlConfig.
     pub async fn delete_url(&self, caller: &Caller, function: &FunctionRef) -> Result<(), Error> {
-        let function = self.inner.permit_change(caller, "DeleteFunctionUrlConfig", function)?;
-        self.change_url(function, |function, _| existing(function).map(|_| None)).await.map(|_| ())
+        self.inner.permit(caller, "DeleteFunctionUrlConfig", function)?;
+        self.change_url(function.clone(), |_, before, _| existing(before).map(|_| None)).await.map(|_| ())
     }
 
     /// The target of `ID.lambda-url.…`.
@@ -89,7 +107,8 @@ impl Functions {
         self.inner.registry.by_domain(host)
     }
 
-    /// The target of `/_fn/NAME/…`: a function of the first account with a URL configuration.
+    /// The target of `/_fn/NAME/…` or `/_fn/NAME:QUALIFIER/…`: a function of the first account with a URL
+    /// configuration.
     pub fn route_by_name(&self, name: &str) -> Option<Arc<Route>> {
         self.inner.registry.by_name(name)
     }
@@ -116,7 +135,7 @@ impl Functions {
     async fn change_url(
         &self,
         function: FunctionRef,
-        change: impl FnOnce(&Function, base::Timestamp) -> Result<Option<UrlConfig>, Error> + Send + 'static,
+        change: impl Change + Send + 'static,
     ) -> Result<UrlView, Error> {
         let inner = Arc::clone(&self.inner);
         self.detached(async move { inner.change_url(&function, change).await }).await
@@ -136,27 +155,48 @@ fn permit_stranger(policy: &Policy, arn: &FunctionArn) -> Result<(), Error> {
     }
 }
 
-fn existing(function: &Function) -> Result<UrlConfig, Error> {
-    function
-        .url
-        .as_deref()
-        .cloned()
-        .ok_or_else(|| Error::NotFound("The resource you requested does not exist.".into()))
+/// What becomes of a URL, by the ARN that it is of, what it is and what time it is.
+trait Change: FnOnce(&FunctionArn, Option<&UrlConfig>, Timestamp) -> Result<Option<UrlConfig>, Error> {}
+
+impl<T> Change for T where
+    T: FnOnce(&FunctionArn, Option<&UrlConfig>, Timestamp) -> Result<Option<UrlConfig>, Error>
+{
+}
+
+fn existing(url: Option<&UrlConfig>) -> Result<UrlConfig, Error> {
+    url.cloned().ok_or_else(|| Error::NotFound("The resource you requested does not exist.".into()))
+}
+
+fn qualifier(function: &FunctionRef) -> &str {
+    function.qualifier.as_deref().unwrap_or(LATEST)
+}
+
+/// The function's ARN, with the qualifier that the URL is of; `$LATEST` is said by none.
+fn arn(found: &Function, function: &FunctionRef) -> FunctionArn {
+    match qualifier(function) {
+        LATEST => found.arn.clone(),
+        other => found.arn.qualified(other),
+    }
 }
 
 impl Inner {
     async fn change_url(
         self: &Arc<Self>,
         function: &FunctionRef,
-        change: impl FnOnce(&Function, base::Timestamp) -> Result<Option<UrlConfig>, Error>,
+        change: impl Change,
     ) -> Result<UrlView, Error> {
         let key = key(function);
         let _lock = self.lock(&key).await;
-        let old = self.function(function)?;
-        let url = change(&old, self.host.clock.now())?;
+        let (old, _) = self.version(function)?;
+        let (arn, qualifier) = (arn(&old, function), qualifier(function));
+        let before = old.urls.get(qualifier).map(|url| &**url);
+        let after = change(&arn, before, self.host.clock.now())?;
         let mut new = (*old).clone();
-        new.url = url.clone().map(Arc::new);
-        let view = UrlView { function: old.arn.clone(), url: url.map_or_else(|| existing(&old), Ok)? };
+        match &after {
+            Some(url) => drop(new.urls.insert(qualifier.to_owned(), Arc::new(url.clone()))),
+            None => drop(new.urls.remove(qualifier)),
+        }
+        let view = UrlView { function: arn, url: after.map_or_else(|| existing(before), Ok)? };
         self.commit(&key, Some(&old), Some(new)).await?;
         Ok(view)
     }

@@ -20,7 +20,7 @@ use super::share::{Account, Share};
 use super::version::Waiting;
 use super::worth;
 use super::{Pool, Target};
-use crate::concurrency::Concurrency;
+use crate::concurrency::Asked;
 use crate::image::Images;
 use crate::limits;
 use crate::model::LATEST;
@@ -139,24 +139,24 @@ impl Host {
     pub(crate) fn apply<'a>(
         self: &Arc<Self>,
         arn: &FunctionArn,
-        concurrency: &Concurrency,
+        asked: Asked,
         claimed: u64,
         targets: impl Iterator<Item = &'a Arc<Target>>,
     ) {
         let known = (arn.account.clone(), arn.name.clone());
         let mut shares = self.shares.lock();
         // A function that was never called and has nothing reserved has no part yet, and needs none.
-        if concurrency.reserved.is_some() || shares.functions.contains_key(&known) {
+        if asked.reserved.is_some() || shares.functions.contains_key(&known) {
             let share = shares.of(arn, self.bounds.scaling.account_concurrency);
-            share.reserve(concurrency.reserved);
+            share.reserve(asked.reserved);
             self.claim(share, usize::try_from(claimed).unwrap_or(usize::MAX));
         }
         drop(shares);
         for target in targets {
             let version = target.plan().configuration.version.as_str();
             let number = (version != LATEST).then(|| version.parse().ok()).flatten();
-            let asked: Option<&u32> = number.and_then(|number: u64| concurrency.provisioned.get(&number));
-            target.provision(self, asked.copied().unwrap_or(0));
+            let instances = number.and_then(|number: u64| asked.provisioned.get(&number));
+            target.provision(self, instances.copied().unwrap_or(0));
         }
     }
 

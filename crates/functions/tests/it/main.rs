@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod aliases;
 mod asynchronous;
 mod calls;
 mod domains;

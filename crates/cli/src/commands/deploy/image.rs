@@ -11,7 +11,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::change::differing;
-use super::{Action, Args, ROLE, add_given, concurrency, given_tags, settle, url, wait};
+use super::{Action, Args, ROLE, add_given, concurrency, given_tags, release, settle, url, wait};
 use crate::client::Client;
 use crate::commands::{function_path, segment, text};
 use crate::detect::Contract;
@@ -49,7 +49,8 @@ pub(super) async fn run(client: &Client, image: &str, args: &Args, as_json: bool
         (Some(_), false) => Action::Unchanged,
     };
     let kept = concurrency::set(client, &name, args, &progress).await?;
-    let urls = if args.no_url { None } else { Some(url(client, &name).await?) };
+    let released = release::release(client, &name, &args.release, &progress).await?;
+    let urls = if args.no_url { None } else { Some(url(client, &name, args.release.alias()).await?) };
     let resolved = client.lambda(Method::GET, &function_path(&name, ""), None).await?;
     let resolved = text(&resolved["Code"], "ResolvedImageUri").to_owned();
     drop(progress);
@@ -65,11 +66,13 @@ pub(super) async fn run(client: &Client, image: &str, args: &Args, as_json: bool
             "FunctionUrl": urls.as_ref().map(|urls| urls.host.clone()),
             "PathUrl": urls.as_ref().and_then(|urls| urls.path.clone()),
             "ProvisionedVersion": kept.as_ref().map(|kept| kept.version.clone()),
+            "Version": released.as_ref().map(|released| released.version.clone()),
+            "Alias": released.as_ref().and_then(|released| released.alias.clone()),
         });
         return output::line(done.to_string());
     }
     output::line(format!("{uri}: {resolved}"))?;
-    super::outcome(&name, "image", action, kept.as_ref(), urls.as_ref())
+    super::outcome(&name, "image", action, (kept.as_ref(), released.as_ref()), urls.as_ref())
 }
 
 /// Deploys an image that was built here, as the command would without further flags.
