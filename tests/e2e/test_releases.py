@@ -45,7 +45,7 @@ def word(text):
 
 @pytest.fixture
 def release(server, tmp_path, request):
-    made = Release(server, tmp_path, "r-" + request.node.name.replace("_", "-")[5:45])
+    made = Release(server, tmp_path, "r-" + request.node.name.replace("_", "-")[5:45].strip("-"))
     yield made
     server.cli("delete", made.name)
 
@@ -75,11 +75,11 @@ def test_an_alias_follows_deployments_and_goes_back(release):
     first = release.deploy(word("one"), "--alias", "live")
     assert (first["Version"], first["Alias"]) == ("1", "live")
     assert f"/_fn/{release.name}:live/" in first["PathUrl"]
-    assert requests.get(first["PathUrl"], timeout=30).text == "one"
+    assert requests.get(first["PathUrl"], timeout=30).json() == "one"
     for number, text in ((2, "two"), (3, "three")):
         assert release.deploy(word(text), "--alias", "live")["Version"] == str(number)
     assert release.deploy(word("three"), "--alias", "live")["Version"] == "3", "nothing changed, nothing is published"
-    assert requests.get(first["PathUrl"], timeout=30).text == "three"
+    assert requests.get(first["PathUrl"], timeout=30).json() == "three"
     assert release.rollback() == {"FunctionName": release.name, "Alias": "live", "From": "3", "To": "2"}
     assert release.call() == '"two"'
     assert release.rollback()["To"] == "1" and release.call() == '"one"'
@@ -102,13 +102,13 @@ def test_a_release_that_was_rolled_back_is_not_gone_back_to(release):
 
 
 def test_without_an_alias_the_code_goes_back(release):
-    release.deploy(word("one"), "--publish", "--env", "A=1", "--timeout", "7")
-    release.deploy(word("two"), "--publish", "--env", "A=2")
+    release.deploy(word("one"), "--publish", "--env", "AA=1", "--timeout", "7")
+    release.deploy(word("two"), "--publish", "--env", "AA=2")
     assert release.call(None) == '"two"'
     assert release.rollback() == {"FunctionName": release.name, "From": "2", "To": "1"}
     assert release.call(None) == '"one"'
     shown = json.loads(release.server.cli("show", release.name, "--json", check=0).stdout)["Configuration"]
-    assert shown["Environment"]["Variables"] == {"A": "1"} and shown["Timeout"] == 7
+    assert shown["Environment"]["Variables"] == {"AA": "1"} and shown["Timeout"] == 7
     assert release.rollback("--to", "2")["To"] == "2" and release.call(None) == '"two"'
 
 

@@ -18,7 +18,7 @@ use crate::version::Function;
 pub(crate) struct Claim {
     /// Functions.
     pub(crate) functions: u64,
-    /// Bytes of packages, `$LATEST` of each.
+    /// Bytes of packages, of every version: one that is published counts again, as on Lambda. Images do not.
     pub(crate) code_bytes: u64,
     /// Calls at once claimed by reserving.
     pub(crate) reserved: u64,
@@ -71,11 +71,29 @@ impl Function {
         let provisioned = || u64::from(self.concurrency.provisioned_in_all());
         Claim {
             functions: 1,
-            code_bytes: self.latest.configuration.code.size,
+            code_bytes: self.code_bytes(),
             reserved: reserved.unwrap_or(0),
             taken: reserved.unwrap_or_else(provisioned),
         }
     }
+
+    fn code_bytes(&self) -> u64 {
+        let configurations = self.versions().map(|version| &version.configuration);
+        let packages = configurations.filter(|configuration| configuration.image.is_none());
+        packages.map(|configuration| configuration.code.size).sum()
+    }
+}
+
+/// Whether an account may keep so many bytes of packages. Functions that change at the same moment do not wait for
+/// each other here: together they may go beyond it, by a package each.
+pub(crate) fn check_storage(before: u64, after: u64, limit: u64) -> Result<(), Error> {
+    // Who has more than a limit that was lowered may still make it less.
+    if after > limit && after > before {
+        return Err(Error::CodeStorageExceeded(format!(
+            "Code storage limit exceeded: the packages of all versions would take {after} of {limit} bytes."
+        )));
+    }
+    Ok(())
 }
 
 /// What stays for functions that reserve nothing. A smaller limit than twice as many keeps half of it.
@@ -154,6 +172,13 @@ mod tests {
         claims.change(&account, claim(2, 2), Claim::default());
         claims.change(&account, claim(0, 3), Claim::default());
         assert!(claims.by_account.lock().is_empty());
+    }
+
+    #[test]
+    fn packages_fit_up_to_the_last_byte() {
+        for (before, after, fits) in [(0, 100, true), (0, 101, false), (200, 150, true), (150, 151, false)] {
+            assert_eq!(check_storage(before, after, 100).is_ok(), fits, "{before} {after}");
+        }
     }
 
     #[test]

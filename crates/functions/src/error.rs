@@ -14,6 +14,9 @@ pub enum Error {
     /// The version has no provisioned concurrency.
     #[error("No Provisioned Concurrency Config found for this function")]
     ProvisionedNotFound,
+    /// The account has as many bytes of packages as it may.
+    #[error("{0}")]
+    CodeStorageExceeded(String),
     /// The function has as many aliases as it may.
     #[error("{0}")]
     TooManyAliases(String),
@@ -100,9 +103,11 @@ impl Error {
             | Self::InvalidRuntime(_)
             | Self::InvalidJson(_)
             | Self::PayloadTooLarge(_) => Kind::Invalid,
-            Self::CodeTooLarge(_) | Self::PolicyTooLong(_) | Self::TooManyAliases(_) | Self::Recursive(_) => {
-                Kind::LimitExceeded
-            }
+            Self::CodeTooLarge(_)
+            | Self::PolicyTooLong(_)
+            | Self::TooManyAliases(_)
+            | Self::CodeStorageExceeded(_)
+            | Self::Recursive(_) => Kind::LimitExceeded,
             Self::Denied(_) => Kind::Denied,
             Self::Throttled { .. } => Kind::Throttled,
             Self::Unavailable(_) | Self::TimedOut(_) | Self::Failed { .. } => Kind::Unavailable,

@@ -11,6 +11,9 @@ pub(crate) const ZIPPED_BYTES: usize = 50 << 20;
 /// Bytes of a package unpacked (Lambda quotas: 250 MB).
 pub(crate) const UNZIPPED_BYTES: u64 = 250 << 20;
 
+/// Bytes of all packages of an account where the operator says nothing (Lambda quotas: 75 GB).
+pub(crate) const ACCOUNT_CODE_BYTES: u64 = 75 << 30;
+
 /// Entries of a package. Protects the host's inodes and this process's memory; the largest packages seen
 /// in the wild have a few ten thousand.
 pub(crate) const PACKAGE_ENTRIES: usize = 100_000;

@@ -344,8 +344,14 @@ pub struct FunctionDetails {
 pub struct AccountSettings {
     /// Functions.
     pub functions: u64,
-    /// Bytes of their packages, `$LATEST` of each.
+    /// Bytes of their packages, of every version.
     pub code_bytes: u64,
+    /// The most that these may be.
+    pub code_bytes_limit: u64,
+    /// The most bytes of a zip.
+    pub zipped_limit: u64,
+    /// The most bytes of a package unpacked.
+    pub unzipped_limit: u64,
     /// Calls at once in all, of functions whose instances take one at a time.
     pub concurrency: u64,
     /// Those of them that no function has for itself.

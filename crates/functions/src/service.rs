@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 use sandbox::{Backend, Contract, Egress, FunctionError, Speaks};
 use tokio::task::AbortHandle;
 
-use crate::Error;
 use crate::asynchronous::{self, Asynchronous, Pace};
 use crate::code::CodeStore;
 use crate::concurrency::Concurrency;
@@ -35,6 +34,7 @@ use crate::startup::Timings;
 use crate::tables::{self, Change, Everything};
 use crate::vault::Vault;
 use crate::version::{Function, Rows, Source};
+use crate::{Error, limits};
 
 /// What the service is built from.
 pub struct Deps {
@@ -90,7 +90,7 @@ pub struct Bounds {
     pub pace: Pace,
 }
 
-/// How pools grow, and what all calls together may take.
+/// How pools grow, what all calls together may take, and what an account may keep.
 #[derive(Debug, Clone)]
 pub struct Scaling {
     /// How many instances there should be follows calls in flight over this time.
@@ -105,6 +105,8 @@ pub struct Scaling {
     pub remember_every: Duration,
     /// Calls in flight of all functions of an account, those that wait included.
     pub account_concurrency: u32,
+    /// Bytes of the packages of all functions of an account, of every version.
+    pub account_code_bytes: u64,
     /// Calls of all functions that may wait for an instance.
     pub max_waiting: usize,
     /// Bytes that these may hold.
@@ -122,6 +124,7 @@ impl Default for Scaling {
             keep_at_least: keep_alive::SHORTEST,
             remember_every: Duration::from_secs(300),
             account_concurrency: 1000,
+            account_code_bytes: limits::ACCOUNT_CODE_BYTES,
             max_waiting: 10_000,
             max_waiting_bytes: 256 << 20,
         }

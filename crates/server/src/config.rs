@@ -33,6 +33,8 @@ pub struct Config {
     pub max_log_kb_s: u32,
     /// Calls in flight of all functions of an account.
     pub account_concurrency: u32,
+    /// MB of the packages of all functions of an account, of every version.
+    pub account_code_mb: u32,
     /// How many instances there should be follows calls in flight over this time.
     pub stable_window_s: u32,
     /// A burst is seen over this time.

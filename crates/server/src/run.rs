@@ -287,6 +287,7 @@ fn bounds(config: &Config) -> Bounds {
         idle_timeout: seconds(config.idle_timeout_s),
         scaling: Scaling {
             account_concurrency: config.account_concurrency,
+            account_code_bytes: u64::from(config.account_code_mb) << 20,
             stable_window: seconds(config.stable_window_s),
             panic_window: seconds(config.panic_window_s),
             max_waiting: config.max_waiting as usize,

@@ -15,6 +15,19 @@ FOUND = []
 OWN_VALUES = re.compile(r"wasm|static|(php|ruby)[0-9]+[.][0-9]+|java[0-9]+")
 OWN_MEMBERS = {"virgaPathUrl", "virgaResume", "virgaPreviousVersion", "virgaCalls"}
 
+# Operations whose every error must be one that the model lists for them, or one of the protocol's own.
+HELD_TO_THEIR_ERRORS = {
+    "CreateAlias", "CreateFunction", "CreateFunctionUrlConfig", "DeleteAlias", "DeleteFunction", "DeleteFunctionUrlConfig",
+    "GetAlias", "GetFunction", "GetFunctionConfiguration", "GetFunctionUrlConfig", "Invoke", "ListAliases", "ListFunctions",
+    "ListFunctionUrlConfigs", "ListVersionsByFunction", "PublishVersion", "UpdateAlias", "UpdateFunctionCode",
+    "UpdateFunctionConfiguration", "UpdateFunctionUrlConfig",
+}  # fmt: skip
+EVERYWHERE = {
+    "AccessDeniedException", "IncompleteSignatureException", "InvalidSignatureException", "MissingAuthenticationTokenException",
+    "NotImplementedException", "RequestEntityTooLargeException", "RequestTimeoutException", "SerializationException",
+    "ServiceUnavailableException", "UnrecognizedClientException", "ValidationException",
+}  # fmt: skip
+
 _TYPES = {
     "string": str, "blob": str, "boolean": bool, "integer": int, "long": int, "float": (int, float),
     "double": (int, float), "timestamp": (str, int, float), "list": list, "map": dict, "structure": dict,
@@ -87,6 +100,9 @@ def _check_error(http_response, model, where):
     code = http_response.headers.get("x-amzn-errortype") or body.get("__type") or body.get("code")
     assert code, f"{where} without an error code: {body}"
     code = code.split(":")[0].split("#")[-1]
+    if model.name in HELD_TO_THEIR_ERRORS:
+        documented = {shape.name for shape in model.error_shapes} | EVERYWHERE
+        assert code in documented, f"{where} with {code}, which the model does not have for it"
     for shape in model.error_shapes:
         if shape.name == code:
             wanted = shape.metadata.get("error", {}).get("httpStatusCode")

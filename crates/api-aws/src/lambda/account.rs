@@ -8,16 +8,16 @@ use super::{failed, json};
 use crate::failure::Failure;
 use crate::request::Request;
 
-/// The limits on packages are Lambda's documented ones; what may run at once is the server's own bound.
+/// The limits of one package are Lambda's documented ones; what an account may keep and run is the server's own bound.
 pub(super) fn get_account_settings(request: &Request<'_>) -> Result<Response<Body>, Failure> {
     let settings = request.api.functions.account_settings(request.caller).map_err(failed(request))?;
     Ok(json(
         StatusCode::OK,
         &value!({
             "AccountLimit": {
-                "TotalCodeSize": 80_530_636_800_u64,
-                "CodeSizeUnzipped": 262_144_000,
-                "CodeSizeZipped": 52_428_800,
+                "TotalCodeSize": settings.code_bytes_limit,
+                "CodeSizeUnzipped": settings.unzipped_limit,
+                "CodeSizeZipped": settings.zipped_limit,
                 "ConcurrentExecutions": settings.concurrency,
                 "UnreservedConcurrentExecutions": settings.unreserved,
             },

@@ -22,6 +22,7 @@ pub(crate) fn failure(error: &Error, id: RequestId) -> Failure {
         Error::ProvisionedNotFound => {
             ("ProvisionedConcurrencyConfigNotFoundException", StatusCode::NOT_FOUND)
         }
+        Error::CodeStorageExceeded(_) => ("CodeStorageExceededException", StatusCode::BAD_REQUEST),
         Error::TooManyAliases(_) => ("AliasLimitExceededException", StatusCode::BAD_REQUEST),
         // A function that is not Active is a conflict on Invoke, not ResourceNotReadyException: that one is
         // for network interfaces still being made, and clients would retry it.
@@ -111,6 +112,8 @@ mod tests {
             (Error::AlreadyExists("x".into()), "ResourceConflictException", 409),
             (Error::NotReady("x".into()), "ResourceConflictException", 409),
             (Error::PreconditionFailed("x".into()), "PreconditionFailedException", 412),
+            (Error::TooManyAliases("x".into()), "AliasLimitExceededException", 400),
+            (Error::CodeStorageExceeded("x".into()), "CodeStorageExceededException", 400),
             (Error::InvalidPackage("x".into()), "InvalidParameterValueException", 400),
             (Error::PolicyTooLong("x".into()), "PolicyLengthExceededException", 400),
             (Error::InvalidJson("x".into()), "InvalidRequestContentException", 400),

@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Calls in flight of all functions of an account, those that wait included; more are answered 429
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..))]
     account_concurrency: u32,
+    /// MB of packages that the functions of an account may have, every version's counted
+    #[arg(long, value_name = "MB", default_value_t = 76_800, value_parser = clap::value_parser!(u32).range(1..))]
+    account_code_mb: u32,
     /// Seconds over which calls in flight decide how many instances there should be
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     stable_window_s: u32,
@@ -190,6 +193,7 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         idle_timeout_s: args.idle_timeout_s,
         max_log_kb_s: args.max_log_kb_s,
         account_concurrency: args.account_concurrency,
+        account_code_mb: args.account_code_mb,
         stable_window_s: args.stable_window_s,
         panic_window_s: args.panic_window_s,
         max_waiting: args.max_waiting,

@@ -7,13 +7,13 @@ use base::Timestamp;
 use iam::Caller;
 
 use super::{key, not_found, paging, permit};
-use crate::Error;
 use crate::claims::{check_provisioned, check_reserved};
 use crate::concurrency::{OnAlias, Provisioned, ProvisionedStatus};
 use crate::model::{AccountSettings, FunctionRef, LATEST, Page, ProvisionedView};
 use crate::provisioning::unpublished;
 use crate::service::{Functions, Inner};
 use crate::version::Function;
+use crate::{Error, limits};
 
 impl Functions {
     /// Lambda API: PutFunctionConcurrency. Nothing of a function that reserves 0 runs.
@@ -128,6 +128,9 @@ impl Functions {
         Ok(AccountSettings {
             functions: all.functions,
             code_bytes: all.code_bytes,
+            code_bytes_limit: self.inner.host.bounds.scaling.account_code_bytes,
+            zipped_limit: limits::ZIPPED_BYTES as u64,
+            unzipped_limit: limits::UNZIPPED_BYTES,
             concurrency,
             unreserved: concurrency.saturating_sub(all.reserved),
         })

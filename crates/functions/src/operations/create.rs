@@ -136,6 +136,7 @@ impl Inner {
         let number = args.publish.then(|| new.publish_latest(None, self.host.clock.now()));
         let shown = new.version(number.as_deref()).map_or_else(|| Arc::clone(&new.latest), Arc::clone);
         let view = new.view(&shown, number.as_deref());
+        self.check_storage(None, &new)?;
         self.commit(&key, None, Some(new)).await?;
         self.queue.push(key);
         Ok(view)

@@ -22,6 +22,7 @@ use iam::Caller;
 use iam::policy::{Context, Resource};
 
 use crate::Error;
+use crate::claims::check_storage;
 use crate::model::{Configuration, FunctionRef, LATEST, Reason, State, UpdateStatus};
 use crate::permissions::ResourcePolicy;
 use crate::pool::Target;
@@ -88,6 +89,14 @@ impl Inner {
         let version = found.drawn(function.qualifier.as_deref(), id);
         let version = version.ok_or_else(|| not_found(&self.arn(function)))?;
         version.target.as_ref().map(Arc::clone).ok_or_else(|| not_now(version.configuration.state))
+    }
+
+    /// Whether the account may keep the packages that it has once `old` has become `new`.
+    fn check_storage(&self, old: Option<&Function>, new: &Function) -> Result<(), Error> {
+        let before = self.registry.claims().of(&new.arn.account).code_bytes;
+        let replaced = old.map_or(0, |old| old.claim().code_bytes);
+        let after = before.saturating_sub(replaced) + new.claim().code_bytes;
+        check_storage(before, after, self.host.bounds.scaling.account_code_bytes)
     }
 
     /// Checks the permission for a change of a function as a whole and answers its unqualified reference.

@@ -51,6 +51,7 @@ impl Inner {
         let version = new.version(Some(&number)).map_or_else(|| Arc::clone(&new.latest), Arc::clone);
         let view = new.view(&version, Some(&number));
         let unsettled = version.unsettled();
+        self.check_storage(Some(&old), &new)?;
         self.commit(&key, Some(&old), Some(new)).await?;
         if unsettled {
             self.queue.push(key);

@@ -167,6 +167,7 @@ impl Inner {
         let number = args.publish.then(publish);
         let shown = new.version(number.as_deref()).map_or_else(|| Arc::clone(&new.latest), Arc::clone);
         let view = new.view(&shown, number.as_deref());
+        self.check_storage(Some(&old), &new)?;
         self.commit(&key, Some(&old), Some(new)).await?;
         self.queue.push(key);
         Ok(view)

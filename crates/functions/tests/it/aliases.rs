@@ -226,14 +226,22 @@ async fn each_qualifier_has_its_url() {
     world.alias(new("live", "1", &[("2", 0.5)])).await.unwrap();
     let mut ids = Vec::new();
     for function in [world.named("app"), world.version("app", "live"), world.version("app", "2")] {
-        let made = world.functions.create_url(&world.caller, &function, UrlAuth::None, None).await.unwrap();
+        let made = world
+            .functions
+            .create_url(&world.caller, &function, UrlAuth::None, None, InvokeMode::default())
+            .await
+            .unwrap();
         assert_eq!(made.function.qualifier, function.qualifier);
-        let twice = world.functions.create_url(&world.caller, &function, UrlAuth::None, None).await;
+        let twice = world
+            .functions
+            .create_url(&world.caller, &function, UrlAuth::None, None, InvokeMode::default())
+            .await;
         assert!(matches!(twice, Err(Error::AlreadyExists(_))));
         ids.push(made.url.id);
     }
     let missing = world.version("app", "nobody");
-    let missing = world.functions.create_url(&world.caller, &missing, UrlAuth::None, None).await;
+    let missing =
+        world.functions.create_url(&world.caller, &missing, UrlAuth::None, None, InvokeMode::default()).await;
     assert!(matches!(missing, Err(Error::FunctionNotFound(_))));
 
     let world = world.crash().await;

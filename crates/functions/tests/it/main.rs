@@ -11,6 +11,7 @@ mod http_calls;
 mod keep_alive;
 mod layers;
 mod lifecycle;
+mod limits;
 mod packages;
 mod phases;
 mod queues;
