@@ -28,8 +28,8 @@ def aws(server, tmp_path):
         AWS_CONFIG_FILE=str(tmp_path / "none"), AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "none"),
     )  # fmt: skip
 
-    def run(*arguments, fails=False):
-        command = [sys.executable, "-m", "awscli", "lambda", *arguments, "--endpoint-url", server.url]
+    def run(*arguments, fails=False, service="lambda"):
+        command = [sys.executable, "-m", "awscli", service, *arguments, "--endpoint-url", server.url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=tmp_path)
         assert (done.returncode != 0) == fails, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stderr if fails else (json.loads(done.stdout) if done.stdout.strip() else None)
@@ -60,6 +60,34 @@ def test_the_aws_cli(aws, archive, tmp_path):
     assert ".lambda-url." in url["FunctionUrl"]
     aws("delete-function", "--function-name", name)
     assert "ResourceNotFoundException" in aws("get-function", "--function-name", name, fails=True)
+
+
+def test_the_aws_cli_and_identities(aws, archive):
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    trust = {"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]}  # fmt: skip
+    made = aws("create-role", "--role-name", name, "--assume-role-policy-document", json.dumps(trust), service="iam")
+    assert made["Role"]["AssumeRolePolicyDocument"] == trust
+    basic = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+    aws("attach-role-policy", "--role-name", name, "--policy-arn", basic, service="iam")
+    attached = aws("list-attached-role-policies", "--role-name", name, service="iam")["AttachedPolicies"]
+    assert [each["PolicyArn"] for each in attached] == [basic]
+    aws(
+        "create-function", "--function-name", name, "--runtime", kinds.python(), "--handler", "app.handler",
+        "--role", made["Role"]["Arn"], "--zip-file", f"fileb://{archive}",
+    )  # fmt: skip
+    added = aws("add-permission", "--function-name", name, "--statement-id", "one", "--action", "lambda:InvokeFunction",
+                "--principal", "s3.amazonaws.com", "--source-arn", "arn:aws:s3:::bucket")  # fmt: skip
+    statement = json.loads(added["Statement"])
+    assert json.loads(aws("get-policy", "--function-name", name)["Policy"])["Statement"] == [statement]
+    aws("remove-permission", "--function-name", name, "--statement-id", "one")
+    assert "ResourceNotFoundException" in aws("get-policy", "--function-name", name, fails=True)
+    aws("delete-function", "--function-name", name)
+    assert "DeleteConflict" in aws("delete-role", "--role-name", name, service="iam", fails=True)
+    aws("detach-role-policy", "--role-name", name, "--policy-arn", basic, service="iam")
+    aws("delete-role", "--role-name", name, service="iam")
+    refusal = aws("assume-role", "--role-arn", made["Role"]["Arn"], "--role-session-name", "me", service="sts", fails=True)
+    assert "AccessDenied" in refusal
 
 
 def test_the_javascript_sdk(server, archive, tmp_path):

@@ -164,7 +164,7 @@ def test_a_cpu_limit_holds(functions):
     assert spun["cpu"] < 1.0, spun
 
 
-def test_the_sdk_inside_reaches_virga_and_may_do_nothing_yet(functions):
+def test_the_sdk_inside_reaches_virga_and_may_do_nothing_by_itself(functions):
     files = zips.folder(kinds.bundle("boto3"), leave_out=(".made-from", "bin")) | kinds.python_function("inner_sdk.py")
     name = functions.deploy(files, kinds.python(), MemorySize=512)
     said = functions.invoke(name).ok()

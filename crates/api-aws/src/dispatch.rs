@@ -13,13 +13,14 @@ use crate::body::{self, ReadError};
 use crate::failure::Failure;
 use crate::protocol::{self, Protocol};
 use crate::request::Request;
-use crate::{Api, Context, auth, lambda, limits, logs, sts};
+use crate::{Api, Context, auth, identity, lambda, limits, logs, sts};
 
 /// A service that is built, as far as the head says what is asked.
 enum Plan {
     Lambda(lambda::Plan),
     Logs,
     Sts,
+    Identity,
     /// Another service: refused, once its action is known.
     Absent,
 }
@@ -81,6 +82,7 @@ async fn serve(
         Plan::Lambda(plan) => plan.run(&request).await,
         Plan::Logs => logs::run(&request).await,
         Plan::Sts => sts::run(&request),
+        Plan::Identity => identity::run(&request).await,
         Plan::Absent => Err(absent(&service, protocol, head, &request.body)),
     }
 }
@@ -91,6 +93,7 @@ fn plan(head: &Parts, service: &str, protocol: Protocol) -> Result<Plan, Failure
         ("lambda", _) => lambda::plan(&head.method, head.uri.path()).map(Plan::Lambda),
         ("logs", _) => Ok(Plan::Logs),
         ("sts", _) => Ok(Plan::Sts),
+        ("iam", _) => Ok(Plan::Identity),
         (_, Protocol::S3) => Err(absent(service, protocol, head, b"")),
         _ => Ok(Plan::Absent),
     }

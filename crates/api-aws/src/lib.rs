@@ -5,7 +5,7 @@
 //! (`/_code/…`) is checked by its token; anything else has its signature's claim read from the head *before*
 //! any body, then a bounded body, then the signature checked, then the operation.
 //!
-//! Built: Lambda's core, CloudWatch Logs, STS GetCallerIdentity. Every other service and operation is
+//! Built: Lambda's core, CloudWatch Logs, IAM's roles and policies, STS's sessions. Every other service and operation is
 //! refused by its name in its own protocol. What an operation *means* is not here: this crate knows shapes,
 //! the product crates know rules.
 
@@ -15,11 +15,13 @@ mod dispatch;
 mod download;
 mod eventstream;
 mod failure;
+mod identity;
 mod lambda;
 mod limits;
 mod logs;
 mod members;
 mod protocol;
+mod query;
 mod request;
 mod sts;
 

@@ -1,9 +1,12 @@
 //! Who is calling.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use base::{AccountId, FunctionArn};
 
+use crate::RoleSession;
+use crate::directory::user_id;
 use crate::policy::{self, Context, Decision, Grants, Policies, Policy, Question, Source, Who};
 
 /// The first account's first user.
@@ -26,11 +29,8 @@ pub enum Principal {
         /// Its name: `admin` for the first.
         name: String,
     },
-    /// A function's own session.
-    Function {
-        /// The function and version.
-        arn: FunctionArn,
-    },
+    /// A function's own session, or one of whoever took a role on.
+    Session(Arc<RoleSession>),
 }
 
 impl Caller {
@@ -38,8 +38,8 @@ impl Caller {
     pub fn arn(&self) -> String {
         match &self.principal {
             Principal::User { name } => format!("arn:aws:iam::{}:user/{name}", self.account),
-            Principal::Function { arn } => {
-                format!("arn:aws:sts::{}:assumed-role/virga-function/{}", self.account, arn.name)
+            Principal::Session(session) => {
+                format!("arn:aws:sts::{}:assumed-role/{}/{}", self.account, session.role, session.name)
             }
         }
     }
@@ -47,8 +47,8 @@ impl Caller {
     /// The identity's unique id, as GetCallerIdentity and events show it.
     pub fn id(&self) -> String {
         match &self.principal {
-            Principal::User { name } => format!("{}:{name}", self.account),
-            Principal::Function { arn } => format!("{}:{}", self.account, arn.name),
+            Principal::User { name } => user_id(&self.account, name),
+            Principal::Session(session) => format!("{}:{}", session.role_id, session.name),
         }
     }
 
@@ -87,22 +87,26 @@ impl Caller {
         policy: Option<policy::Resource<'_>>,
         more: &Context,
     ) -> Decision {
-        let everything = Policy::everything();
-        let identity: &[&Policy] = if self.is_admin() { &[&everything] } else { &[] };
         let context = self.context().with(more);
         let who = self.who();
         let question = Question { who: &who, action, resource, owner, context: &context };
-        let grants = Grants { identity, ..Grants::default() };
-        policy::decide(&question, &Policies { grants, resource: policy })
+        let decide = |grants: Grants<'_>| policy::decide(&question, &Policies { grants, resource: policy });
+        match &self.principal {
+            Principal::Session(session) => session.with_grants(decide),
+            Principal::User { name } if name == ADMIN => {
+                decide(Grants { identity: &[&Policy::everything()], ..Grants::default() })
+            }
+            Principal::User { .. } => decide(Grants::default()),
+        }
     }
 
     /// Who this is, as policies name them.
     pub fn who(&self) -> Who {
         match &self.principal {
             Principal::User { .. } => Who::User { account: self.account.clone(), arn: self.arn() },
-            Principal::Function { .. } => Who::Session {
+            Principal::Session(session) => Who::Session {
                 account: self.account.clone(),
-                role: format!("arn:aws:iam::{}:role/virga-function", self.account),
+                role: session.role_arn.clone(),
                 arn: self.arn(),
             },
         }
@@ -110,13 +114,29 @@ impl Caller {
 
     /// What conditions may ask about the caller (IAM User Guide: AWS global condition context keys).
     fn context(&self) -> Context {
-        let mut context = Context::new([
-            ("aws:PrincipalAccount", self.account.as_str()),
-            ("aws:PrincipalArn", &self.arn()),
-            ("aws:PrincipalType", "User"),
-        ]);
-        if let Principal::User { name } = &self.principal {
-            context.set("aws:username", name);
+        let mut context =
+            Context::new([("aws:PrincipalAccount", self.account.as_str()), ("aws:userid", &self.id())]);
+        match &self.principal {
+            Principal::User { name } => {
+                context.set("aws:PrincipalType", "User");
+                context.set("aws:PrincipalArn", self.arn());
+                context.set("aws:username", name);
+            }
+            Principal::Session(session) => {
+                context.set("aws:PrincipalType", "AssumedRole");
+                // Of a session it is the role's.
+                context.set("aws:PrincipalArn", &session.role_arn);
+                if let Some(function) = &session.function {
+                    context.set(
+                        "lambda:SourceFunctionArn",
+                        FunctionArn { qualifier: None, ..function.clone() }.to_string(),
+                    );
+                }
+                if let Some(at) = session.at {
+                    context.set("aws:CurrentTime", at.to_rfc3339());
+                    context.set("aws:EpochTime", (at.as_millis() / 1000).to_string());
+                }
+            }
         }
         context
     }
@@ -171,7 +191,7 @@ mod tests {
 
     fn function() -> Principal {
         let arn = FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:hello:7").unwrap();
-        Principal::Function { arn }
+        Principal::Session(Arc::new(RoleSession::of_function(arn, "virga-function")))
     }
 
     #[test]

@@ -10,11 +10,12 @@ use http::request::Parts;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::directory::Directory;
 use crate::keys::Keys;
 use crate::seal::Sealer;
 use crate::session::Session;
 use crate::sigv4::{self, Presented, Request, SigningKeys, UNSIGNED_PAYLOAD};
-use crate::{AuthError, Caller, Principal};
+use crate::{AuthError, Caller};
 
 /// What signatures are checked against.
 pub(crate) struct Verifier {
@@ -22,6 +23,7 @@ pub(crate) struct Verifier {
     pub(crate) sessions: Sealer,
     pub(crate) signing_keys: SigningKeys,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) directory: Directory,
 }
 
 /// A request whose head names a known key for this time, region and service. The signature is not checked
@@ -145,8 +147,7 @@ impl Verifier {
         if now >= session.expires {
             return Err(AuthError::Expired("The security token included in the request is expired".into()));
         }
-        let arn = session.function().ok_or(AuthError::UnrecognizedClient)?;
-        let caller = Caller { account: arn.account.clone(), principal: Principal::Function { arn } };
+        let caller = session.caller(&self.directory, now).ok_or(AuthError::UnrecognizedClient)?;
         Ok((caller, session.secret))
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Keys {
     pub(crate) by_id: HashMap<String, Key>,
     pub(crate) first: Credentials,
     pub(crate) account: AccountId,
+    /// When the first account was made.
+    pub(crate) created: Timestamp,
 }
 
 /// Reads the keys; makes the first account when there is none.
@@ -75,6 +77,7 @@ fn unseal(account: String, rows: Vec<KeyRow>, sealer: &Sealer, key_file: &Path) 
     let corrupt = |what: &str| Error::Corrupt(what.to_owned());
     let by_id = HashMap::new();
     let mut first = None;
+    let created = Timestamp(rows.iter().map(|row| row.created).min().unwrap_or_default());
     for row in rows {
         let secret = sealer.open(&row.id, &row.sealed_secret).ok_or_else(|| {
             Error::Key(format!(
@@ -99,5 +102,6 @@ fn unseal(account: String, rows: Vec<KeyRow>, sealer: &Sealer, key_file: &Path) 
         by_id,
         first: first.ok_or_else(|| corrupt("the first account has no key"))?,
         account: AccountId::parse(&account).ok_or_else(|| corrupt("an account id is malformed"))?,
+        created,
     })
 }

@@ -13,16 +13,18 @@ use store::Store;
 use subtle::ConstantTimeEq;
 
 use crate::claim::{Claim, Verifier};
+use crate::directory::{Directory, default_role};
 use crate::seal::{Sealer, Use, mac};
-use crate::session::Session;
+use crate::session::{Holder, Session};
 use crate::sigv4::SigningKeys;
-use crate::{AuthError, Bootstrap, Credentials, Error, keys};
+use crate::{AuthError, Bootstrap, Credentials, Error, MissingRoles, assume, keys, tables};
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Iam {
-    verifier: Arc<Verifier>,
     region: Region,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) missing_roles: MissingRoles,
     link_key: Arc<[u8; 32]>,
     environments: Arc<Sealer>,
 }
@@ -39,6 +41,8 @@ impl Iam {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let (master, keys) = keys::open(&store, key_file, bootstrap, clock.now()).await?;
+        make_default_role(&store, &keys.account, clock.now()).await?;
+        let directory = Directory::open(store, Arc::clone(&clock)).await?;
         Ok(Self {
             link_key: Arc::new(master.derive(Use::Links)),
             environments: Arc::new(Sealer::new(&master, Use::Environments)),
@@ -47,8 +51,10 @@ impl Iam {
                 sessions: Sealer::new(&master, Use::Sessions),
                 signing_keys: SigningKeys::default(),
                 clock,
+                directory,
             }),
             region: Region::default(),
+            missing_roles: MissingRoles::default(),
         })
     }
 
@@ -56,6 +62,12 @@ impl Iam {
     #[must_use]
     pub fn with_region(self, region: Region) -> Self {
         Self { region, ..self }
+    }
+
+    /// The same handle, with this rule for functions' roles that are not there.
+    #[must_use]
+    pub fn with_missing_roles(self, missing_roles: MissingRoles) -> Self {
+        Self { missing_roles, ..self }
     }
 
     /// The first account.
@@ -79,10 +91,17 @@ impl Iam {
         Claim::read(&self.verifier, &self.region, head)
     }
 
-    /// Session credentials for one instance of a function. They are stateless: the token carries what is
-    /// needed to check them, sealed.
-    pub fn function_session(&self, function: &FunctionArn, lifetime: Duration) -> Credentials {
-        Session::issue(&self.verifier.sessions, function, self.verifier.clock.now(), lifetime)
+    /// Session credentials for one instance of a function, in the role that it was given. They are stateless: the
+    /// token carries what is needed to check them, sealed.
+    pub fn function_session(
+        &self,
+        function: &FunctionArn,
+        role_arn: &str,
+        lifetime: Duration,
+    ) -> Credentials {
+        let role = assume::role_name(role_arn, &function.account).to_owned();
+        let holder = Holder::Function { arn: function.to_string(), role };
+        Session::issue(&self.verifier.sessions, holder, self.verifier.clock.now(), lifetime)
     }
 
     /// Encrypts a function's environment variables for the database. `context` says whose they are: sealed for
@@ -114,6 +133,21 @@ impl Iam {
         // The number comes first and has a fixed width, so that no two pairs give the same bytes.
         mac(self.link_key.as_slice(), &[&expires.as_millis().to_be_bytes(), purpose.as_bytes()])
     }
+}
+
+/// Makes the first account's role for functions, once in a database's life.
+async fn make_default_role(store: &Store, account: &AccountId, now: Timestamp) -> Result<(), Error> {
+    let role = default_role(account, now).map_err(|error| Error::Corrupt(error.to_string()))?;
+    let document = serde_json::to_string(&role).map_err(|error| Error::Corrupt(error.to_string()))?;
+    let account = account.to_string();
+    let make = move |tx: &mut dyn store::Tx| {
+        if tables::wants_default_role(tx)? {
+            tables::put_role(tx, &account, &role.name, Some(&document))?;
+            tables::made_default_role(tx)?;
+        }
+        Ok::<_, store::Error>(())
+    };
+    Ok(store.write(make).await?)
 }
 
 impl std::fmt::Debug for Iam {

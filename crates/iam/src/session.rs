@@ -1,42 +1,65 @@
-//! Session credentials of functions: stateless, since the token carries what is needed to check them.
+//! Session credentials of functions, roles and users: stateless, since the token carries what is needed to check them.
+//!
+//! What a session may is not in its token but asked of the role each time, so that a change of the role counts at
+//! once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use base::{FunctionArn, Timestamp};
+use base::{AccountId, FunctionArn, Timestamp};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::directory::{Directory, Document};
+use crate::role_session::RoleSession;
 use crate::seal::Sealer;
-use crate::{Credentials, credentials};
+use crate::{Caller, Credentials, Principal, credentials};
 
 /// Longer tokens are not ours: they are refused before they are decoded.
-const MAX_TOKEN: usize = 4096;
+const MAX_TOKEN: usize = 8192;
 
 /// What a session token holds, sealed with the key's id as context.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Session {
-    #[serde(rename = "f")]
-    function: String,
+    #[serde(rename = "h")]
+    holder: Holder,
     #[serde(rename = "s")]
     pub(crate) secret: String,
     #[serde(rename = "e")]
     pub(crate) expires: Timestamp,
 }
 
+/// Whose session it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Holder {
+    /// A function's, in the role of this name.
+    #[serde(rename = "f")]
+    Function { arn: String, role: String },
+    /// Somebody's who took a role on.
+    #[serde(rename = "r")]
+    Role {
+        account: AccountId,
+        role: String,
+        /// Another role of the same name is not this one.
+        id: String,
+        session: String,
+        /// The session's own policy.
+        policy: Option<String>,
+    },
+    /// A user's.
+    #[serde(rename = "u")]
+    User { account: AccountId, name: String },
+}
+
 impl Session {
-    /// New credentials for a function.
-    pub(crate) fn issue(
-        sealer: &Sealer,
-        function: &FunctionArn,
-        now: Timestamp,
-        lifetime: Duration,
-    ) -> Credentials {
+    /// New credentials.
+    pub(crate) fn issue(sealer: &Sealer, holder: Holder, now: Timestamp, lifetime: Duration) -> Credentials {
         let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
         let expires = Timestamp(now.as_millis().saturating_add(lifetime));
-        let session = Self { function: function.to_string(), secret: credentials::new_secret(), expires };
+        let session = Self { holder, secret: credentials::new_secret(), expires };
         let access_key_id = credentials::new_session_id();
-        // A struct of two strings and a number always has a JSON form.
+        // A struct of strings and a number always has a JSON form.
         let plain = serde_json::to_vec(&session).expect("strings and numbers have a JSON form");
         Credentials {
             session_token: Some(STANDARD.encode(sealer.seal(&access_key_id, &plain))),
@@ -55,8 +78,31 @@ impl Session {
         serde_json::from_slice(&sealer.open(access_key_id, &sealed)?).ok()
     }
 
-    /// Whose session it is.
-    pub(crate) fn function(&self) -> Option<FunctionArn> {
-        FunctionArn::parse(&self.function)
+    /// Who calls with it now; `None` once the role that it is of is gone.
+    pub(crate) fn caller(&self, directory: &Directory, now: Timestamp) -> Option<Caller> {
+        match &self.holder {
+            Holder::Function { arn, role } => {
+                let arn = FunctionArn::parse(arn)?;
+                let account = arn.account.clone();
+                let mut session = RoleSession::of_function(arn, role);
+                // A function whose role is not there is somebody, who may do nothing.
+                if let Some(role) = directory.role(&account, role) {
+                    session.grant(&role, directory, None);
+                }
+                session.at = Some(now);
+                Some(Caller { account, principal: Principal::Session(Arc::new(session)) })
+            }
+            Holder::Role { account, role, id, session, policy } => {
+                let role = directory.role(account, role).filter(|role| role.id == *id)?;
+                let policy = policy.as_deref().map(Document::identity).transpose().ok()?;
+                let mut made = RoleSession::new(&role, session);
+                made.grant(&role, directory, policy.map(|policy| Arc::clone(policy.policy())));
+                made.at = Some(now);
+                Some(Caller { account: account.clone(), principal: Principal::Session(Arc::new(made)) })
+            }
+            Holder::User { account, name } => {
+                Some(Caller { account: account.clone(), principal: Principal::User { name: name.clone() } })
+            }
+        }
     }
 }

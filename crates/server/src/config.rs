@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use iam::MissingRoles;
 use sandbox::Egress;
 use sandbox_wasm::Separation;
 
@@ -63,6 +64,8 @@ pub struct Config {
     pub wasm_workers: Separation,
     /// How to treat a limit that the host cannot enforce.
     pub missing_limits: MissingLimits,
+    /// Whether functions may have roles that are not there.
+    pub missing_roles: MissingRoles,
     /// What functions may connect to that do not say.
     pub egress: Egress,
     /// The most that a function may ask for; `egress` must be within.

@@ -29,6 +29,8 @@ use sandbox::process::jail;
 pub use sandbox::Egress;
 pub use sandbox_wasm::Separation;
 
+pub use iam::MissingRoles;
+
 pub use config::{Config, FirstStart, ImageParts, Images, LogFormat, MissingLimits};
 
 /// How long tasks that are left over may hold up the end of the process.

@@ -53,6 +53,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     let store = Store::open(&data_dir.path("virga.db"), &schema).context("cannot open the database")?;
     let Identity { region, iam } =
         identity::open(&store, data_dir, &config.first_start, Arc::clone(&clock)).await?;
+    let iam = iam.with_missing_roles(config.missing_roles);
     credentials::keep(&store, data_dir, &iam, region.as_str(), &url).await?;
 
     let lines =

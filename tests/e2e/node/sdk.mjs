@@ -46,6 +46,19 @@ assert.equal((await client.send(new lambda.PublishVersionCommand({ FunctionName 
 const url = await client.send(new lambda.CreateFunctionUrlConfigCommand({ FunctionName, AuthType: "NONE" }));
 assert.match(url.FunctionUrl, /^http:\/\/[a-z0-9]{32}\.lambda-url\./);
 
+const statement = { FunctionName, StatementId: "one", Action: "lambda:InvokeFunction", Principal: "s3.amazonaws.com" };
+const added = JSON.parse((await client.send(new lambda.AddPermissionCommand(statement))).Statement);
+assert.deepEqual(added.Principal, { Service: "s3.amazonaws.com" });
+await assert.rejects(client.send(new lambda.AddPermissionCommand(statement)), lambda.ResourceConflictException);
+const policy = await client.send(new lambda.GetPolicyCommand({ FunctionName }));
+assert.deepEqual(JSON.parse(policy.Policy).Statement, [added]);
+const stale = { FunctionName, StatementId: "one", RevisionId: "0" };
+await assert.rejects(client.send(new lambda.RemovePermissionCommand(stale)), lambda.PreconditionFailedException);
+await client.send(new lambda.RemovePermissionCommand({ FunctionName, StatementId: "one" }));
+await assert.rejects(client.send(new lambda.GetPolicyCommand({ FunctionName })), lambda.ResourceNotFoundException);
+const closed = await client.send(new lambda.UpdateFunctionUrlConfigCommand({ FunctionName, AuthType: "AWS_IAM" }));
+assert.equal(closed.AuthType, "AWS_IAM");
+
 const names = [];
 for await (const page of lambda.paginateListFunctions({ client, pageSize: 1 }, {}))
   names.push(...page.Functions.map((each) => each.FunctionName));

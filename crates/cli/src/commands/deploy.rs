@@ -8,6 +8,7 @@ mod change;
 mod concurrency;
 pub(super) mod image;
 mod release;
+pub(crate) mod role;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,9 @@ pub(crate) struct Args {
     /// top. They replace those that the function has; none takes them away
     #[arg(long, value_name = "ARN|FOLDER", conflicts_with = "image")]
     layer: Vec<String>,
+    /// The role that the function acts in; a new one gets the account's own for functions
+    #[arg(long, value_name = "ARN", value_parser = role::parse)]
+    role: Option<String>,
     /// Do not make a public URL
     #[arg(long)]
     no_url: bool,
@@ -90,9 +94,6 @@ pub(crate) struct Args {
 
 /// How long a deployment may take to become active.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// Lambda wants a role and checks its form; nothing is assumed from it yet.
-pub(crate) const ROLE: &str = "arn:aws:iam::000000000000:role/virga";
 
 /// What is asked for, found out and said.
 struct Plan {
@@ -194,7 +195,8 @@ async fn deploy(client: &Client, plan: &Plan, args: &Args, progress: &Progress) 
     let action = match existing(client, &plan.name).await? {
         None => {
             progress.step(format!("uploading {}", plan.name));
-            let body = creation(plan, args).await?;
+            let mut body = creation(plan, args).await?;
+            body["Role"] = json!(role::of(client, args.role.as_deref()).await?);
             client.lambda(Method::POST, "/2015-03-31/functions", Some(&body)).await?;
             Action::Created
         }
@@ -209,7 +211,6 @@ async fn creation(plan: &Plan, args: &Args) -> Result<Value> {
     let mut body = json!({
         "FunctionName": plan.name,
         "Runtime": runtime(plan.detected.family, args, None).await?,
-        "Role": ROLE,
         "Handler": plan.detected.handler,
         "Code": { "ZipFile": base64(&plan.package.zip) },
     });

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use server::{Config, Egress, FirstStart, ImageParts, Images, LogFormat, MissingLimits, Separation};
+use server::{
+    Config, Egress, FirstStart, ImageParts, Images, LogFormat, MissingLimits, MissingRoles, Separation,
+};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -85,6 +87,9 @@ pub(crate) struct Args {
     /// What to do where the host cannot enforce a limit (`virga doctor` lists them)
     #[arg(long, value_enum, default_value_t = Missing::Degrade)]
     missing_limits: Missing,
+    /// Whether functions may be given roles that are not there; what has one may do nothing itself
+    #[arg(long, value_enum, default_value_t = Roles::Allow)]
+    missing_roles: Roles,
     /// What functions may connect to that do not say: none, public, open, or a list as in virga:egress
     #[arg(long, value_name = "EGRESS", default_value = "public", value_parser = parse_egress)]
     egress: Egress,
@@ -126,6 +131,15 @@ enum Parts {
     Used,
     /// When all of it is there
     Off,
+}
+
+/// Whether functions may have roles that are not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Roles {
+    /// They may
+    Allow,
+    /// They are refused, as with AWS
+    Refuse,
 }
 
 /// `--missing-limits`
@@ -214,6 +228,10 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         missing_limits: match args.missing_limits {
             Missing::Degrade => MissingLimits::Degrade,
             Missing::Refuse => MissingLimits::Refuse,
+        },
+        missing_roles: match args.missing_roles {
+            Roles::Allow => MissingRoles::Allow,
+            Roles::Refuse => MissingRoles::Refuse,
         },
         egress: args.egress.clone(),
         max_egress: args.max_egress.clone(),

@@ -197,7 +197,7 @@ impl Builder<'_> {
             "FunctionName": self.name,
             "Description": "Resolves dependencies of a deployment",
             "Runtime": runtime,
-            "Role": crate::commands::deploy::ROLE,
+            "Role": crate::commands::deploy::role::of(self.client, None).await?,
             "Handler": self.recipe.handler,
             "Code": { "ZipFile": base64::engine::general_purpose::STANDARD.encode(zip) },
             "MemorySize": MEMORY_MB,

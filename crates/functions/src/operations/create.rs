@@ -31,6 +31,7 @@ impl Functions {
         let attached = self.inner.attach(caller, &args.layers)?;
         let configuration = configuration(&self.inner, &args, &attached.layers)?;
         check_absent(&self.inner, &function)?;
+        self.inner.check_role(caller, &args.role)?;
         let inner = Arc::clone(&self.inner);
         let NewCode::Zip(zip) = args.code.clone() else {
             // It is fetched when it is prepared.

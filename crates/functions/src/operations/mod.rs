@@ -18,8 +18,8 @@ mod urls;
 use std::sync::Arc;
 
 use base::{FunctionArn, RequestId};
-use iam::Caller;
 use iam::policy::{Context, Resource};
+use iam::{Caller, NotPassed};
 
 use crate::Error;
 use crate::claims::check_storage;
@@ -47,6 +47,18 @@ pub(crate) fn denied(caller: &Caller, action: &str, resource: &str) -> Error {
          policy allows the lambda:{action} action",
         caller.arn()
     ))
+}
+
+impl Inner {
+    /// Whether the caller may give a function this role, and the role lets Lambda take it on.
+    fn check_role(&self, caller: &Caller, role_arn: &str) -> Result<(), Error> {
+        self.host.iam.check_pass_role(caller, role_arn).map_err(|error| match error {
+            NotPassed::Denied(text) => Error::Denied(text),
+            NotPassed::NotAssumable => {
+                Error::Invalid("The role defined for the function cannot be assumed by Lambda.".into())
+            }
+        })
+    }
 }
 
 fn not_found(arn: &FunctionArn) -> Error {

@@ -92,6 +92,9 @@ impl Functions {
         args: UpdateConfiguration,
     ) -> Result<FunctionView, Error> {
         let function = self.inner.permit_change(caller, "UpdateFunctionConfiguration", function)?;
+        if let Some(role) = &args.role {
+            self.inner.check_role(caller, role)?;
+        }
         let attached = args.layers.as_ref().map(|arns| self.inner.attach(caller, arns)).transpose()?;
         let inner = Arc::clone(&self.inner);
         self.detached(async move {

@@ -182,7 +182,7 @@ fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogS
     let (plan, host) = (pool.plan(), pool.host());
     let configuration = &*plan.configuration;
     let function: FunctionArn = plan.arn.clone();
-    let credentials = host.iam.function_session(&function, limits::SESSION);
+    let credentials = host.iam.function_session(&function, &configuration.role, limits::SESSION);
     let env = environment::of_instance(&function, configuration, &plan.artifact, stream, credentials);
     Spec {
         instance,

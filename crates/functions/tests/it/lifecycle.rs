@@ -119,7 +119,10 @@ async fn a_stranger_is_refused_whatever_there_is() {
     let world = World::new().await;
     world.create("hello", "echo").await;
     let arn = base::FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:x").unwrap();
-    let function = iam::Caller { principal: iam::Principal::Function { arn }, ..world.caller.clone() };
+    let function = iam::Caller {
+        principal: iam::Principal::Session(iam::RoleSession::of_function(arn, "virga-function").into()),
+        ..world.caller.clone()
+    };
     for name in ["hello", "absent"] {
         let error = world.functions.get(&function, &world.named(name)).unwrap_err().to_string();
         assert!(

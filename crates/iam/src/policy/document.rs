@@ -104,6 +104,11 @@ impl Policy {
         Self { statements: vec![statement] }
     }
 
+    /// Allows nothing: stands for a policy that is gone.
+    pub fn nothing() -> Self {
+        Self { statements: Vec::new() }
+    }
+
     /// Whether a statement allows a service this action, whatever its conditions: those are about a request, and
     /// this is asked where there is none yet.
     pub fn names_service(&self, action: &str, service: &str) -> bool {

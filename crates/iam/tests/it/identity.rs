@@ -9,6 +9,8 @@ use iam::{AuthError, Bootstrap, Caller, Error, Principal};
 
 use crate::support::{ACCOUNT, Home, KEY_ID, NOW, SECRET, bootstrap, head, signed, verify};
 
+const ROLE: &str = "arn:aws:iam::123456789012:role/nobody-made-it";
+
 fn function() -> FunctionArn {
     FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:hello:$LATEST").unwrap()
 }
@@ -79,12 +81,13 @@ fn a_lost_or_wrong_key_file_is_said_and_not_replaced() {
 fn functions_have_sessions_that_end() {
     let home = Home::new();
     let iam = home.iam();
-    let session = iam.function_session(&function(), Duration::from_secs(60));
+    let session = iam.function_session(&function(), ROLE, Duration::from_secs(60));
     assert!(session.access_key_id.starts_with("ASIA"));
     assert_eq!(session.expires, Some(Timestamp(NOW.as_millis() + 60_000)));
     let request = || signed(head("GET", "http://localhost/x", &[]), b"", &session, "lambda");
     let caller = verify(&iam, &request(), b"").unwrap();
-    assert_eq!(caller.principal, Principal::Function { arn: function() });
+    assert!(matches!(&caller.principal, Principal::Session(session) if session.function == Some(function())));
+    assert_eq!(caller.arn(), "arn:aws:sts::123456789012:assumed-role/nobody-made-it/hello");
     assert!(!caller.may("lambda:InvokeFunction", &function().to_string()));
     // Stateless: a server that starts anew knows it too.
     assert!(verify(&home.iam(), &request(), b"").is_ok());
@@ -98,8 +101,8 @@ fn functions_have_sessions_that_end() {
 #[test]
 fn session_tokens_work_with_their_own_key_only() {
     let iam = Home::new().iam();
-    let own = iam.function_session(&function(), Duration::from_secs(60));
-    let other = iam.function_session(&function(), Duration::from_secs(60));
+    let own = iam.function_session(&function(), ROLE, Duration::from_secs(60));
+    let other = iam.function_session(&function(), ROLE, Duration::from_secs(60));
     let refused = |change: &dyn Fn(&mut iam::Credentials)| {
         let mut credentials = own.clone();
         change(&mut credentials);
@@ -111,7 +114,7 @@ fn session_tokens_work_with_their_own_key_only() {
     assert_eq!(refused(&|c| c.session_token = Some("not a token".into())), AuthError::UnrecognizedClient);
     assert_eq!(refused(&|c| c.access_key_id = KEY_ID.into()), AuthError::UnrecognizedClient);
     assert_eq!(refused(&|c| c.secret_access_key = SECRET.into()), AuthError::SignatureMismatch);
-    let foreign = Home::new().iam().function_session(&function(), Duration::from_secs(60));
+    let foreign = Home::new().iam().function_session(&function(), ROLE, Duration::from_secs(60));
     assert_eq!(refused(&|c| *c = foreign.clone()), AuthError::UnrecognizedClient);
 }
 

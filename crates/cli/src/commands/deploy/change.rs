@@ -204,6 +204,9 @@ pub(super) fn differing(mut wanted: Map<String, Value>, args: &Args, now: &Value
     if let Some(memory) = args.memory {
         wanted.insert("MemorySize".to_owned(), json!(memory.max(128)));
     }
+    if let Some(role) = &args.role {
+        wanted.insert("Role".to_owned(), json!(role));
+    }
     if let Some(timeout) = args.timeout {
         wanted.insert("Timeout".to_owned(), json!(timeout));
     }

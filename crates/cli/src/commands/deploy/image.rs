@@ -11,7 +11,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::change::differing;
-use super::{Action, Args, ROLE, add_given, concurrency, given_tags, release, settle, url, wait};
+use super::{Action, Args, add_given, concurrency, given_tags, release, role, settle, url, wait};
 use crate::client::Client;
 use crate::commands::{function_path, segment, text};
 use crate::detect::Contract;
@@ -35,7 +35,8 @@ pub(super) async fn run(client: &Client, image: &str, args: &Args, as_json: bool
     progress.step(format!("fetching {uri}"));
     let mut changed = match &existing {
         None => {
-            let body = creation(&name, &uri, args);
+            let mut body = creation(&name, &uri, args);
+            body["Role"] = json!(role::of(client, args.role.as_deref()).await?);
             client.lambda(Method::POST, "/2015-03-31/functions", Some(&body)).await?;
             true
         }
@@ -125,7 +126,6 @@ fn creation(name: &str, uri: &str, args: &Args) -> Value {
     let mut body = json!({
         "FunctionName": name,
         "PackageType": "Image",
-        "Role": ROLE,
         "Code": { "ImageUri": uri },
     });
     add_given(&mut body, &tags(args), args);
