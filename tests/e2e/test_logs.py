@@ -260,3 +260,36 @@ def test_the_aws_cli(server, tmp_path, logs, group):
     assert texts(aws("get-log-events", "--log-group-name", group, "--log-stream-name", "cli")) == ["ERROR by hand", "fine"]
     aws("put-retention-policy", "--log-group-name", group, "--retention-in-days", "3")
     assert aws("describe-log-groups", "--log-group-name-prefix", group)["logGroups"][0]["retentionInDays"] == 3
+
+
+def test_a_subscription_calls_a_function(functions, logs, group):
+    unpack = (
+        "import base64, gzip\n"
+        "def handler(event, context):\n"
+        "    print('GOT', gzip.decompress(base64.b64decode(event['awslogs']['data'])).decode())\n"
+    )
+    name = functions.deploy({"app.py": unpack}, kinds.python())
+    arn = functions.api.get_function_configuration(FunctionName=name)["FunctionArn"]
+    subscribe = lambda to, where=group: logs.put_subscription_filter(  # noqa: E731
+        logGroupName=where, filterName="errors", filterPattern="ERROR", destinationArn=to
+    )
+    refused("InvalidParameterException", subscribe, to=arn + "-absent")
+    refused("InvalidParameterException", subscribe, to="arn:aws:kinesis:us-east-1:111122223333:stream/x")
+    put(logs, group, "ERROR before")
+    subscribe(arn)
+    shown = logs.describe_subscription_filters(logGroupName=group)["subscriptionFilters"]
+    assert [(each["filterName"], each["filterPattern"], each["destinationArn"]) for each in shown] == [("errors", "ERROR", arn)]
+    put(logs, group, "ERROR one", "fine", "ERROR two")
+    own = f"/aws/lambda/{name}"
+    printed = lambda: [  # noqa: E731
+        json.loads(text.split("GOT ", 1)[1]) for text in texts(logs.filter_log_events(logGroupName=own, filterPattern="GOT"))
+    ]
+    poll.until(lambda: own in str(logs.describe_log_groups(logGroupNamePrefix=own)) and printed(), "the function was called")
+    (got,) = printed()
+    assert got["messageType"] == "DATA_MESSAGE" and got["subscriptionFilters"] == ["errors"]
+    assert (got["logGroup"], got["logStream"]) == (group, "s") and got["owner"] == arn.split(":")[4]
+    assert texts({"events": got["logEvents"]}) == ["ERROR one", "ERROR two"]
+    assert all(len(event["id"]) == 56 and event["timestamp"] for event in got["logEvents"])
+    refused("InvalidParameterException", subscribe, to=arn, where=own)
+    logs.delete_subscription_filter(logGroupName=group, filterName="errors")
+    refused("ResourceNotFoundException", logs.delete_subscription_filter, logGroupName=group, filterName="errors")

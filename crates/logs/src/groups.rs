@@ -54,7 +54,9 @@ impl Logs {
     pub async fn delete_group(&self, group: &GroupName) -> Result<(), Error> {
         self.expect_group(group).await?;
         let _turn = self.inner.changes.lock().await;
-        self.record(group, tables::delete_group).await?;
+        let forgotten = self.record(group, tables::delete_group).await;
+        self.forget_subscriptions();
+        forgotten?;
         let name = group.clone();
         self.on_files(move |files| files.delete_group(&name.account, &name.name)).await
     }

@@ -21,6 +21,7 @@ mod put;
 mod retention;
 mod service;
 mod streams;
+mod subscriptions;
 mod tables;
 mod tags;
 
@@ -33,4 +34,5 @@ pub use put::{NewEvent, Rejected};
 pub use retention::ALLOWED_DAYS;
 pub use service::{GroupName, Logs};
 pub use streams::{Order, Stream, StreamsPage};
+pub use subscriptions::{Deliver, Delivery, NewSubscription, Subscription, Undelivered};
 pub use tables::MIGRATIONS;

@@ -1,10 +1,21 @@
 //! Every bound, with its reason.
 
+use std::time::Duration;
+
 /// Groups of an account that can be made by request: each is a folder, and listing looks at all of them.
 pub(crate) const GROUPS: usize = 10_000;
 
 /// Streams of a group that can be made by request: listing looks at all of them.
 pub(crate) const STREAMS: i64 = 10_000;
+
+/// Subscriptions of a group (CloudWatch Logs quotas).
+pub(crate) const SUBSCRIPTIONS: usize = 2;
+
+/// How often subscriptions are looked after.
+pub(crate) const DELIVER_EVERY: Duration = Duration::from_secs(1);
+
+/// Events that a subscription is given at one look.
+pub(crate) const DELIVER_EVENTS: usize = 1000;
 
 /// Tags of a group (CloudWatch Logs API: TagResource).
 pub(crate) const TAGS: usize = 50;

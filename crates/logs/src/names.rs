@@ -23,6 +23,11 @@ pub(crate) fn check_stream(name: &str) -> Result<(), Error> {
     check("logStreamName", name, !name.contains([':', '*']), NAME_PATTERN)
 }
 
+/// A subscription filter's name.
+pub(crate) fn check_filter(name: &str) -> Result<(), Error> {
+    check("filterName", name, !name.contains([':', '*']), NAME_PATTERN)
+}
+
 fn check(member: &str, name: &str, matches: bool, pattern: &str) -> Result<(), Error> {
     let length = name.chars().count();
     let rule = if length == 0 {

@@ -7,8 +7,9 @@ use base::{AccountId, Clock};
 use observe::LogsError;
 use store::{Store, Tx};
 use tokio::sync::{Mutex, Semaphore};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::subscriptions::Subscriptions;
 use crate::{Error, limits, names, retention};
 
 /// Cheap to clone.
@@ -23,6 +24,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     /// Changes of groups and streams take turns: they concern the database and files at once.
     pub(crate) changes: Mutex<()>,
+    pub(crate) subscriptions: Subscriptions,
     readers: Arc<Semaphore>,
     tasks: parking_lot::Mutex<Vec<AbortHandle>>,
 }
@@ -47,13 +49,18 @@ impl Logs {
             files,
             clock,
             changes: Mutex::default(),
+            subscriptions: Subscriptions::default(),
             readers: Arc::new(Semaphore::new(limits::READERS)),
             tasks: parking_lot::Mutex::default(),
         };
         let me = Self { inner: Arc::new(inner) };
-        let keeper = tokio::spawn(retention::keeper(Arc::downgrade(&me.inner), RETENTION_EVERY));
-        me.inner.tasks.lock().push(keeper.abort_handle());
+        me.keep(tokio::spawn(retention::keeper(Arc::downgrade(&me.inner), RETENTION_EVERY)));
         me
+    }
+
+    /// Ends a task with the service.
+    pub(crate) fn keep(&self, task: JoinHandle<()>) {
+        self.inner.tasks.lock().push(task.abort_handle());
     }
 
     /// Works on files off the async threads; a few at a time do.

@@ -1,13 +1,16 @@
 //! Schema and SQL of log groups; nothing else.
 
+use base::AccountId;
 use store::{Error, Migration, Row, Tx, Value};
 
 use crate::service::GroupName;
+use crate::subscriptions::Subscription;
 
 /// The schema of this noun.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    name: "logs-0001",
-    sql: "
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "logs-0001",
+        sql: "
         CREATE TABLE log_groups (
             account TEXT NOT NULL,
             name TEXT NOT NULL,
@@ -24,7 +27,24 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             PRIMARY KEY (account, log_group, name)
         );
     ",
-}];
+    },
+    Migration {
+        name: "logs-0002",
+        sql: "
+        CREATE TABLE log_subscriptions (
+            account TEXT NOT NULL,
+            log_group TEXT NOT NULL,
+            name TEXT NOT NULL,
+            pattern TEXT NOT NULL,
+            destination TEXT NOT NULL,
+            distribution TEXT NOT NULL,
+            created BIGINT NOT NULL,
+            place TEXT NOT NULL,
+            PRIMARY KEY (account, log_group, name)
+        );
+    ",
+    },
+];
 
 /// What is kept of a group besides its events; a group that nobody said anything about has no row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +98,7 @@ pub(crate) fn set_group(tx: &mut dyn Tx, group: &GroupName, row: &GroupRow) -> R
 pub(crate) fn delete_group(tx: &mut dyn Tx, group: &GroupName) -> Result<(), Error> {
     tx.execute("DELETE FROM log_groups WHERE account = $1 AND name = $2", &key(group))?;
     tx.execute("DELETE FROM log_streams WHERE account = $1 AND log_group = $2", &key(group))?;
+    tx.execute("DELETE FROM log_subscriptions WHERE account = $1 AND log_group = $2", &key(group))?;
     Ok(())
 }
 
@@ -144,6 +165,80 @@ pub(crate) fn forget_deleted(tx: &mut dyn Tx, group: &GroupName, before: &str) -
         &[account, name, before.into()],
     )?;
     Ok(())
+}
+
+/// All subscriptions, by group and name.
+pub(crate) fn subscriptions(tx: &mut dyn Tx) -> Result<Vec<Subscription>, Error> {
+    let rows = tx.query(
+        "SELECT account, log_group, name, pattern, destination, distribution, created, place
+         FROM log_subscriptions ORDER BY account, log_group, name",
+        &[],
+    )?;
+    rows.iter().filter_map(|row| subscription_row(row).transpose()).collect()
+}
+
+/// Writes a subscription.
+pub(crate) fn set_subscription(tx: &mut dyn Tx, row: &Subscription) -> Result<(), Error> {
+    let [account, group] = key(&row.group);
+    let text = |text: &str| Value::from(text);
+    tx.execute(
+        "INSERT INTO log_subscriptions
+         (account, log_group, name, pattern, destination, distribution, created, place)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (account, log_group, name)
+         DO UPDATE SET pattern = $4, destination = $5, distribution = $6",
+        &[
+            account,
+            group,
+            text(&row.name),
+            text(&row.pattern),
+            text(&row.destination),
+            text(&row.distribution),
+            row.created.into(),
+            text(&row.place),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Notes up to where a subscription's events were handed over.
+pub(crate) fn move_subscription(
+    tx: &mut dyn Tx,
+    group: &GroupName,
+    name: &str,
+    place: &str,
+) -> Result<(), Error> {
+    let [account, group] = key(group);
+    tx.execute(
+        "UPDATE log_subscriptions SET place = $4 WHERE account = $1 AND log_group = $2 AND name = $3",
+        &[account, group, name.into(), place.into()],
+    )?;
+    Ok(())
+}
+
+/// Removes a subscription; whether it was there.
+pub(crate) fn delete_subscription(tx: &mut dyn Tx, group: &GroupName, name: &str) -> Result<bool, Error> {
+    let [account, group] = key(group);
+    let removed = tx.execute(
+        "DELETE FROM log_subscriptions WHERE account = $1 AND log_group = $2 AND name = $3",
+        &[account, group, name.into()],
+    )?;
+    Ok(removed > 0)
+}
+
+/// `None` where the account's id is none.
+fn subscription_row(row: &Row) -> Result<Option<Subscription>, Error> {
+    let Some(account) = AccountId::parse(row.text(0)?) else { return Ok(None) };
+    let text = |column| row.text(column).map(str::to_owned);
+    Ok(Some(Subscription {
+        group: GroupName { account, name: text(1)? },
+        name: text(2)?,
+        pattern: text(3)?,
+        destination: text(4)?,
+        distribution: text(5)?,
+        created: row.int(6)?,
+        place: text(7)?,
+    }))
 }
 
 fn stream_row(row: &Row) -> Result<StreamRow, Error> {

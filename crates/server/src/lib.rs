@@ -19,6 +19,7 @@ mod images;
 mod logging;
 mod run;
 mod signals;
+mod subscribers;
 mod tables;
 
 use std::time::Duration;

@@ -27,6 +27,7 @@ use crate::data_dir::DataDir;
 use crate::identity::{self, Identity};
 use crate::images::{Adapter, Mounts, Trouble};
 use crate::signals::Signals;
+use crate::subscribers::Subscribers;
 use crate::{Config, WASM_WORKER, config, credentials, host, tables};
 
 /// Connections from functions to Virga's endpoint that may wait to be served.
@@ -84,6 +85,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     let teller = tokio::spawn(crate::images::tell(functions.clone(), troubled));
     // Nobody else sets it.
     let _ = shown.set(functions.clone());
+    groups.deliver_with(Arc::new(Subscribers::new(functions.clone())));
     let api = api_aws::Api::new(api_aws::Deps {
         functions: functions.clone(),
         iam,

@@ -9,6 +9,7 @@ mod errors;
 mod groups;
 mod put;
 mod read;
+mod subscriptions;
 mod tags;
 mod target;
 
@@ -49,6 +50,9 @@ async fn answer(operation: &str, request: &Request<'_>, members: &Members<'_>) -
         "PutLogEvents" => put::log_events(request, members).await,
         "GetLogEvents" => read::get_log_events(request, members).await,
         "FilterLogEvents" => read::filter_log_events(request, members).await,
+        "PutSubscriptionFilter" => subscriptions::put_filter(request, members).await,
+        "DescribeSubscriptionFilters" => subscriptions::describe_filters(request, members).await,
+        "DeleteSubscriptionFilter" => subscriptions::delete_filter(request, members).await,
         "TagResource" => tags::tag_resource(request, members).await,
         "UntagResource" => tags::untag_resource(request, members).await,
         "ListTagsForResource" => tags::list_for_resource(request, members).await,

@@ -5,4 +5,5 @@
 mod events;
 mod groups;
 mod keeping;
+mod subscriptions;
 mod support;
