@@ -293,3 +293,28 @@ def test_a_subscription_calls_a_function(functions, logs, group):
     refused("InvalidParameterException", subscribe, to=arn, where=own)
     logs.delete_subscription_filter(logGroupName=group, filterName="errors")
     refused("ResourceNotFoundException", logs.delete_subscription_filter, logGroupName=group, filterName="errors")
+
+
+def test_a_live_tail(server, logs, group):
+    live = clients.client(server, "logs", check=False, inject_host_prefix=False)
+    arn = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"][0]["logGroupArn"]
+    put(logs, group, "ERROR before")
+    session = live.start_live_tail(logGroupIdentifiers=[arn], logEventFilterPattern="ERROR")["responseStream"]
+    found = []
+    for event in session:
+        if "sessionStart" in event:
+            assert event["sessionStart"]["logGroupIdentifiers"] == [arn] and event["sessionStart"]["sessionId"]
+            assert event["sessionStart"]["logEventFilterPattern"] == "ERROR"
+            put(logs, group, "ERROR now", "fine")
+        else:
+            assert event["sessionUpdate"]["sessionMetadata"] == {"sampled": False}
+            found += event["sessionUpdate"]["sessionResults"]
+        if found:
+            break
+    session.close()
+    (result,) = found
+    assert (result["message"], result["logStreamName"], result["logGroupIdentifier"]) == ("ERROR now", "s", arn)
+    refused("ResourceNotFoundException", live.start_live_tail, logGroupIdentifiers=[arn + "x"])
+    refused("InvalidParameterException", live.start_live_tail, logGroupIdentifiers=[arn], logEventFilterPattern="{")
+    refused("AccessDeniedException", live.start_live_tail,
+            logGroupIdentifiers=[arn.replace(arn.split(":")[4], "210987654321")])  # fmt: skip

@@ -35,5 +35,8 @@ pub(crate) const LOG_EVENTS: usize = 7 << 20;
 /// Streams that FilterLogEvents may be asked for (CloudWatch Logs API: InputLogStreamNames).
 pub(crate) const STREAM_NAMES: usize = 100;
 
+/// Log groups that one StartLiveTail follows (CloudWatch Logs API: logGroupIdentifiers).
+pub(crate) const TAIL_GROUPS: usize = 10;
+
 /// Log groups or streams in one page (CloudWatch Logs API: DescribeLogGroups, limit).
 pub(crate) const DESCRIBE_PAGE: usize = 50;

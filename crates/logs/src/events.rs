@@ -21,7 +21,7 @@ pub struct Search {
     /// Up to this time, inclusive.
     pub end: Option<Timestamp>,
     /// Only messages that it takes.
-    pub pattern: Option<Pattern>,
+    pub pattern: Option<Arc<Pattern>>,
     /// Where to begin: from an earlier page.
     pub token: Option<String>,
     /// At most so many.
@@ -89,7 +89,7 @@ impl Logs {
         Ok(page)
     }
 
-    async fn query(&self, group: &GroupName, search: Search) -> Result<Query, Error> {
+    pub(crate) async fn query(&self, group: &GroupName, search: Search) -> Result<Query, Error> {
         let (row, hidden) =
             self.look(group, |tx, group| Ok((tables::group(tx, group)?, tables::hidden(tx, group)?))).await?;
         let cutoff = retention::cutoff(self.inner.clock.now(), row.unwrap_or_default().retention_days);
@@ -109,7 +109,12 @@ impl Logs {
         })
     }
 
-    async fn read(&self, group: &GroupName, direction: Direction, query: Query) -> Result<Page, Error> {
+    pub(crate) async fn read(
+        &self,
+        group: &GroupName,
+        direction: Direction,
+        query: Query,
+    ) -> Result<Page, Error> {
         let group = group.clone();
         let page = self.on_files(move |files| {
             let read = |query: &Query| match direction {

@@ -24,6 +24,7 @@ mod streams;
 mod subscriptions;
 mod tables;
 mod tags;
+mod tail;
 
 pub use error::Error;
 pub use events::{Direction, Page, Search};
@@ -36,3 +37,4 @@ pub use service::{GroupName, Logs};
 pub use streams::{Order, Stream, StreamsPage};
 pub use subscriptions::{Deliver, Delivery, NewSubscription, Subscription, Undelivered};
 pub use tables::MIGRATIONS;
+pub use tail::{Tail, Wanted};

@@ -17,6 +17,12 @@ pub(crate) const DELIVER_EVERY: Duration = Duration::from_secs(1);
 /// Events that a subscription is given at one look.
 pub(crate) const DELIVER_EVENTS: usize = 1000;
 
+/// Tails of an account at one time (CloudWatch Logs quotas: Live Tail sessions).
+pub(crate) const TAILS: usize = 15;
+
+/// Events of a group that a tail shows at one look (CloudWatch Logs: Live Tail, 500 a second).
+pub(crate) const TAIL_EVENTS: usize = 500;
+
 /// Tags of a group (CloudWatch Logs API: TagResource).
 pub(crate) const TAGS: usize = 50;
 

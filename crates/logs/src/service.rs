@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::subscriptions::Subscriptions;
+use crate::tail::Sessions;
 use crate::{Error, limits, names, retention};
 
 /// Cheap to clone.
@@ -25,6 +26,7 @@ pub(crate) struct Inner {
     /// Changes of groups and streams take turns: they concern the database and files at once.
     pub(crate) changes: Mutex<()>,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) sessions: Sessions,
     readers: Arc<Semaphore>,
     tasks: parking_lot::Mutex<Vec<AbortHandle>>,
 }
@@ -50,6 +52,7 @@ impl Logs {
             clock,
             changes: Mutex::default(),
             subscriptions: Subscriptions::default(),
+            sessions: Sessions::default(),
             readers: Arc::new(Semaphore::new(limits::READERS)),
             tasks: parking_lot::Mutex::default(),
         };

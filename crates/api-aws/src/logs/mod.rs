@@ -7,6 +7,7 @@
 mod describe;
 mod errors;
 mod groups;
+mod live_tail;
 mod put;
 mod read;
 mod subscriptions;
@@ -33,6 +34,9 @@ pub(crate) async fn run(request: &Request<'_>) -> Result<Response<Body>, Failure
     let target = request.header("x-amz-target").unwrap_or_default();
     let members = Members::parse(&request.body)?;
     let operation = target.strip_prefix(TARGET).unwrap_or(target);
+    if operation == "StartLiveTail" {
+        return live_tail::start(request, &members).await;
+    }
     let answer = answer(operation, request, &members).await?;
     Ok(protocol::answer(StatusCode::OK, "application/x-amz-json-1.1", answer.to_string()))
 }

@@ -3,6 +3,8 @@
 //! A page holds at most 10,000 events and about 1 MB. GetLogEvents' tokens name a place between events and a direction;
 //! where there is nothing more in a token's direction, the answer has the same token again, which is how clients know.
 
+use std::sync::Arc;
+
 use ::logs::{Direction, Event, Page, Pattern, Search};
 use base::Timestamp;
 use serde_json::{Value, json};
@@ -24,7 +26,7 @@ pub(super) async fn filter_log_events(
         stream_prefix: members.text("logStreamNamePrefix")?,
         start: time(members, "startTime")?,
         end: time(members, "endTime")?,
-        pattern: pattern(members)?,
+        pattern: pattern(members, "filterPattern")?.map(Arc::new),
         token: members.text("nextToken")?,
         most: limit(members, limits::EVENTS_PAGE)?,
     };
@@ -49,9 +51,9 @@ fn streams(members: &Members<'_>) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// `filterPattern`, read.
-pub(super) fn pattern(members: &Members<'_>) -> Result<Option<Pattern>, Failure> {
-    let Some(text) = members.text("filterPattern")? else { return Ok(None) };
+/// The filter pattern in a member.
+pub(super) fn pattern(members: &Members<'_>, name: &str) -> Result<Option<Pattern>, Failure> {
+    let Some(text) = members.text(name)? else { return Ok(None) };
     Pattern::parse(&text).map(Some).map_err(|error| invalid(error.to_string()))
 }
 

@@ -7,3 +7,4 @@ mod groups;
 mod keeping;
 mod subscriptions;
 mod support;
+mod tail;

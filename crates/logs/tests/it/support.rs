@@ -104,7 +104,7 @@ pub(crate) fn messages(page: &Page) -> Vec<String> {
 }
 
 pub(crate) fn pattern(text: &str) -> Search {
-    Search { pattern: Some(Pattern::parse(text).unwrap()), ..Search::default() }
+    Search { pattern: Some(Arc::new(Pattern::parse(text).unwrap())), ..Search::default() }
 }
 
 /// The error's text.
