@@ -85,7 +85,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     let teller = tokio::spawn(crate::images::tell(functions.clone(), troubled));
     // Nobody else sets it.
     let _ = shown.set(functions.clone());
-    groups.deliver_with(Arc::new(Subscribers::new(functions.clone())));
+    groups.deliver_with(Arc::new(Subscribers(functions.clone())));
     let api = api_aws::Api::new(api_aws::Deps {
         functions: functions.clone(),
         iam,

@@ -1,83 +1,38 @@
 //! Functions as the destinations of subscriptions to log groups.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use base::{AccountId, FunctionArn, Kind, RequestId};
-use bytes::Bytes;
 use functions::model::FunctionRef;
 use functions::{Error, Functions, Invoke};
 use iam::{Caller, Principal};
 use logs::{Deliver, Delivery, Undelivered};
-use tokio::sync::Semaphore;
 
-/// Calls functions, a bounded number at a time, without anybody who waits for their answers.
-pub(crate) struct Subscribers {
-    functions: Functions,
-    places: Arc<Semaphore>,
-}
-
-/// Calls under way for all subscriptions together.
-const CALLS: usize = 32;
-
-/// How often a call is made that found no place on an instance, and how long after the first time it is made again; then
-/// twice as long.
-const ATTEMPTS: u32 = 8;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-impl Subscribers {
-    pub(crate) fn new(functions: Functions) -> Self {
-        Self { functions, places: Arc::new(Semaphore::new(CALLS)) }
-    }
-}
+/// Calls functions by asynchronous invokes: from then on the event is the queue's to keep.
+pub(crate) struct Subscribers(pub(crate) Functions);
 
 impl Deliver for Subscribers {
     fn log_group(&self, account: &AccountId, function: &str) -> Option<String> {
         let function = reference(account, function)?;
-        let view = self.functions.get(&owner(account), &function).ok()?;
+        let view = self.0.get(&owner(account), &function).ok()?;
         let own = format!("/aws/lambda/{}", function.name);
         Some(view.configuration.log_group.clone().unwrap_or(own))
     }
 
     fn deliver(&self, account: AccountId, function: String, event: Vec<u8>) -> Delivery {
-        let (functions, places) = (self.functions.clone(), Arc::clone(&self.places));
+        let functions = self.0.clone();
         Box::pin(async move {
-            let Some(function) = reference(&account, &function) else {
-                return Err(Undelivered::Never(format!("{function} is no function of {account}")));
+            let function = reference(&account, &function)
+                .ok_or_else(|| Undelivered::Never(format!("{function} is no function of {account}")))?;
+            let call = Invoke {
+                id: RequestId::random(),
+                function,
+                payload: event.into(),
+                client_context: None,
+                trace_id: None,
+                tail: false,
+                trace: false,
             };
-            let place = places.try_acquire_owned();
-            let place = place.map_err(|_| Undelivered::Later("too many calls are under way".to_owned()))?;
-            let caller = owner(&account);
-            functions.check_invoke(&caller, &function).map_err(|error| undelivered(&error))?;
-            tokio::spawn(async move {
-                call(&functions, &caller, function, event.into()).await;
-                drop(place);
-            });
-            Ok(())
+            functions.invoke_later(&owner(&account), call).await.map_err(|error| undelivered(&error))
         })
-    }
-}
-
-/// Calls until the function has been called; what it answers is its own affair.
-async fn call(functions: &Functions, caller: &Caller, function: FunctionRef, event: Bytes) {
-    let mut pause = FIRST_PAUSE;
-    for attempt in 1..=ATTEMPTS {
-        let call = Invoke {
-            id: RequestId::random(),
-            function: function.clone(),
-            payload: event.clone(),
-            client_context: None,
-            trace_id: None,
-            tail: false,
-            trace: false,
-        };
-        let Err(error) = functions.invoke(caller, call).await else { return };
-        if attempt == ATTEMPTS || matches!(undelivered(&error), Undelivered::Never(_)) {
-            tracing::warn!(function = function.name, %error, "log events of a subscription are dropped");
-            return;
-        }
-        tokio::time::sleep(pause).await;
-        pause *= 2;
     }
 }
 
