@@ -47,6 +47,10 @@ const FOLLOWED: usize = 5;
 /// ends whenever it has asked for an event would go on for ever.
 pub(crate) const OFFERS: usize = 5;
 
+/// How long the answer to a call that timed out waits for its instance to be gone: mostly that takes milliseconds, and
+/// then all that it printed comes before its report.
+const LAST_WORDS: Duration = Duration::from_millis(400);
+
 /// Either a place on an instance, or a start that failed for this call.
 pub(crate) enum Admission {
     Leased(Lease),
@@ -342,14 +346,22 @@ impl Run {
         match (plan.configuration.settings.isolation, plan.one_at_a_time()) {
             (Isolation::Wasm | Isolation::Static, _) => {}
             // The code of a lone event is in an unknown state.
-            (Isolation::Process, true) => self.lease.kill().await,
+            (Isolation::Process, true) => self.kill().await,
             (Isolation::Process, false)
                 if plan.prepared.speaks == Speaks::Events && !self.lease.is_shared() =>
             {
-                self.lease.kill().await;
+                self.kill().await;
             }
             // Others run on the instance: it ends with the last of them.
             (Isolation::Process, false) => self.lease.retire(),
+        }
+    }
+
+    /// Kills the instance. It keeps its room on the host until nothing of it is left; the caller waits for that no longer
+    /// than it has to.
+    async fn kill(&self) {
+        if tokio::time::timeout(LAST_WORDS, self.lease.kill()).await.is_err() {
+            self.lease.instance().collect_output();
         }
     }
 

@@ -16,7 +16,7 @@ use crate::model::{CodeRef, Configuration, ImageCode, Reason};
 use crate::pool::Target;
 use crate::registry::Key;
 use crate::service::Inner;
-use crate::settings::{self, Tags};
+use crate::settings;
 use crate::version::{self, Function, Settled, Version};
 use crate::{Error, limits};
 
@@ -87,7 +87,7 @@ impl Inner {
         let unsettled = function.versions().filter(|version| version.unsettled());
         for version in unsettled.map(Arc::clone).collect::<Vec<_>>() {
             let mut held = Vec::new();
-            let outcome = self.bring_about(&version.configuration, &function.tags, &mut held).await;
+            let outcome = self.bring_about(&version.configuration, function, &mut held).await;
             let ready = version.settled(&function.arn, outcome);
             self.warm(&version, &ready).await;
             if let Err(error) = self.write_down(key, &version, ready).await {
@@ -110,7 +110,7 @@ impl Inner {
     async fn bring_about(
         &self,
         configuration: &Configuration,
-        tags: &Tags,
+        function: &Function,
         held: &mut Vec<String>,
     ) -> Result<Settled, Reason> {
         let mut configuration = configuration.clone();
@@ -126,8 +126,9 @@ impl Inner {
             configuration.code = CodeRef { digest: image::key(&pulled.id), size: pulled.bytes };
             let (resolved, digest) = (Some(pulled.resolved), Some(pulled.digest));
             configuration.image = Some(ImageCode { resolved, digest, ..code.clone() });
-            let known = self.code.guessed_tags(&configuration, tags);
-            let settings = settings::resolve(&Runtime::Image, &known, &self.host.bounds);
+            let known = self.code.guessed_tags(&configuration, &function.tags);
+            let settings =
+                settings::resolve(&Runtime::Image, &known, &self.host.bounds, &function.arn.account);
             configuration.settings =
                 settings.map_err(|error| ImageError::invalid(error.to_string()).reason())?;
         }

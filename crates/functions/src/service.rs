@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use base::{Clock, FunctionArn, Region, RequestId};
+use base::{AccountId, Clock, FunctionArn, Region, RequestId};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use observe::FunctionLabels;
@@ -79,6 +79,8 @@ pub struct Bounds {
     pub init_timeout: Duration,
     /// `virga:egress` where the tag is absent.
     pub egress: Egress,
+    /// The same for the functions of accounts that have a default of their own.
+    pub egress_of: BTreeMap<AccountId, Egress>,
     /// The most that `virga:egress` may open.
     pub max_egress: Egress,
     /// How long an idle instance is kept where the function does not say: until its past says something, and the
@@ -88,6 +90,13 @@ pub struct Bounds {
     pub scaling: Scaling,
     /// Asynchronous invokes.
     pub pace: Pace,
+}
+
+impl Bounds {
+    /// `virga:egress` of a function of this account where the tag is absent.
+    pub(crate) fn default_egress(&self, account: &AccountId) -> &Egress {
+        self.egress_of.get(account).unwrap_or(&self.egress)
+    }
 }
 
 /// How pools grow, what all calls together may take, and what an account may keep.

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use base::AccountId;
 use sandbox::{Contract, Egress, Isolation, Runtime};
 
 use crate::model::{Configuration, Settings};
@@ -90,8 +91,13 @@ pub(crate) fn effective_runtime(runtime: Runtime, settings: &Settings) -> Runtim
     }
 }
 
-/// The settings that these tags make for this runtime.
-pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result<Settings, Error> {
+/// The settings that these tags make for this runtime, of a function of this account.
+pub(crate) fn resolve(
+    runtime: &Runtime,
+    tags: &Tags,
+    bounds: &Bounds,
+    account: &AccountId,
+) -> Result<Settings, Error> {
     let mut given = Given::default();
     for (key, value) in tags.iter().filter(|(key, _)| is_setting(key)) {
         given.read(key, value, bounds)?;
@@ -132,7 +138,7 @@ pub(crate) fn resolve(runtime: &Runtime, tags: &Tags, bounds: &Bounds) -> Result
         fixed_idle: given.idle_timeout_s.is_some(),
         freeze: given.freeze.unwrap_or(true),
         template: given.template.unwrap_or(true),
-        egress: given.egress.unwrap_or_else(|| bounds.egress.clone()),
+        egress: given.egress.unwrap_or_else(|| bounds.default_egress(account).clone()),
         port: given.port.unwrap_or(limits::PORT),
     })
 }
@@ -287,6 +293,26 @@ mod tests {
 
     use super::*;
 
+    /// Accounts: without a default of its own, and with one.
+    const USUAL: &str = "111111111111";
+    const STRICT: &str = "222222222222";
+
+    fn account(id: &str) -> AccountId {
+        AccountId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn an_account_s_default_egress_goes_before_the_server_s() {
+        let egress = |id: &str, pairs: &[(&str, &str)]| {
+            let settings = resolve(&Runtime::Wasm, &tags(pairs), &bounds(), &account(id)).unwrap();
+            settings.egress.to_string()
+        };
+        assert_eq!(egress(USUAL, &[]), "public");
+        assert_eq!(egress(STRICT, &[]), "none");
+        // A default, not a bound.
+        assert_eq!(egress(STRICT, &[("virga:egress", "example.com:443")]), "example.com:443");
+    }
+
     fn bounds() -> Bounds {
         Bounds {
             max_instances: 10,
@@ -295,6 +321,7 @@ mod tests {
             queue_timeout: Duration::from_secs(1),
             init_timeout: Duration::from_secs(1),
             egress: Egress::Public,
+            egress_of: BTreeMap::from([(account(STRICT), Egress::None)]),
             max_egress: Egress::Public,
             idle_timeout: Duration::from_secs(300),
             scaling: Default::default(),
@@ -308,7 +335,7 @@ mod tests {
 
     fn check(runtime: &str, pairs: &[(&str, &str)]) -> Result<Settings, String> {
         let runtime = parse_runtime(runtime).unwrap();
-        resolve(&runtime, &tags(pairs), &bounds()).map_err(|error| error.to_string())
+        resolve(&runtime, &tags(pairs), &bounds(), &account(USUAL)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -399,7 +426,7 @@ mod tests {
         for value in ["none", "public", ".example.com:443 db.example.com:5432 8.8.0.0/16:53"] {
             let tags = tags(&[("virga:egress", value)]);
             assert!(check_tags(&tags).is_ok());
-            let settings = resolve(&Runtime::Wasm, &tags, &bounds()).unwrap();
+            let settings = resolve(&Runtime::Wasm, &tags, &bounds(), &account(USUAL)).unwrap();
             assert_eq!(settings.egress.to_string(), value);
         }
     }

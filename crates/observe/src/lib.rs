@@ -14,5 +14,7 @@ mod residents;
 
 pub use backlogs::Backlog;
 pub use logs::{Event, EventPage, GroupInfo, LogStream, Logs, LogsError, Matcher, Query, StreamInfo};
-pub use metrics::{CONTENT_TYPE, Calls, Ending, FunctionLabels, FunctionMeter, FunctionMetrics, Phase};
+pub use metrics::{
+    CONTENT_TYPE, Calls, Egress, Ending, FunctionLabels, FunctionMeter, FunctionMetrics, Phase,
+};
 pub use residents::Resident;

@@ -118,6 +118,19 @@ impl Labels {
     }
 }
 
+/// What instances exchange with places outside, and what of it is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Egress {
+    /// Bytes sent.
+    Sent,
+    /// Bytes received.
+    Received,
+    /// Connections made.
+    Connections,
+    /// Connections and names refused.
+    Refused,
+}
+
 /// Why calls are refused (Lambda API: TooManyRequestsException, `Reason`).
 const THROTTLES: [&str; 2] =
     ["ConcurrentInvocationLimitExceeded", "ReservedFunctionConcurrentInvocationLimitExceeded"];
@@ -146,6 +159,8 @@ struct Families {
     phases: Family<PhaseLabels, Histogram>,
     provisioned: Family<Labels, Gauge>,
     frozen: Family<Labels, Gauge>,
+    egress: [Family<Labels, Counter>; 4],
+    no_template: Family<Refused, Counter>,
 }
 
 /// What became of a version's calls.
@@ -161,6 +176,8 @@ pub struct Calls {
 pub struct FunctionMetrics {
     registry: Registry,
     families: Families,
+    /// Why a version may have no template.
+    no_template: &'static [&'static str],
 }
 
 impl FunctionMetrics {
@@ -169,7 +186,14 @@ impl FunctionMetrics {
         let families = Families::default();
         let mut registry = Registry::with_prefix("faas");
         families.register(&mut registry);
-        Self { registry, families }
+        Self { registry, families, no_template: &[] }
+    }
+
+    /// Versions may have no template for these reasons and no other.
+    #[must_use]
+    pub fn with_template_refusals(mut self, reasons: &'static [&'static str]) -> Self {
+        self.no_template = reasons;
+        self
     }
 
     /// Shows beside them what `source` lists at each reading. It must not block.
@@ -210,6 +234,8 @@ impl FunctionMetrics {
             provisioned: all.provisioned.get_or_create_owned(&labels),
             frozen: all.frozen.get_or_create_owned(&labels),
             throttles: all.throttles.clone(),
+            egress: all.egress.each_ref().map(|family| family.get_or_create_owned(&labels)),
+            no_template: all.no_template.clone(),
             labels,
         }
     }
@@ -219,8 +245,12 @@ impl FunctionMetrics {
     pub fn forget(&self, labels: &FunctionLabels) {
         let labels = Labels::from(labels);
         let all = &self.families;
-        for counter in [&all.invocations, &all.errors, &all.server_errors, &all.timeouts] {
+        let ends = [&all.invocations, &all.errors, &all.server_errors, &all.timeouts];
+        for counter in ends.into_iter().chain(&all.egress) {
             counter.remove(&labels);
+        }
+        for reason in self.no_template {
+            all.no_template.remove(&labels.refused(reason));
         }
         for counter in [&all.coldstarts, &all.init_errors, &all.evictions, &all.prewarms] {
             counter.remove(&labels);
@@ -290,6 +320,10 @@ impl Families {
         plain("coldstarts", "Instances that came up", &self.coldstarts);
         plain("init_errors", "Instances that did not come up", &self.init_errors);
         plain("throttles", "Calls refused for want of capacity, by Lambda's reason", &self.throttles);
+        plain("template_refusals", "Templates that could not be made, by reason", &self.no_template);
+        let [sent, received, connections, refused] = &self.egress;
+        plain("egress_connections", "Connections that instances made to places outside", connections);
+        plain("egress_refusals", "Connections and names that egress rules refused", refused);
         plain("evictions", "Idle instances stopped to make room for others", &self.evictions);
         plain("prewarms", "Instances started ahead of a call", &self.prewarms);
         plain(
@@ -307,6 +341,10 @@ impl Families {
         seconds("init_duration", "How long instances took to come up", &self.init_duration);
         seconds("queue_duration", "How long calls waited for an instance", &self.queue_duration);
         seconds("coldstart_phase_duration", "How long the parts of cold starts took", &self.phases);
+        let mut bytes =
+            |name, help, metric: &dyn Registered| metric.register(registry, name, help, Some(Unit::Bytes));
+        bytes("egress_sent", "Sent by instances to places outside", sent);
+        bytes("egress_received", "Received by instances from places outside", received);
         self.memory.register(registry, "mem_usage", "Most memory an instance held", Some(Unit::Bytes));
     }
 }
@@ -361,6 +399,8 @@ pub struct FunctionMeter {
     provisioned: Gauge,
     frozen: Gauge,
     throttles: Family<Refused, Counter>,
+    egress: [Counter; 4],
+    no_template: Family<Refused, Counter>,
     labels: Labels,
 }
 
@@ -407,6 +447,16 @@ impl FunctionMeter {
     /// A call was refused; Lambda's reason is the label, `ConcurrentInvocationLimitExceeded` or that of reserved concurrency.
     pub fn throttled(&self, reason: &'static str) {
         self.throttles.get_or_create(&self.labels.refused(reason)).inc();
+    }
+
+    /// So much more went out, came in, or was refused.
+    pub fn egress(&self, what: Egress, by: u64) {
+        self.egress[what as usize].inc_by(by);
+    }
+
+    /// A template could not be made; the reason is one of those that the metrics were made with.
+    pub fn no_template(&self, reason: &'static str) {
+        self.no_template.get_or_create(&self.labels.refused(reason)).inc();
     }
 
     /// An idle instance was stopped to make room for others.
@@ -483,6 +533,10 @@ mod tests {
         meter.waited(Duration::from_millis(1));
         meter.memory(100);
         meter.memory(70);
+        meter.egress(Egress::Sent, 10);
+        meter.egress(Egress::Received, 20);
+        meter.egress(Egress::Connections, 1);
+        meter.egress(Egress::Refused, 2);
         meter.running(2);
         meter.running(-1);
         let set = r#"{cloud_account_id="1",faas_name="hello",faas_version="$LATEST"}"#;
@@ -498,6 +552,10 @@ mod tests {
             (format!("faas_coldstarts_total{set}"), "1"),
             (format!("faas_mem_usage_bytes{set}"), "100"),
             (format!("faas_running{set}"), "1"),
+            (format!("faas_egress_sent_bytes_total{set}"), "10"),
+            (format!("faas_egress_received_bytes_total{set}"), "20"),
+            (format!("faas_egress_connections_total{set}"), "1"),
+            (format!("faas_egress_refusals_total{set}"), "2"),
             (format!("faas_init_duration_seconds_sum{set}"), "0.1"),
             (format!("faas_queue_duration_seconds_count{set}"), "1"),
             (bucket("0.0025"), "0"),
@@ -513,13 +571,16 @@ mod tests {
 
     #[test]
     fn forgets_a_version_whole() {
-        let metrics = FunctionMetrics::new();
+        let metrics = FunctionMetrics::new().with_template_refusals(&["threads"]);
         for origin in ORIGINS {
             metrics.meter(&labels("1")).phase(Phase::Runtime, origin, Duration::from_millis(20));
         }
         let line = r#"faas_coldstart_phase_duration_seconds_count{cloud_account_id="1",faas_name="hello",faas_version="1",phase="runtime",origin="template"} 1"#;
         assert!(metrics.encode().contains(line), "{}", metrics.encode());
         metrics.meter(&labels("1")).throttled(THROTTLES[1]);
+        metrics.meter(&labels("1")).no_template("threads");
+        let line = r#"faas_template_refusals_total{cloud_account_id="1",faas_name="hello",faas_version="1",reason="threads"} 1"#;
+        assert!(metrics.encode().contains(line), "{}", metrics.encode());
         metrics.meter(&labels("2")).init_error();
         metrics.forget(&labels("1"));
         assert!(!metrics.encode().contains(r#"faas_version="1""#));

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use sandbox::Spec;
-use sandbox::egress::{Gate, Network, Place};
+use sandbox::egress::{Counted, Gate, Network, Place};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -41,7 +41,7 @@ pub(crate) enum Unreachable {
 /// A connection to somewhere outside.
 pub(crate) enum Connection {
     /// Of this process, with the place that it takes.
-    Here(TcpStream, Place),
+    Here(Counted<TcpStream>, Place),
     /// Whose other end the server serves.
     Relayed(UnixStream),
 }
@@ -104,7 +104,11 @@ pub(crate) async fn look_up(gate: &Gate, name: &str) -> Result<Vec<IpAddr>, Unre
 }
 
 /// By this gate, with the place that the connection takes.
-pub(crate) async fn connect(gate: &Gate, host: &str, port: u16) -> Result<(TcpStream, Place), Unreachable> {
+pub(crate) async fn connect(
+    gate: &Gate,
+    host: &str,
+    port: u16,
+) -> Result<(Counted<TcpStream>, Place), Unreachable> {
     let place = gate.place().ok_or(Unreachable::NoPlace)?;
     let mut last = Unreachable::NoAddress;
     for address in look_up(gate, host).await? {
@@ -118,7 +122,7 @@ pub(crate) async fn connect(gate: &Gate, host: &str, port: u16) -> Result<(TcpSt
                 // A request that follows the end of a handshake would wait for its acknowledgement; no more is lost than
                 // that.
                 let _ = stream.set_nodelay(true);
-                return Ok((stream, place));
+                return Ok((gate.counted(stream), place));
             }
             Err(error) => last = Unreachable::Failed(error.raw_os_error().unwrap_or(0)),
         }
@@ -144,6 +148,6 @@ mod tests {
         let gate = Gate::new(Egress::Open, Arc::new(Network::new(Vec::new())), Arc::new(Nowhere));
         let port = listener.local_addr().unwrap().port();
         let (stream, _) = connect(&gate, "127.0.0.1", port).await.ok().unwrap();
-        assert!(stream.nodelay().unwrap());
+        assert!(stream.get_ref().nodelay().unwrap());
     }
 }

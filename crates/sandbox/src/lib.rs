@@ -28,7 +28,10 @@ pub use egress::Egress;
 pub use error::{Error, StartError};
 pub use phases::{Origin, Phases, Resident};
 pub use site::SiteBackend;
-pub use spec::{Artifact, Contract, Image, Isolation, Limits, LogSink, Prepared, Runtime, Speaks, Spec};
+pub use spec::{
+    Artifact, Contract, Count, Image, Isolation, Limits, LogSink, NO_TEMPLATE, Prepared, Runtime, Speaks,
+    Spec,
+};
 pub use streamed::{StreamEnd, Streamed};
 
 /// One way of isolating user code.

@@ -213,10 +213,32 @@ pub struct Limits {
     pub answer_bytes: usize,
 }
 
-/// Takes what an instance prints, as it comes: not cut at lines.
+/// What is counted of instances, for the owner of their function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Bytes from instances to places outside.
+    Sent,
+    /// Bytes from places outside.
+    Received,
+    /// Connections made to places outside.
+    Connections,
+    /// Connections and names that the egress rules refused.
+    Refused,
+    /// A template that the version does not have, by [`NO_TEMPLATE`]'s reasons.
+    NoTemplate(&'static str),
+}
+
+/// Why a version may have no template.
+pub const NO_TEMPLATE: [&str; 7] =
+    ["threads", "processes", "sockets", "files", "memory", "other", "broken_off"];
+
+/// Takes what an instance prints, as it comes (not cut at lines), and what is counted of it.
 pub trait LogSink: Send + Sync + 'static {
     /// Called with bytes of stdout or stderr in the order they were read. Must not block for long.
     fn write(&self, bytes: &[u8]);
+
+    /// So many more of this. Must not block.
+    fn count(&self, _what: Count, _by: u64) {}
 }
 
 /// Everything an instance is started with.

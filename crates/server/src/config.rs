@@ -1,8 +1,10 @@
 //! What an operator may set. The command line fills it in; nothing is read from the environment here.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use base::AccountId;
 use iam::MissingRoles;
 use sandbox::Egress;
 use sandbox_wasm::Separation;
@@ -68,7 +70,9 @@ pub struct Config {
     pub missing_roles: MissingRoles,
     /// What functions may connect to that do not say.
     pub egress: Egress,
-    /// The most that a function may ask for; `egress` must be within.
+    /// The same for the functions of single accounts.
+    pub egress_of: BTreeMap<AccountId, Egress>,
+    /// The most that a function may ask for; `egress` and each of `egress_of` must be within.
     pub max_egress: Egress,
     /// Where functions' names are looked up; empty: at the host's resolvers.
     pub resolvers: Vec<SocketAddr>,

@@ -63,7 +63,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     let backends = backends(config, data_dir, launcher.clone(), connections, iam.clone())?;
     let shown = Arc::new(OnceLock::new());
     let metrics = FunctionMetrics::new().with_residents(residents(&backends)).with_backlogs(backlogs(&shown));
-    let metrics = Arc::new(metrics);
+    let metrics = Arc::new(metrics.with_template_refusals(&sandbox::NO_TEMPLATE));
     let groups = logs::Logs::open(store.clone(), lines.clone(), Arc::clone(&clock));
     let (troubles, troubled) = mpsc::channel(IMAGE_TROUBLES);
     let functions = Functions::open(functions::Deps {
@@ -286,6 +286,7 @@ fn bounds(config: &Config) -> Bounds {
         queue_timeout: seconds(config.queue_timeout_s),
         init_timeout: seconds(config.init_timeout_s),
         egress: config.egress.clone(),
+        egress_of: config.egress_of.clone(),
         max_egress: config.max_egress.clone(),
         idle_timeout: seconds(config.idle_timeout_s),
         scaling: Scaling {

@@ -1,9 +1,11 @@
 //! `virga serve`: flags become the server's configuration.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use base::AccountId;
 use clap::ValueEnum;
 use server::{
     Config, Egress, FirstStart, ImageParts, Images, LogFormat, MissingLimits, MissingRoles, Separation,
@@ -93,6 +95,9 @@ pub(crate) struct Args {
     /// What functions may connect to that do not say: none, public, open, or a list as in virga:egress
     #[arg(long, value_name = "EGRESS", default_value = "public", value_parser = parse_egress)]
     egress: Egress,
+    /// The same for one account's functions; may be given several times
+    #[arg(long, value_name = "ACCOUNT=EGRESS", value_parser = parse_egress_of)]
+    egress_of: Vec<(AccountId, Egress)>,
     /// The most that a function may ask for with virga:egress; networks that are not public need to be listed
     #[arg(long, value_name = "EGRESS", default_value = "public", value_parser = parse_egress)]
     max_egress: Egress,
@@ -189,6 +194,7 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
     if let Err(beyond) = args.max_egress.permits(&args.egress) {
         bail!("--egress {} is more than --max-egress allows ({beyond})", args.egress);
     }
+    let egress_of = egress_of(args)?;
     Ok(Config {
         data_dir: PathBuf::from(data),
         listen: args.listen,
@@ -234,6 +240,7 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
             Roles::Refuse => MissingRoles::Refuse,
         },
         egress: args.egress.clone(),
+        egress_of,
         max_egress: args.max_egress.clone(),
         resolvers: args.resolvers.clone(),
         egress_certificates: args.egress_ca.clone(),
@@ -258,6 +265,28 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
 
 fn parse_egress(text: &str) -> Result<Egress> {
     text.parse().map_err(anyhow::Error::msg)
+}
+
+/// `ACCOUNT=EGRESS`.
+fn parse_egress_of(text: &str) -> Result<(AccountId, Egress)> {
+    let (account, egress) = text.split_once('=').context("use ACCOUNT=EGRESS")?;
+    let account =
+        AccountId::parse(account).with_context(|| format!("{account} is no account's 12 digits"))?;
+    Ok((account, parse_egress(egress)?))
+}
+
+/// Each account once, and within what functions may ask for.
+fn egress_of(args: &Args) -> Result<BTreeMap<AccountId, Egress>> {
+    let mut all = BTreeMap::new();
+    for (account, egress) in &args.egress_of {
+        if let Err(beyond) = args.max_egress.permits(egress) {
+            bail!("--egress-of {account}={egress} is more than --max-egress allows ({beyond})");
+        }
+        if all.insert(account.clone(), egress.clone()).is_some() {
+            bail!("--egress-of names {account} twice");
+        }
+    }
+    Ok(all)
 }
 
 /// `HOST:PORT`; a name is looked up.
@@ -318,6 +347,20 @@ mod tests {
         assert!(parse(&["--egress", "none", "--max-egress", "public 10.0.0.0/8:5432"]).is_ok());
         assert!(parse(&["--egress", "open"]).unwrap_err().contains("more than --max-egress allows"));
         assert!(parse(&["--max-egress", "none"]).unwrap_err().contains("--egress public"));
+        let of = |text: &'static str| parse(&["--egress-of", text]);
+        let config = of("111111111111=a.example:443 b.example:443").unwrap();
+        let all: Vec<_> = config.egress_of.iter().map(|(id, egress)| format!("{id} {egress}")).collect();
+        assert_eq!(all, ["111111111111 a.example:443 b.example:443"]);
+        for (bad, why) in [
+            ("111111111111=open", "more than --max-egress allows"),
+            ("admin=none", "12 digits"),
+            ("111111111111", "ACCOUNT=EGRESS"),
+            ("111111111111=moon", "host:port"),
+        ] {
+            assert!(of(bad).unwrap_err().contains(why), "{bad}");
+        }
+        let twice = ["--egress-of", "111111111111=none", "--egress-of", "111111111111=public"];
+        assert!(parse(&twice).unwrap_err().contains("twice"));
         assert!(parse(&["--egress", "moon"]).unwrap_err().contains("host:port"));
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base::AccountId;
 use iam::Caller;
 use sandbox::Runtime;
 
@@ -29,7 +30,7 @@ impl Functions {
         validate::name(&args.name)?;
         settings::check_tags(&args.tags)?;
         let attached = self.inner.attach(caller, &args.layers)?;
-        let configuration = configuration(&self.inner, &args, &attached.layers)?;
+        let configuration = configuration(&self.inner, &caller.account, &args, &attached.layers)?;
         check_absent(&self.inner, &function)?;
         self.inner.check_role(caller, &args.role)?;
         let inner = Arc::clone(&self.inner);
@@ -55,6 +56,7 @@ impl Functions {
 /// All of the configuration but the code, checked.
 fn configuration(
     inner: &Inner,
+    account: &AccountId,
     args: &CreateFunction,
     layers: &[AttachedLayer],
 ) -> Result<Configuration, Error> {
@@ -90,7 +92,7 @@ fn configuration(
         code: CodeRef { digest: String::new(), size: 0 },
         image,
         layers: layers.to_vec(),
-        settings: settings::resolve(&runtime, &args.tags, &inner.host.bounds)?,
+        settings: settings::resolve(&runtime, &args.tags, &inner.host.bounds, account)?,
         last_modified: inner.host.clock.now(),
         revision_id: new_revision(),
         state: State::Pending,

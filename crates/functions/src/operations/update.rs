@@ -12,7 +12,6 @@ use crate::model::{
     UpdateConfiguration,
 };
 use crate::service::{Functions, Inner};
-use crate::settings::Tags;
 use crate::version::{Function, Version};
 use crate::{Error, settings, validate};
 
@@ -185,7 +184,7 @@ impl Inner {
         let before = Arc::clone(&function.latest);
         let mut configuration = (*before.configuration).clone();
         change(&mut configuration);
-        configuration.settings = self.resolve(&configuration, &function.tags)?;
+        configuration.settings = self.resolve(&configuration, function)?;
         configuration.last_modified = self.host.clock.now();
         configuration.revision_id = new_revision();
         validate::configuration(&configuration)?;
@@ -195,8 +194,9 @@ impl Inner {
         Ok(())
     }
 
-    fn resolve(&self, configuration: &Configuration, tags: &Tags) -> Result<Settings, Error> {
-        let known = self.code.guessed_tags(configuration, tags);
-        settings::resolve(&settings::runtime_of(configuration)?, &known, &self.host.bounds)
+    fn resolve(&self, configuration: &Configuration, function: &Function) -> Result<Settings, Error> {
+        let known = self.code.guessed_tags(configuration, &function.tags);
+        let runtime = settings::runtime_of(configuration)?;
+        settings::resolve(&runtime, &known, &self.host.bounds, &function.arn.account)
     }
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use base::{FunctionArn, InstanceId, RequestId};
-use observe::LogStream;
+use observe::{Egress, FunctionMeter, LogStream};
 use parking_lot::Mutex;
-use sandbox::{Instance, Limits, LogSink, Spec, StartError};
+use sandbox::{Count, Instance, Limits, LogSink, Spec, StartError};
 
 use super::Pool;
 use super::caps::Room;
@@ -24,11 +24,22 @@ pub(crate) struct FailedStart {
     pub(crate) init: Duration,
 }
 
-struct Sink(Arc<LogStream>);
+/// Takes what an instance says and what is counted of it.
+struct Sink(Arc<LogStream>, FunctionMeter);
 
 impl LogSink for Sink {
     fn write(&self, bytes: &[u8]) {
         self.0.write(bytes);
+    }
+
+    fn count(&self, what: Count, by: u64) {
+        match what {
+            Count::Sent => self.1.egress(Egress::Sent, by),
+            Count::Received => self.1.egress(Egress::Received, by),
+            Count::Connections => self.1.egress(Egress::Connections, by),
+            Count::Refused => self.1.egress(Egress::Refused, by),
+            Count::NoTemplate(reason) => self.1.no_template(reason),
+        }
     }
 }
 
@@ -202,6 +213,6 @@ fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogS
         port: configuration.settings.port,
         egress: configuration.settings.egress.clone(),
         init_timeout: host.bounds.init_timeout,
-        output: Arc::new(Sink(Arc::clone(log))),
+        output: Arc::new(Sink(Arc::clone(log), pool.meter().clone())),
     }
 }

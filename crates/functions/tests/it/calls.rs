@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use functions::{Bounds, Error};
+use futures_util::FutureExt;
 use serde_json::json;
 
 use crate::world::{World, bounds, error_payload, tail, until};
@@ -127,6 +128,31 @@ async fn a_program_that_ends_before_every_event_is_given_up() {
 }
 
 #[tokio::test]
+async fn the_answer_to_a_time_out_does_not_wait_for_a_slow_death() {
+    let world = World::with(Bounds { max_instances: 1, ..bounds() }).await;
+    let mut args = World::args("slow", "dies-slowly");
+    args.timeout_s = 1;
+    world.create_with(args, &[]).await;
+    let outcome = world.invoke("slow", "\"do hang\"").await.unwrap();
+    let tail = tail(&outcome);
+    assert!(tail.contains("last words\n"), "{tail}");
+    assert!(tail.trim_end().ends_with("Status: timeout"), "{tail}");
+    assert_eq!(*world.stage.live.borrow(), 1, "it still dies");
+    // Its room is taken until it is gone, and nobody else gets it.
+    let mut next = std::pin::pin!(world.invoke("slow", "1"));
+    assert!(next.as_mut().now_or_never().is_none());
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(next.as_mut().now_or_never().is_none());
+    assert_eq!((world.started(), *world.stage.live.borrow()), (1, 1));
+    world.stage.end_gate.add_permits(1);
+    assert_eq!(next.await.unwrap().result.unwrap(), "1");
+    assert_eq!(world.started(), 2);
+    world.stage.end_gate.add_permits(1);
+}
+
+#[tokio::test]
 async fn a_time_out_stops_the_instance() {
     let world = World::new().await;
     let mut args = World::args("slow", "echo");
@@ -141,6 +167,7 @@ async fn a_time_out_stops_the_instance() {
     assert!(tail.contains(" Task timed out after 1.00 seconds\nEND RequestId: "), "{tail}");
     assert!(tail.trim_end().ends_with("Status: timeout"), "{tail}");
     assert_eq!(*world.stage.live.borrow(), 0, "stopped before the answer");
+    assert!(!tail.contains("last words"), "it was gone: {tail}");
     assert_eq!(world.invoke("slow", "1").await.unwrap().result.unwrap(), "1");
     assert_eq!(world.started(), 2);
 }

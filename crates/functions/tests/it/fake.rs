@@ -16,6 +16,8 @@ pub(crate) struct Stage {
     pub(crate) gate: Semaphore,
     /// Starts with the handler `start-gate` pass one permit each.
     pub(crate) start_gate: Semaphore,
+    /// Instances with the handler `dies-slowly` are gone once they have passed one permit each.
+    pub(crate) end_gate: Semaphore,
     /// Prepares with the handler `slow-prepare` pass one permit each.
     pub(crate) prepare_gate: Semaphore,
     /// Instances started so far, in order.
@@ -84,6 +86,7 @@ impl Default for Stage {
         Self {
             gate: Semaphore::new(0),
             start_gate: Semaphore::new(0),
+            end_gate: Semaphore::new(0),
             prepare_gate: Semaphore::new(0),
             started: watch::Sender::default(),
             live: watch::Sender::default(),
@@ -355,9 +358,21 @@ impl Instance for FakeInstance {
         30 << 20
     }
 
+    fn collect_output(&self) {
+        self.spec.output.write(b"last words\n");
+    }
+
     fn stop(&self) -> BoxFuture<'_, ()> {
-        self.end(Exit::Stopped);
-        Box::pin(std::future::ready(()))
+        if self.spec.artifact.handler != "dies-slowly" {
+            self.end(Exit::Stopped);
+            return Box::pin(std::future::ready(()));
+        }
+        Box::pin(async {
+            // Given up, it has not passed.
+            let passed = self.stage.end_gate.acquire().await.expect("gates are not closed");
+            passed.forget();
+            self.end(Exit::Stopped);
+        })
     }
 }
 

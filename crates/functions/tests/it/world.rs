@@ -36,6 +36,7 @@ pub(crate) fn bounds() -> Bounds {
         queue_timeout: Duration::from_secs(20),
         init_timeout: Duration::from_secs(20),
         egress: sandbox::Egress::Public,
+        egress_of: BTreeMap::new(),
         max_egress: sandbox::Egress::Public,
         idle_timeout: Duration::from_secs(300),
         scaling: Default::default(),

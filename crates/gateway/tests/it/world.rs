@@ -1,5 +1,6 @@
 //! A gateway on a free port with a data directory of its own.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,6 +69,7 @@ fn bounds() -> Bounds {
         queue_timeout: WAIT,
         init_timeout: WAIT,
         egress: sandbox::Egress::Public,
+        egress_of: BTreeMap::new(),
         max_egress: sandbox::Egress::Public,
         idle_timeout: Duration::from_secs(300),
         scaling: Default::default(),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use sandbox::egress::Gate;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use super::control::{Channel, Found, ToWorker, Wanted};
@@ -87,10 +87,10 @@ async fn answer(channel: &Channel, question: u64, gate: &Gate, trust: &Trust, wa
 
 /// Copies both ways, until both have ended or the guest has no more of its end: what is outside may never say that it
 /// has, and would keep the connection's place.
-async fn relay(mut ours: UnixStream, mut stream: TcpStream) -> io::Result<()> {
+async fn relay<S: AsyncRead + AsyncWrite>(mut ours: UnixStream, stream: S) -> io::Result<()> {
     let end = ours.as_fd().try_clone_to_owned()?;
     let (mut from_guest, mut to_guest) = ours.split();
-    let (mut from_outside, mut to_outside) = stream.split();
+    let (mut from_outside, mut to_outside) = tokio::io::split(stream);
     let out = async {
         tokio::io::copy(&mut from_guest, &mut to_outside).await?;
         if is_closed(&end) {
@@ -117,7 +117,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 

@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,8 +19,8 @@ use tokio::time::Instant;
 use super::address::unwrapped;
 use super::message::{self, A, AAAA};
 use super::places::{Held, Place};
-use super::{Egress, Network, Verdict};
-use crate::LogSink;
+use super::{Counted, Egress, Network, Verdict};
+use crate::{Count, LogSink};
 
 /// How long an address of a listed name is remembered at least, and at most: programs resolve a name a little before
 /// they connect, and some keep addresses longer than they were told to.
@@ -43,21 +42,6 @@ pub struct Gate {
     lines: Mutex<Lines>,
     connections: Held,
     queries: Held,
-    /// What went through.
-    pub traffic: Traffic,
-}
-
-/// Counted for one instance.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// Bytes from the instance.
-    pub sent: AtomicU64,
-    /// Bytes to the instance.
-    pub received: AtomicU64,
-    /// Connections made.
-    pub connections: AtomicU64,
-    /// Connections and names refused.
-    pub refused: AtomicU64,
 }
 
 /// Why something was refused; its text is for the function's owner.
@@ -93,7 +77,6 @@ impl Gate {
             lines: Mutex::new(Lines { since: None, written: 0, left_out: 0 }),
             connections: Held::default(),
             queries: Held::default(),
-            traffic: Traffic::default(),
         }
     }
 
@@ -129,6 +112,11 @@ impl Gate {
             self.refuse("connection", "too many connections are open");
         }
         place
+    }
+
+    /// Counts a connection that was made, and what goes over it.
+    pub fn counted<S>(&self, outside: S) -> Counted<S> {
+        Counted::new(outside, Arc::clone(&self.log))
     }
 
     /// The addresses of a name that may be connected to at some port. Empty: it has none.
@@ -265,7 +253,7 @@ impl Gate {
 
     /// Says so in the function's log, within bounds.
     fn refuse(&self, what: &str, why: &str) -> Refused {
-        self.traffic.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.log.count(Count::Refused, 1);
         let text = format!("{what} refused: {why} (virga:egress = {})", self.egress);
         if let Some(left_out) = self.lines.lock().take(Instant::now()) {
             let more = if left_out > 0 {

@@ -10,6 +10,7 @@
 //! Left out: the host's `/etc/hosts`, its search domains, UDP.
 
 pub mod address;
+mod counted;
 mod gate;
 mod message;
 mod places;
@@ -18,7 +19,8 @@ mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-pub use gate::{Gate, Refused, Traffic};
+pub use counted::Counted;
+pub use gate::{Gate, Refused};
 pub use places::Place;
 use places::Places;
 pub use rules::{Egress, Rules, Verdict};

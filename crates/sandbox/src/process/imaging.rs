@@ -21,11 +21,11 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::attach::{Ends, FromInside, attach};
 use super::instance::Course;
-use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, ProgramClass, Refusal, Wanted};
+use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, ProgramClass, Refusal, Wanted, Why};
 use super::output::BYTES_PER_S;
 use super::templates::{Key, Templates};
 use crate::egress::Network;
-use crate::{Exit, Limits, Origin, Phases, Resident, Spec, StartError};
+use crate::{Count, Exit, Limits, Origin, Phases, Resident, Spec, StartError};
 
 /// Initialisation that takes less is not worth an image.
 const WORTH: Duration = Duration::from_millis(15);
@@ -205,7 +205,7 @@ impl Imaging {
     /// What is made without a template from now on, or until the next attempt.
     fn has_none(&self, key: &Key, refusal: &Refusal) {
         let again = match refusal {
-            Refusal::Unfit(_) => {
+            Refusal::Unfit(..) => {
                 self.0.templates.refuse(key);
                 false
             }
@@ -269,6 +269,7 @@ impl Imaging {
                     "VIRGA No template of this version: {refusal}. Every instance runs its initialisation.\n"
                 );
                 spec.output.write(line.as_bytes());
+                spec.output.count(Count::NoTemplate(refusal.reason()), 1);
                 tracing::info!(function = %spec.function, "a function has no template");
                 self.has_none(&key, &refusal);
             }
@@ -296,7 +297,7 @@ impl Imaging {
         let stopped = tokio::select! {
             stopped = stops(&jail, spec.init_timeout) => stopped,
             ready = process.ready(started) => Err(match ready {
-                Ok(()) => Refusal::Unfit("its runtime client does not stop".to_owned()),
+                Ok(()) => Refusal::Unfit(Why::Other, "its runtime client does not stop".to_owned()),
                 Err(error) => failed(error),
             }),
         };
@@ -326,8 +327,10 @@ impl Imaging {
             Ok(Exit::Code(0)) => {
                 Arc::try_unwrap(image).map_err(|_| Refusal::BrokeOff("its image is still in use".to_owned()))
             }
-            Ok(exit) => Err(Refusal::Unfit(format!("it does not go on from its image: {exit:?}"))),
-            Err(_) => Err(Refusal::Unfit("it does not go on from its image".to_owned())),
+            Ok(exit) => {
+                Err(Refusal::Unfit(Why::Other, format!("it does not go on from its image: {exit:?}")))
+            }
+            Err(_) => Err(Refusal::Unfit(Why::Other, "it does not go on from its image".to_owned())),
         }
     }
 }

@@ -5,7 +5,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -130,9 +129,9 @@ async fn copy(outlet: &Outlet, wanted: Wanted, inside: std::net::TcpStream, outs
     let Wanted { socket, places, .. } = wanted;
     // Or the other side would not hear of it when the program closes its own.
     drop(socket);
-    outlet.gate.traffic.connections.fetch_add(1, Ordering::Relaxed);
+    let outside = outlet.gate.counted(outside);
     if let Ok(inside) = TcpStream::from_std(inside) {
-        relay::run(inside, outside, &outlet.gate.traffic).await;
+        relay::run(inside, outside).await;
     }
     drop(places);
 }

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -19,9 +20,9 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
-use super::start::{exit, say};
+use super::start::{Ender, exit, say};
 use super::wire::{self, FromJail, Received, ToJail};
 use crate::Exit;
 
@@ -29,6 +30,9 @@ use crate::Exit;
 const PENDING_LIMIT: usize = 512;
 /// How long pid 1 may take to take a message before its jail is given up.
 const ROOM: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
+/// How long pid 1 has to end its jail alone, which takes a millisecond or two.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// Where the peak of memory is read.
 pub(super) enum Peak {
@@ -54,6 +58,8 @@ struct Inner {
     /// The most that was ever read: the file goes before the jail's handle does.
     peak_seen: AtomicU64,
     stopped: AtomicBool,
+    /// It was killed, or its program has ended.
+    ends: Notify,
     pending: Mutex<Pending>,
 }
 
@@ -65,12 +71,13 @@ struct Pending {
 }
 
 impl Connection {
-    /// Starts to read the channel.
+    /// Starts to read the channel. `ender` is for a jail that does not come to its end by itself.
     pub(super) fn new(
         channel: Arc<AsyncFd<OwnedFd>>,
         pidfd: Option<OwnedFd>,
         peak: Peak,
         freezer: Option<File>,
+        ender: Ender,
     ) -> Self {
         let inner = Arc::new(Inner {
             channel,
@@ -79,11 +86,12 @@ impl Connection {
             freezer,
             peak_seen: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            ends: Notify::new(),
             pending: Mutex::default(),
         });
         let (ended, exit) = watch::channel(None);
         let (stops, stopped) = watch::channel(false);
-        tokio::spawn(read(Arc::clone(&inner), ended, stops));
+        tokio::spawn(read(Arc::clone(&inner), ended, stops, ender));
         Self { inner, exit, stopped }
     }
 
@@ -163,6 +171,7 @@ impl Connection {
             // It may have ended by itself.
             let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
         }
+        self.inner.ends.notify_one();
     }
 
     /// Bytes.
@@ -203,11 +212,28 @@ impl Drop for Connection {
 }
 
 /// Reads the channel to its end.
-async fn read(inner: Arc<Inner>, ended: watch::Sender<Option<Exit>>, stops: watch::Sender<bool>) {
+async fn read(
+    inner: Arc<Inner>,
+    ended: watch::Sender<Option<Exit>>,
+    stops: watch::Sender<bool>,
+    ender: Ender,
+) {
     let mut ending = None;
     let mut out_of_memory = false;
+    let late = async {
+        inner.ends.notified().await;
+        tokio::time::sleep(GRACE).await;
+        ender.end().await;
+        std::future::pending::<()>().await;
+    };
+    let mut late = std::pin::pin!(late);
     loop {
-        match received(&inner.channel, RecvFlags::DONTWAIT).await {
+        let message = tokio::select! {
+            biased;
+            message = received(&inner.channel, RecvFlags::DONTWAIT) => message,
+            () = &mut late => continue,
+        };
+        match message {
             Ok(Received::Message(FromJail::Connected { id }, descriptors)) => {
                 let stream = descriptors.into_iter().next().map(TcpStream::from);
                 inner.answer(id, stream.ok_or_else(|| ErrorKind::InvalidData.into()));
@@ -216,7 +242,10 @@ async fn read(inner: Arc<Inner>, ended: watch::Sender<Option<Exit>>, stops: watc
                 inner.answer(id, Err(io::Error::from_raw_os_error(errno)));
             }
             Ok(Received::Message(FromJail::Stopped, _)) => drop(stops.send_replace(true)),
-            Ok(Received::Message(FromJail::Exited(how), _)) => ending = Some(how),
+            Ok(Received::Message(FromJail::Exited(how), _)) => {
+                ending = Some(how);
+                inner.ends.notify_one();
+            }
             Ok(Received::Message(FromJail::Ended { out_of_memory: killed, peak_memory }, _)) => {
                 out_of_memory = killed;
                 inner.peak_seen.fetch_max(peak_memory, Ordering::Relaxed);

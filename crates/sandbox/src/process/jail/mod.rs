@@ -32,7 +32,7 @@ use base::InstanceId;
 use connection::Connection;
 use futures_util::future::BoxFuture;
 pub use host::{Check, HostReport, Status};
-pub use image::{Image, Refusal, Wanted};
+pub use image::{Image, Refusal, Wanted, Why};
 pub(crate) use notifier::{Attempt, Notifier, Reply, Socket};
 pub use seccomp::{ProgramClass, keep_to_wasm};
 pub(crate) use wire::MEETING_PORT;

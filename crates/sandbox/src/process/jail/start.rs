@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
@@ -180,7 +180,8 @@ impl Coming {
         let Self { shared, name, channel, guard, counted, freezer, notifier, .. } = self;
         let way_out = job.way_out.then(|| WayOut::new(names, notifier)).transpose()?;
         let peak = counted.map_or(Peak::Noted(File::from(plan.peak)), Peak::Counted);
-        let connection = Connection::new(channel, guard.release(), peak, freezer);
+        let ender = Ender { shared: Arc::downgrade(&shared), jail: name.clone() };
+        let connection = Connection::new(channel, guard.release(), peak, freezer, ender);
         Ok(Jail { name, listeners, output: Some(output), way_out, connection, _launcher: shared })
     }
 
@@ -538,6 +539,25 @@ pub(super) async fn take_image(shared: &Arc<Shared>, jail: &str, wanted: Wanted)
         },
         Received::Message(Taken::Refused(refusal), _) => Err(refusal),
         Received::Closed => Err(Refusal::BrokeOff("taking its image broke off".to_owned())),
+    }
+}
+
+/// For [`Connection`]: has the launcher end a jail whose pid 1 does not get to it.
+pub(super) struct Ender {
+    /// Not the last to keep the launcher: with it, its jails end.
+    shared: Weak<Shared>,
+    jail: String,
+}
+
+impl Ender {
+    /// Asks for it.
+    pub(super) async fn end(&self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let request = serde_json::to_vec(&ToLauncher::End { jail: self.jail.clone() });
+        if let Ok(request) = request {
+            // A launcher that is gone has taken its jails with it.
+            let _ = ask(&shared, &request, &[]).await;
+        }
     }
 }
 

@@ -52,6 +52,11 @@ pub(super) enum ToLauncher {
         /// What of it.
         wanted: super::image::Wanted,
     },
+    /// Kill a jail that does not come to its end, process by process.
+    End {
+        /// Which jail.
+        jail: String,
+    },
     /// Put a file system of the server's own over a folder of the host, as jails are shown it. Comes with a socket for the
     /// answer, a [`Mounted`].
     Mount {

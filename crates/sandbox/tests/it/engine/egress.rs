@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sandbox::{Backend, Egress, Origin};
+use sandbox::{Backend, Count, Egress, Origin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -18,6 +18,7 @@ use crate::world::{Case, World, children, until};
 pub(crate) const CASES: &[Case] = &[
     case!(nothing_is_reached_without_egress),
     case!(the_internet_is_reached),
+    case!(what_goes_out_and_comes_in_is_counted),
     case!(sockets_that_do_not_wait),
     case!(failures_are_the_hosts),
     case!(only_the_internet_is_reached),
@@ -142,6 +143,25 @@ r = bytes(got) == data.upper()"
     );
     assert_eq!(run(&running, &much).await, true);
     assert_eq!(running.log.text().matches("refused").count(), 0, "{}", running.log.text());
+}
+
+async fn what_goes_out_and_comes_in_is_counted(world: World) {
+    let bench = Bench::new(&world, usual).await;
+    let running = bench.start("public").await;
+    let counts = || [Count::Connections, Count::Sent, Count::Received].map(|what| running.log.counted(what));
+    assert_eq!(counts(), [0, 0, 0]);
+    for times in 1..=2 {
+        // Sends five bytes and is sent as many; its last line is read when the other side has closed.
+        let program = format!(
+            "s = socket.create_connection(('{PUBLIC}', 7)); s.sendall(b'hello'); s.shutdown(1); r = len(s.recv(9) + s.recv(9))"
+        );
+        assert_eq!(run(&running, &program).await, 5);
+        assert_eq!(counts(), [times, 5 * times, 5 * times]);
+    }
+    assert_eq!(running.log.counted(Count::Refused), 0);
+    attempt(&running, PRIVATE, 80).await;
+    assert_eq!(running.log.counted(Count::Refused), 1);
+    assert_eq!(counts()[0], 2, "what is refused is no connection");
 }
 
 async fn sockets_that_do_not_wait(world: World) {

@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use sandbox::egress::Network;
 use sandbox::process::{FromInside, ProcessBackend, Settings};
 use sandbox::{
-    Artifact, Backend, Call, Contract, Egress, Event, Fault, Instance, Limits, LogSink, Output, Payload,
-    Runtime, Spec, StartError,
+    Artifact, Backend, Call, Contract, Count, Egress, Event, Fault, Instance, Limits, LogSink, Output,
+    Payload, Runtime, Spec, StartError,
 };
 use tokio::sync::mpsc;
 
@@ -55,9 +55,9 @@ pub(crate) struct Engines {
     endpoint: mpsc::Receiver<FromInside>,
 }
 
-/// Keeps what an instance prints.
+/// Keeps what an instance prints, and what is counted of it.
 #[derive(Default)]
-pub(crate) struct Kept(Mutex<Vec<u8>>);
+pub(crate) struct Kept(Mutex<Vec<u8>>, Mutex<Vec<(Count, u64)>>);
 
 impl Kept {
     pub(crate) fn text(&self) -> String {
@@ -67,6 +67,11 @@ impl Kept {
     /// Bytes.
     pub(crate) fn len(&self) -> usize {
         self.0.lock().len()
+    }
+
+    /// How much was counted of this.
+    pub(crate) fn counted(&self, what: Count) -> u64 {
+        self.1.lock().iter().filter(|(counted, _)| *counted == what).map(|(_, by)| by).sum()
     }
 
     /// The last of it.
@@ -79,6 +84,10 @@ impl Kept {
 impl LogSink for Kept {
     fn write(&self, bytes: &[u8]) {
         self.0.lock().extend_from_slice(bytes);
+    }
+
+    fn count(&self, what: Count, by: u64) {
+        self.1.lock().push((what, by));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::InstanceId;
-use sandbox::{Backend, Exit, Fault, Origin, Output, StartError};
+use sandbox::{Backend, Count, Exit, Fault, NO_TEMPLATE, Origin, Output, StartError};
 use serde_json::{Value, json};
 
 use super::{Engines, Function, Kept, PATIENCE, Running};
@@ -88,8 +88,8 @@ impl Engines {
         running
     }
 
-    /// Why a function has no template.
-    async fn refusal(&self, source: &str) -> String {
+    /// Why a function has no template: the log, and what is counted of that.
+    async fn refusal(&self, source: &str) -> Arc<Kept> {
         let function = self.imaged(source).await;
         let running = self.start(self.again(&function, &[])).await;
         let log = running.log.clone();
@@ -100,7 +100,7 @@ impl Engines {
         assert_ne!(other.instance.phases().origin, Origin::Template);
         other.result("1").await;
         assert_eq!(log.text().matches("VIRGA No template").count(), 1);
-        log.text()
+        log
     }
 }
 
@@ -207,25 +207,35 @@ def handler(event, context):
 
 async fn functions_that_have_no_template_say_why(world: World) {
     let handler = "\ndef handler(event, context): return event\n";
-    for (source, reason) in [
+    for (source, reason, counted) in [
         (
             "import threading\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
             "it runs 2 threads",
+            "threads",
         ),
-        ("import socket\nheld = socket.socket()", "it has an open socket"),
-        ("import os\nheld = os.pipe()", "it has an open pipe"),
-        ("import subprocess\nheld = subprocess.Popen(['sleep', '600'])", "it has started 1 other processes"),
-        ("held = open('/tmp/x', 'w'); held.close()", "it has written /tmp/x"),
-        ("import mmap\nheld = mmap.mmap(-1, 4096)", "it shares"),
-        ("import select\nheld = select.epoll()", "it has opened"),
+        ("import socket\nheld = socket.socket()", "it has an open socket", "sockets"),
+        ("import os\nheld = os.pipe()", "it has an open pipe", "sockets"),
+        (
+            "import subprocess\nheld = subprocess.Popen(['sleep', '600'])",
+            "it has started 1 other processes",
+            "processes",
+        ),
+        ("held = open('/tmp/x', 'w'); held.close()", "it has written /tmp/x", "files"),
+        ("import mmap\nheld = mmap.mmap(-1, 4096)", "it shares", "memory"),
+        ("import select\nheld = select.epoll()", "it has opened", "sockets"),
         (
             "import snapshot_restore_py\n@snapshot_restore_py.register_before_snapshot\ndef no(): raise OSError('not now')",
             "initialising it once more failed",
+            "broken_off",
         ),
     ] {
         let engines = Engines::with_templates(&world, BYTES);
-        let text = engines.refusal(&format!("{SLOW}{source}{handler}")).await;
+        let log = engines.refusal(&format!("{SLOW}{source}{handler}")).await;
+        let text = log.text();
         assert!(text.contains(&format!("VIRGA No template of this version: {reason}")), "{source}: {text}");
+        let counts = NO_TEMPLATE.map(|reason| log.counted(Count::NoTemplate(reason)));
+        let expect = NO_TEMPLATE.map(|reason| u64::from(reason == counted));
+        assert_eq!(counts, expect, "{source}: {NO_TEMPLATE:?}");
     }
 }
 

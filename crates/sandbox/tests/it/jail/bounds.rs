@@ -1,12 +1,16 @@
 //! Limits, and what happens at them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sandbox::Exit;
 use sandbox::process::jail::ProgramClass;
 
 use crate::case;
-use crate::world::{Case, World};
+use crate::world::{Case, World, lines_of};
+
+/// Within this a bomb is gone once it is killed, on a busy host too. It takes a tenth of a second; waiting for pid 1's
+/// turns took a minute.
+const GONE: Duration = Duration::from_secs(5);
 
 pub(crate) const CASES: &[Case] = &[
     case!(memory_ends_the_instance),
@@ -16,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(memory_out_of_sight_is_bounded),
     case!(memory_within_the_limit_is_fine),
     case!(processes_are_bounded),
+    case!(a_bomb_is_gone_without_a_turn_of_its_pid_1),
     case!(processor_time_is_bounded, needs_root),
     case!(peak_memory_is_measured),
 ];
@@ -92,6 +97,26 @@ async fn processes_are_bounded(world: World) {
     job.limits.pids = 20;
     let jail = world.spawn(job).await.unwrap();
     jail.kill().await;
+}
+
+/// Hundreds of processes share a tenth of a core, so that pid 1, which has to have several turns to die, would have one
+/// every few seconds. Where nothing limits the processor they are many all the same.
+async fn a_bomb_is_gone_without_a_turn_of_its_pid_1(world: World) {
+    let program = "import os\nprint('up', flush=True)\nwhile True:\n  try: os.fork()\n  except OSError: break\n\
+                   print('full', flush=True)\nwhile True: pass\n";
+    let mut job = world.python(program);
+    job.limits.pids = 400;
+    job.limits.cpu_hundredths = world.has_groups().then_some(10);
+    if !world.has_groups() {
+        // What copies share is counted for each.
+        job.limits.memory_bytes = 64 << 30;
+    }
+    let mut jail = world.spawn(job).await.unwrap();
+    let _output = lines_of(&mut jail, "full").await;
+    let killed = Instant::now();
+    jail.kill().await;
+    println!("gone {:?} after it was killed", killed.elapsed());
+    assert!(killed.elapsed() < GONE, "{:?}", killed.elapsed());
 }
 
 async fn processor_time_is_bounded(world: World) {

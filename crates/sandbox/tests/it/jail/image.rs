@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandbox::Exit;
-use sandbox::process::jail::{Beginning, Image, Jail, Refusal, Wanted};
+use sandbox::process::jail::{Beginning, Image, Jail, Refusal, Wanted, Why};
 
 use crate::case;
 use crate::world::{Case, Outcome, World, read_all};
@@ -208,7 +208,7 @@ async fn what_is_too_large_is_not_copied(world: World) {
     let refusal =
         image_within(Wanted { most_bytes: 16 << 20, ..PLAIN }, &world, program, &code).await.unwrap_err();
     assert!(
-        matches!(&refusal, Refusal::Unfit(text) if text.ends_with("than the 16 MiB that images may hold")),
+        matches!(&refusal, Refusal::Unfit(Why::Memory, text) if text.ends_with("than the 16 MiB that images may hold")),
         "{refusal}"
     );
     image_within(Wanted { most_bytes: 128 << 20, ..PLAIN }, &world, program, &code).await.unwrap();
@@ -231,7 +231,7 @@ reserve(64 << 40)
     image_of(&world, &format!("{program}\nstop()"), &code).await.expect("what is not in use costs nothing");
     let used = format!("{program}\nctypes.memset(reserve(2 << 40), 7, 1)\nstop()");
     let refusal = image_of(&world, &used, &code).await.unwrap_err();
-    assert_eq!(refusal, Refusal::Unfit("its memory is spread too wide".to_owned()));
+    assert_eq!(refusal, Refusal::Unfit(Why::Memory, "its memory is spread too wide".to_owned()));
 }
 
 /// Written in place, of the same length and with the times that it had: as some ways to install a file do.

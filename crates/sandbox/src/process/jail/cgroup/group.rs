@@ -11,11 +11,11 @@ use std::path::Path;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{FREEZE, Late, Place, Version};
+use super::{FREEZE, Late, Place, Version, ending};
 use crate::process::jail::wire::Bounds;
 
 /// Microseconds over which the cpu limit is counted: the kernel's default.
-const CPU_PERIOD_US: u64 = 100_000;
+pub(super) const CPU_PERIOD_US: u64 = 100_000;
 /// The least quota that the kernel takes.
 const CPU_QUOTA_MIN_US: u64 = 1_000;
 
@@ -147,6 +147,18 @@ impl Group {
         Ok(Some(event))
     }
 
+    /// Kills every process in it and helps the dying on. Does not wait for them.
+    pub(in crate::process::jail) fn end(&self) {
+        self.pids.iter().for_each(ending::forbid_forks);
+        // Version 2 does it in one.
+        let (two, one): (Vec<_>, Vec<_>) = self.places().partition(|place| place.version == Version::Two);
+        let killed = two.into_iter().chain(one).any(|place| ending::kill(place).is_ok());
+        self.cpu.iter().for_each(ending::give_core);
+        if killed {
+            self.memory.iter().for_each(ending::give_memory);
+        }
+    }
+
     /// Removes the groups; `ResourceBusy` while a process is in one.
     pub(in crate::process::jail) fn remove(&self) -> io::Result<()> {
         for place in self.places() {
@@ -167,7 +179,7 @@ impl Group {
     }
 }
 
-fn write(dir: &Path, file: &str, value: &str) -> io::Result<()> {
+pub(super) fn write(dir: &Path, file: &str, value: &str) -> io::Result<()> {
     // Not `fs::write`, which truncates and creates: these files are the kernel's.
     let mut file = OpenOptions::new().write(true).open(dir.join(file))?;
     io::Write::write_all(&mut file, value.as_bytes())

@@ -6,6 +6,7 @@
 //!
 //! Absent: I/O weights and limits, cpusets.
 
+mod ending;
 mod group;
 mod hierarchy;
 
@@ -15,7 +16,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use super::host::{HostReport, Status};
 use super::wire::Bounds;
@@ -130,7 +130,8 @@ impl Cgroups {
         for place in self.places() {
             let Ok(entries) = std::fs::read_dir(&place.dir) else { continue };
             for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-                if kill_and_remove(&entry.path()).is_err() {
+                let left_over = Place { version: place.version, dir: entry.path() };
+                if ending::kill_and_remove(&left_over).is_err() {
                     left.push(entry.path());
                 }
             }
@@ -185,26 +186,6 @@ impl Cgroups {
 
     fn places(&self) -> BTreeSet<&Place> {
         [&self.memory, &self.pids, &self.cpu, &self.freezer].into_iter().flatten().collect()
-    }
-}
-
-/// Kills every process in a group and removes it, waiting for the processes to be gone.
-fn kill_and_remove(dir: &Path) -> io::Result<()> {
-    let give_up = Instant::now() + Duration::from_secs(5);
-    loop {
-        let pids = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        for pid in
-            pids.lines().filter_map(|line| line.parse().ok()).filter_map(rustix::process::Pid::from_raw)
-        {
-            // Gone already is as good.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        match std::fs::remove_dir(dir) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if Instant::now() > give_up => return Err(error),
-            Err(_) => std::thread::sleep(Duration::from_millis(2)),
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::plan::{self, Area, OpenFile, Opened, SignalAction, State};
 use super::procfs::{self, Kind, Mapping};
 use super::restorer::{self, Context, PAGE};
 use super::tracee::{self, Registers, Tracee};
-use super::{FileIdentity, Manifest, ORDERS, Refusal, TEMPLATE_PID, Wanted};
+use super::{FileIdentity, Manifest, ORDERS, Refusal, TEMPLATE_PID, Wanted, Why};
 
 /// Seconds that taking an image may last.
 const PATIENCE_S: u32 = 60;
@@ -64,8 +64,8 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     }
 }
 
-fn refuse<T>(text: impl Into<String>) -> Taking<T> {
-    Err(Refusal::Unfit(text.into()))
+fn refuse<T>(why: Why, text: impl Into<String>) -> Taking<T> {
+    Err(Refusal::Unfit(why, text.into()))
 }
 
 /// Takes the image of the stopped program of a jail.
@@ -76,7 +76,7 @@ pub(super) fn take(init: Pid, wanted: Wanted) -> Taking<(OwnedFd, Manifest)> {
     // What is found of a process that is being killed says nothing about it, and the host least of all.
     let patience_ms = match &taken {
         Ok(_) => return taken,
-        Err(Refusal::Unfit(_)) => 0,
+        Err(Refusal::Unfit(..)) => 0,
         Err(Refusal::BrokeOff(_)) => ENDING_MS,
     };
     if ends_within(program, patience_ms).doing("looking whether it lives")? { Err(ended()) } else { taken }
@@ -96,7 +96,7 @@ fn ends_within(process: Pid, milliseconds: i64) -> io::Result<bool> {
 fn take_of(program: Pid, init: Pid, wanted: Wanted) -> Taking<(OwnedFd, Manifest)> {
     let subject = Subject::new(program);
     if subject.count("task")? != 1 {
-        return refuse(format!("it runs {} threads", subject.count("task")?));
+        return refuse(Why::Threads, format!("it runs {} threads", subject.count("task")?));
     }
     let (_original, copy) = Tracee::copy_of(program).doing("stopping it")?;
     subject.check_company(copy.pid())?;
@@ -138,7 +138,7 @@ impl Subject {
 
     fn text(&self, name: &str) -> Taking<String> {
         let bytes = self.bytes(name)?;
-        String::from_utf8(bytes).or_else(|_| refuse("a path that it uses is not UTF-8"))
+        String::from_utf8(bytes).or_else(|_| refuse(Why::Files, "a path that it uses is not UTF-8"))
     }
 
     fn bytes(&self, name: &str) -> Taking<Vec<u8>> {
@@ -162,11 +162,16 @@ impl Subject {
         });
         match all.count() {
             3 => {}
-            others => return refuse(format!("it has started {} other processes", others.saturating_sub(3))),
+            others => {
+                return refuse(
+                    Why::Processes,
+                    format!("it has started {} other processes", others.saturating_sub(3)),
+                );
+            }
         }
         match Subject::new(copy).count("task")? {
             1 => Ok(()),
-            threads => refuse(format!("it runs {threads} threads")),
+            threads => refuse(Why::Threads, format!("it runs {threads} threads")),
         }
     }
 
@@ -176,7 +181,7 @@ impl Subject {
             let entries = fs::read_dir(self.inside(Path::new(folder))).doing("looking into its /tmp")?;
             if let Some(entry) = entries.flatten().next() {
                 let name = entry.file_name();
-                return refuse(format!("it has written {folder}/{}", name.to_string_lossy()));
+                return refuse(Why::Files, format!("it has written {folder}/{}", name.to_string_lossy()));
             }
         }
         Ok(())
@@ -189,10 +194,10 @@ impl Subject {
         let filters = |status: &str| procfs::status(status, "Seccomp_filters")?.parse::<u32>().ok();
         let its_own = filters(&own).zip(filters(&first)).map(|(own, first)| own.saturating_sub(first));
         if its_own.is_none_or(|its_own| its_own > 1) {
-            return refuse("it filters its own system calls");
+            return refuse(Why::Other, "it filters its own system calls");
         }
         if procfs::status(&own, "x86_Thread_features").is_some_and(|features| !features.is_empty()) {
-            return refuse("it has a shadow stack");
+            return refuse(Why::Other, "it has a shadow stack");
         }
         Ok(())
     }
@@ -202,7 +207,7 @@ impl Subject {
             Ok(found) => Ok(FileIdentity::of(path.into(), &found)),
             // An ended process has no root.
             Err(_) if fs::metadata(self.inside(Path::new("/"))).is_err() => Err(ended()),
-            Err(_) => refuse(format!("{path} is not there any more")),
+            Err(_) => refuse(Why::Files, format!("{path} is not there any more")),
         }
     }
 }
@@ -222,7 +227,7 @@ impl Files {
         }
         let identity = subject.identify(&mapping.name)?;
         if identity.inode != mapping.inode {
-            return refuse(format!("{} was replaced after it was loaded", mapping.name));
+            return refuse(Why::Files, format!("{} was replaced after it was loaded", mapping.name));
         }
         let number = self.add(identity)?;
         self.known.insert(mapping.name.clone(), number);
@@ -231,7 +236,7 @@ impl Files {
 
     fn add(&mut self, identity: FileIdentity) -> Taking<usize> {
         if self.all.len() == FILE_LIMIT {
-            return refuse(format!("it has loaded more than {FILE_LIMIT} files"));
+            return refuse(Why::Files, format!("it has loaded more than {FILE_LIMIT} files"));
         }
         self.all.push(identity);
         Ok(self.all.len() - 1)
@@ -245,21 +250,22 @@ fn write(subject: &Subject, copy: &Tracee, wanted: Wanted) -> Taking<(OwnedFd, M
         pagemap: File::open(subject.folder.join("pagemap")).doing("opening its page map")?,
     };
     if !copy.is_at_a_call(&memory.memory).doing("looking at its code")? {
-        return refuse("it was not stopped where it was expected");
+        return refuse(Why::Other, "it was not stopped where it was expected");
     }
-    let mappings = procfs::mappings(&subject.text("smaps")?)
-        .ok_or_else(|| Refusal::Unfit("the kernel describes its memory in another way".to_owned()))?;
+    let mappings = procfs::mappings(&subject.text("smaps")?).ok_or_else(|| {
+        Refusal::Unfit(Why::Other, "the kernel describes its memory in another way".to_owned())
+    })?;
     let open = open_files(subject, &mut files)?;
     let mut areas = areas(subject, &mappings, &memory, &mut files)?;
     let state = state(subject, copy, &memory.memory, open)?;
     let report = 1 + state.open.iter().map(|open| open.number).max().unwrap_or(0).max(ORDERS);
     if report as usize + 2 + files.all.len() > 1000 {
-        return refuse("it has opened too many files");
+        return refuse(Why::Files, "it has opened too many files");
     }
     let own: u64 = mappings.iter().filter(|own| own.kind() == Kind::Vdso).map(Mapping::bytes).sum();
     let (head_bytes, content) = lay_out(&mut areas, &state, report);
     if restorer::BASE + head_bytes > restorer::SCRATCH || restorer::SCRATCH + own > restorer::END {
-        return refuse("its memory is in too many pieces");
+        return refuse(Why::Memory, "its memory is in too many pieces");
     }
     let context = context(&copy.registers().doing("reading its registers")?, &state);
     let image = memory_file().doing("making a memory file")?;
@@ -270,7 +276,10 @@ fn write(subject: &Subject, copy: &Tracee, wanted: Wanted) -> Taking<(OwnedFd, M
         bytes += memory.copy(run, &image, room).doing("copying its memory")?;
         if bytes > wanted.most_bytes {
             let most = wanted.most_bytes >> 20;
-            return refuse(format!("it holds more memory than the {most} MiB that images may hold"));
+            return refuse(
+                Why::Memory,
+                format!("it holds more memory than the {most} MiB that images may hold"),
+            );
         }
     }
     let written = if wanted.rehearse { rehearsal(copy, &areas, &memory) } else { Vec::new() };
@@ -345,7 +354,7 @@ fn areas(subject: &Subject, mappings: &[Mapping], memory: &Memory, files: &mut F
     let mut areas = Vec::with_capacity(mappings.len());
     let looked_through = mappings.iter().filter(|mapping| mapping.in_use).map(Mapping::bytes);
     if looked_through.fold(0, u64::saturating_add) > SPREAD_LIMIT {
-        return refuse("its memory is spread too wide");
+        return refuse(Why::Memory, "its memory is spread too wide");
     }
     let copied = returns_memory(subject, mappings)?;
     for mapping in mappings {
@@ -356,11 +365,14 @@ fn areas(subject: &Subject, mappings: &[Mapping], memory: &Memory, files: &mut F
         }
         let device = kind != Kind::Vdso && ["ht", "pf", "io"].iter().any(|flag| mapping.has(flag));
         if mapping.start < restorer::END || device {
-            return refuse(format!("it has memory at {:x} of a kind that cannot be kept", mapping.start));
+            return refuse(
+                Why::Memory,
+                format!("it has memory at {:x} of a kind that cannot be kept", mapping.start),
+            );
         }
         if kind == Kind::Other || (mapping.shared && (writable || kind != Kind::File || mapping.has("mw"))) {
             let name = if mapping.name.is_empty() { "memory" } else { &mapping.name };
-            return refuse(format!("it shares {name} with others"));
+            return refuse(Why::Memory, format!("it shares {name} with others"));
         }
         let file = if kind == Kind::File { Some(files.mapped(subject, mapping)?) } else { None };
         let runs = match kind {
@@ -421,11 +433,13 @@ fn open_files(subject: &Subject, files: &mut Files) -> Taking<Vec<OpenFile>> {
             1 | 2 if target.starts_with("pipe:") && output.as_ref().is_none_or(|other| *other == target) => {
                 output = Some(target);
             }
-            0..=ORDERS => return refuse(format!("it has put {target} in the place of a standard stream")),
+            0..=ORDERS => {
+                return refuse(Why::Files, format!("it has put {target} in the place of a standard stream"));
+            }
             _ => {
                 let fdinfo = subject.text(&format!("fdinfo/{number}"))?;
                 let (position, flags) = procfs::open_file(&fdinfo).ok_or_else(|| {
-                    Refusal::Unfit("the kernel describes open files in another way".to_owned())
+                    Refusal::Unfit(Why::Other, "the kernel describes open files in another way".to_owned())
                 })?;
                 let what = if target == "anon_inode:[eventfd]" {
                     counter(&fdinfo, flags, &mut counters)?
@@ -447,7 +461,7 @@ fn open_files(subject: &Subject, files: &mut Files) -> Taking<Vec<OpenFile>> {
 fn counter(fdinfo: &str, flags: u64, known: &mut Vec<String>) -> Taking<Opened> {
     let id = procfs::status(fdinfo, "eventfd-id").unwrap_or_default().to_owned();
     let Some(value) = procfs::counter(fdinfo).filter(|_| !id.is_empty() && !known.contains(&id)) else {
-        return refuse("it has an event counter of a kind that cannot be made again");
+        return refuse(Why::Other, "it has an event counter of a kind that cannot be made again");
     };
     known.push(id);
     Ok(Opened::Counter { value, flags: flags & libc::O_NONBLOCK as u64 })
@@ -458,18 +472,21 @@ fn opened(subject: &Subject, link: &Path, target: &str, flags: u64, files: &mut 
     let found = fs::metadata(link).doing("looking at an open file")?;
     if !found.is_file() {
         let what = target.split(':').next().unwrap_or(target);
-        return refuse(match what {
-            "socket" => "it has an open socket".to_owned(),
-            "pipe" => "it has an open pipe".to_owned(),
-            _ => format!("it has opened {target}"),
-        });
+        return refuse(
+            Why::Sockets,
+            match what {
+                "socket" => "it has an open socket".to_owned(),
+                "pipe" => "it has an open pipe".to_owned(),
+                _ => format!("it has opened {target}"),
+            },
+        );
     }
     if flags & (libc::O_ACCMODE as u64) != libc::O_RDONLY as u64 {
-        return refuse(format!("it has opened {target} for writing"));
+        return refuse(Why::Files, format!("it has opened {target} for writing"));
     }
     let identity = FileIdentity::of(target.into(), &found);
     if target.ends_with(" (deleted)") || subject.identify(target)? != identity {
-        return refuse(format!("it has opened {target}, which is not there any more"));
+        return refuse(Why::Files, format!("it has opened {target}, which is not there any more"));
     }
     files.add(identity)
 }
@@ -478,7 +495,7 @@ fn opened(subject: &Subject, link: &Path, target: &str, flags: u64, files: &mut 
 fn state(subject: &Subject, copy: &Tracee, memory: &File, open: Vec<OpenFile>) -> Taking<State> {
     let status = subject.text("status")?;
     let stat = subject.text("stat")?;
-    let unknown = || Refusal::Unfit("the kernel describes processes in another way".to_owned());
+    let unknown = || Refusal::Unfit(Why::Other, "the kernel describes processes in another way".to_owned());
     let folder = fs::read_link(subject.folder.join("cwd")).doing("reading its working directory")?;
     let caught = procfs::mask(&status, "SigCgt").ok_or_else(unknown)?;
     let ignored = procfs::mask(&status, "SigIgn").ok_or_else(unknown)?;
@@ -518,7 +535,7 @@ fn thread_id(registers: &Registers) -> Taking<Option<u64>> {
         return Ok(None);
     }
     if registers.orig_rax != libc::SYS_clone as u64 {
-        return refuse("its C library copies processes in a way that is not known");
+        return refuse(Why::Other, "its C library copies processes in a way that is not known");
     }
     let asked = libc::CLONE_CHILD_SETTID as u64 | libc::CLONE_CHILD_CLEARTID as u64;
     Ok((registers.rdi & asked != 0).then_some(registers.r10))

@@ -80,12 +80,44 @@ impl Image {
     }
 }
 
+/// What about a process keeps it from having an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// Several run in it.
+    Threads,
+    /// It has started others.
+    Processes,
+    /// It has sockets, pipes or other descriptors that are no file.
+    Sockets,
+    /// It has written, or what it has opened or loaded cannot be opened again as it was.
+    Files,
+    /// It is shared, too much, or too scattered.
+    Memory,
+    /// Neither.
+    Other,
+}
+
+impl Refusal {
+    /// One of [`crate::NO_TEMPLATE`].
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unfit(Why::Threads, _) => "threads",
+            Self::Unfit(Why::Processes, _) => "processes",
+            Self::Unfit(Why::Sockets, _) => "sockets",
+            Self::Unfit(Why::Files, _) => "files",
+            Self::Unfit(Why::Memory, _) => "memory",
+            Self::Unfit(Why::Other, _) => "other",
+            Self::BrokeOff(_) => "broken_off",
+        }
+    }
+}
+
 /// Why a template has no image; the text is for the function's owner and completes "because".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refusal {
     /// What it is cannot be kept, now or later.
-    #[error("{0}")]
-    Unfit(String),
+    #[error("{1}")]
+    Unfit(Why, String),
     /// Something came in between: another time there may be one.
     #[error("{0}")]
     BrokeOff(String),
@@ -150,7 +182,7 @@ pub(super) fn help(reply: &OwnedFd, init: Pid, wanted: Wanted) -> ! {
     #[cfg(not(target_arch = "x86_64"))]
     let taken: Result<(OwnedFd, Manifest), Refusal> = {
         let _ = (init, wanted);
-        Err(Refusal::Unfit("images are not made on this machine's architecture".to_owned()))
+        Err(Refusal::Unfit(Why::Other, "images are not made on this machine's architecture".to_owned()))
     };
     let told = match &taken {
         Ok((file, manifest)) => {

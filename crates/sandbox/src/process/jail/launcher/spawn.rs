@@ -40,6 +40,13 @@ impl Instance {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
+    /// The same without waiting until pid 1 gets to it. Where there are no groups, nothing holds pid 1 up: it has a share
+    /// of the processor apart from the program's.
+    pub(super) fn end(&self) {
+        self.kill();
+        self.group.end();
+    }
+
     /// Takes the ended pid 1's status, so that it is no zombie.
     pub(super) fn reap(&self) {
         let id = rustix::process::WaitId::PidFd(self.pidfd.as_fd());

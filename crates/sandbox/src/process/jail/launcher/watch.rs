@@ -16,6 +16,8 @@ use crate::process::jail::wire::{self, Failure, FromJail, Furnishing, Received, 
 
 /// How often to try again what was busy.
 const RETRY: Duration = Duration::from_millis(2);
+/// How long a killed pid 1 is left to end its jail alone when everything ends.
+const GRACE: Duration = Duration::from_millis(50);
 /// For how long.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The event number of the server's socket; instances have the others, two each.
@@ -126,6 +128,12 @@ impl Watch {
                 overlay::answer(descriptors, overlay::unmount(&folder).map(|()| None));
                 Ok(true)
             }
+            Ok(Received::Message(ToLauncher::End { jail }, _)) => {
+                if let Some(instance) = self.instances.values().find(|instance| instance.name == jail) {
+                    instance.end();
+                }
+                Ok(true)
+            }
             Ok(Received::Closed) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
             Err(error) => Err(error),
@@ -202,7 +210,7 @@ impl Watch {
             let Some(instance) = instances.get(&suspect.id) else { return false };
             let killed = instance.group.out_of_memory_kills() > 0;
             if killed {
-                instance.kill();
+                instance.end();
             }
             !killed && now() < suspect.until
         });
@@ -232,7 +240,12 @@ impl Watch {
         // A closed socket is always readable.
         let _ = epoll::delete(&self.epoll, &self.server);
         let until = deadline();
+        let mut late = Some(now() + GRACE);
         while !self.instances.is_empty() && now() < until {
+            if late.is_some_and(|late| now() >= late) {
+                late = None;
+                self.instances.values().for_each(Instance::end);
+            }
             let mut events = Vec::with_capacity(64);
             let timeout = Timespec::try_from(RETRY).ok();
             let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
