@@ -14,7 +14,7 @@ from report import Row  # noqa: E402
 
 import virga  # noqa: E402,F401  (puts the end-to-end suite's helpers on the path)
 
-FIGURES = ["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12", "P14", "R1", "R6"]
+FIGURES = ["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12", "P14", "R1", "R6", "IMAGES"]
 
 
 def main():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -14,7 +15,7 @@ import requests
 from support import clients, images, kinds, poll
 from support.clients import FAST, ROLE
 from support.parts import PartsProxy
-from support.server import binary, clean_environment
+from support.server import Server, binary, clean_environment
 
 MIB = 1 << 20
 BIG = 24 * MIB
@@ -310,3 +311,46 @@ def test_the_wait_for_bytes_is_a_phase(serve, workspace, registry, proxy):
     samples = families["faas_coldstart_phase_duration_seconds"].samples
     assert [s for s in samples if s.labels.get("phase") == "fetch" and s.name.endswith("_count") and s.value == 1]
     assert "Fetch: " in server.cli("logs", name).stdout
+
+
+def test_a_base_is_written_anew(serve, workspace, registry, proxy, content):
+    """A layer of somebody else's gets an index where the image is built; without that it is fetched whole."""
+    base = images.Layout(workspace / "parts-foreign")
+    foreign = images.layer(files={"data/big": content[: 12 * MIB], "data/small": "from the base\n"}, folders=["etc"])
+    base.image([foreign, images.busybox_layer()])
+    app = workspace / "parts-upon"
+    (app / "www").mkdir(parents=True)
+    (app / "www/index.html").write_text("upon\n")
+    for tag, *option in [("whole",), ("parts", "--index-base")]:
+        command = [binary(), "build", app, "-t", f"{registry.host}/parts/upon:{tag}", "--push", "--base",
+                   f"oci:{base.folder}", *option, "--entrypoint", "/bin/httpd -f -p 8080 -h /data", "--port", "8080"]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=clean_environment())
+        assert done.returncode == 0, done.stdout + done.stderr
+    server, functions = serve("--image-parts", "used")
+    name = deploy(functions, f"{proxy.host}/parts/upon:whole", "upon-whole")
+    assert proxy.bytes() > 12 * MIB
+    proxy.blobs.clear()
+    name = deploy(functions, f"{proxy.host}/parts/upon:parts", "upon-parts")
+    assert get(functions, name, "small").text == "from the base\n"
+    assert proxy.bytes() < 4 * MIB, proxy.blobs
+    assert sha(get(functions, name, "big").content) == sha(content[: 12 * MIB])
+
+
+def test_without_root_images_are_fetched_whole(workspace, proxy, built, content, monkeypatch):
+    """Where /dev/fuse may not be opened. Where it may, nothing else is different."""
+    if os.geteuid() != 0 or os.stat("/dev/fuse").st_mode & 0o006 == 0o006:
+        pytest.skip("needs root, and a /dev/fuse that others may not open")
+    folder = workspace / f"rootless-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    program = shutil.copy(binary(), folder / "virga")
+    os.chmod(program, 0o755)
+    monkeypatch.setenv("VIRGA_BIN", str(program))
+    server = Server(folder / "data", uid=65534, env={"HOME": str(folder)}).start()
+    try:
+        name = deploy(clients.Functions(server), f"{proxy.host}/{built}")
+        assert proxy.bytes() > 2 * BIG and not incomplete(server)
+        assert sha(get(clients.Functions(server), name, "big").content) == sha(content)
+        assert "fetched whole" in server.tail()
+    finally:
+        server.stop()

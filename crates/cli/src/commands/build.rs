@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// What it is built upon: scratch, [REGISTRY/]NAME[:TAG|@DIGEST], oci:FOLDER[:TAG], docker-archive:FILE
     #[arg(long, value_name = "REF")]
     base: Option<String>,
+    /// Write the base's large layers anew, with an index: functions start before they are there
+    #[arg(long, requires = "base")]
+    index_base: bool,
     /// The program that it starts: words, or a JSON list (default: found out)
     #[arg(long, value_name = "WORDS", value_parser = parse_words)]
     entrypoint: Option<Words>,
@@ -306,7 +309,12 @@ async fn base(workshop: &Workshop, args: &Args, progress: &Progress) -> Result<O
         Some(base) => {
             progress.step(format!("looking at {base}"));
             let base = deploy::image::absolute(base)?;
-            Ok(Some(workshop.base(&base).await.map_err(failed)?))
+            let found = workshop.base(&base).await.map_err(failed)?;
+            if !args.index_base {
+                return Ok(Some(found));
+            }
+            progress.step("writing the base's layers anew".to_owned());
+            Ok(Some(workshop.with_index(found).await.map_err(failed)?))
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod document;
 mod folder;
 mod ignore;
 mod parts;
+mod reindex;
 mod spool;
 mod write;
 
@@ -60,6 +61,8 @@ pub struct Base {
     config: Value,
     /// The configuration's bytes.
     document: Vec<u8>,
+    /// In place of layers, what was made of them.
+    anew: Vec<Option<Blob>>,
     /// What it runs when nothing else is said; may be empty.
     pub entrypoint: Vec<String>,
     /// The entry point's arguments, or the command line where there is no entry point.
@@ -158,7 +161,40 @@ impl Workshop {
             named.push(if layer.blob.is_some() { layer } else { self.identify(&source, layer).await? });
         }
         let (entrypoint, command) = (parsed.entrypoint.unwrap_or_default(), parsed.cmd.unwrap_or_default());
-        Ok(Base { source, layers: named, config, document, entrypoint, command })
+        let anew = named.iter().map(|_| None).collect();
+        Ok(Base { source, layers: named, config, document, anew, entrypoint, command })
+    }
+
+    /// Writes a base's large layers anew, so that functions start before they are there. They are not the base's any more.
+    pub async fn with_index(&self, mut base: Base) -> Result<Base, Error> {
+        for (at, layer) in base.layers.iter().enumerate() {
+            if layer.toc.is_some() || layer.size < limits::PARTIAL_BYTES {
+                continue;
+            }
+            let blob = Blob::of_base(Some(Arc::clone(&base.source)), layer)?;
+            let (mut content, scratch) = (blob.open().await?, self.scratch.clone());
+            let (packed, diff) = blocking(move || {
+                let made = reindex::reindex(&mut content, &scratch);
+                // What broke off, or found no room, says nothing about the blob; else what the blob is comes first.
+                if !matches!(made, Err(Error::Full(_) | Error::Unreachable(_))) {
+                    content.finish()?;
+                }
+                made
+            })
+            .await?;
+            if diff != layer.diff {
+                return Err(Error::Invalid(format!(
+                    "a layer of the base is not {}, as its configuration says",
+                    layer.diff
+                )));
+            }
+            // A table cannot say every name.
+            if packed.toc.is_some() {
+                base.config["rootfs"]["diff_ids"][at] = packed.diff.to_string().into();
+                base.anew[at] = Some(Blob::of_layer(packed));
+            }
+        }
+        Ok(base)
     }
 
     /// Takes an image of a layout as it is, to be written or pushed elsewhere.
@@ -195,9 +231,12 @@ impl Workshop {
         blocking(move || {
             let Recipe { base, layers, into, run } = recipe;
             let mut blobs = Vec::new();
-            for layer in base.iter().flat_map(|base| &base.layers) {
+            for (layer, anew) in base.iter().flat_map(|base| base.layers.iter().zip(&base.anew)) {
                 let source = base.as_ref().map(|base| Arc::clone(&base.source));
-                blobs.push(Blob::of_base(source, layer)?);
+                blobs.push(match anew {
+                    Some(anew) => anew.clone(),
+                    None => Blob::of_base(source, layer)?,
+                });
             }
             let first = blobs.len();
             for items in &layers {

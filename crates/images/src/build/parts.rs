@@ -14,6 +14,7 @@ use super::document::CREATED;
 use super::spool::Hashing;
 use crate::Digest;
 use crate::lazy::toc;
+use crate::tar::{Entry, Kind};
 
 /// Compresses in members.
 pub(super) struct Members<W: Write> {
@@ -92,6 +93,42 @@ impl Table {
         let (name, mode) = (self.say(path), if executable { 0o755 } else { 0o644 });
         self.entries
             .push(json!({ "name": name, "type": "reg", "size": size, "modtime": CREATED, "mode": mode }));
+    }
+
+    /// An entry of somebody else's archive, with its header. Parts follow as for [`Table::file`].
+    pub(super) fn entry(&mut self, entry: &Entry, header: &[u8]) {
+        let number = |field: std::ops::Range<usize>| {
+            let text = header.get(field).map(String::from_utf8_lossy).unwrap_or_default();
+            u64::from_str_radix(text.trim_matches([' ', '\0']), 8).unwrap_or(0)
+        };
+        let kind = match (&entry.kind, header.get(156)) {
+            (Kind::File, _) => "reg",
+            (Kind::Folder, _) => "dir",
+            (Kind::SymbolicLink(_), _) => "symlink",
+            (Kind::HardLink(_), _) => "hardlink",
+            (Kind::Special, Some(b'3')) => "char",
+            (Kind::Special, Some(b'4')) => "block",
+            (Kind::Special, _) => "fifo",
+        };
+        let name = self.say(&entry.path);
+        let modified =
+            jiff::Timestamp::from_second(entry.modified).map_or(CREATED.to_owned(), |at| at.to_string());
+        let mut listed = json!({
+            "name": name, "type": kind, "modtime": modified, "mode": entry.mode,
+            "uid": number(108..116), "gid": number(116..124),
+        });
+        match &entry.kind {
+            Kind::File => listed["size"] = entry.size.into(),
+            Kind::SymbolicLink(target) | Kind::HardLink(target) => {
+                listed["linkName"] = self.say(target).into()
+            }
+            Kind::Special => {
+                listed["devMajor"] = number(329..337).into();
+                listed["devMinor"] = number(337..345).into();
+            }
+            Kind::Folder => {}
+        }
+        self.entries.push(listed);
     }
 
     /// Some bytes of the file that was begun last, in a member that begins at `offset`.
