@@ -90,6 +90,23 @@ def test_the_aws_cli_and_identities(aws, archive):
     assert "AccessDenied" in refusal
 
 
+def test_aliases_through_the_aws_cli(aws, functions, tmp_path):
+    # Each command is an interpreter's start: what is not about aliases is done without it.
+    name, out = functions.deploy(kinds.python_function("echo.py"), kinds.python()), tmp_path / "out.json"
+    assert aws("publish-version", "--function-name", name)["Version"] == "1"
+    aws("wait", "published-version-active", "--function-name", name, "--qualifier", "1")
+    weights = "AdditionalVersionWeights={1=0.5}"
+    aliased = ("--function-name", name, "--name", "live")
+    assert "LATEST" in aws("create-alias", *aliased, "--function-version", "$LATEST", "--routing-config", weights, fails=True)
+    made = aws("create-alias", *aliased, "--function-version", "1", "--description", "by cli")
+    assert made["AliasArn"].endswith(f":{name}:live")
+    aws("update-alias", *aliased, "--function-version", "$LATEST", "--revision-id", made["RevisionId"])
+    assert aws("get-alias", *aliased)["FunctionVersion"] == "$LATEST"
+    assert aws("invoke", "--function-name", name, "--qualifier", "live", str(out))["ExecutedVersion"] == "$LATEST"
+    assert [each["Name"] for each in aws("list-aliases", "--function-name", name)["Aliases"]] == ["live"]
+    aws("delete-alias", *aliased)
+
+
 def test_the_javascript_sdk(server, archive, tmp_path):
     script = kinds.node_modules().parent / "sdk.mjs"
     shutil.copy(kinds.HERE / "node" / "sdk.mjs", script)

@@ -43,6 +43,27 @@ assert.equal(got.Configuration.MemorySize, 256);
 assert.deepEqual(Buffer.from(await (await fetch(got.Code.Location)).arrayBuffer()), readFileSync(zip));
 assert.equal((await client.send(new lambda.PublishVersionCommand({ FunctionName }))).Version, "1");
 
+const weights = { AdditionalVersionWeights: { 2: 0.25 } };
+await client.send(new lambda.UpdateFunctionConfigurationCommand({ FunctionName, MemorySize: 128 }));
+await lambda.waitUntilFunctionUpdatedV2(waiter, { FunctionName });
+assert.equal((await client.send(new lambda.PublishVersionCommand({ FunctionName }))).Version, "2");
+await lambda.waitUntilPublishedVersionActive(waiter, { FunctionName, Qualifier: "2" });
+const alias = await client.send(
+  new lambda.CreateAliasCommand({ FunctionName, Name: "live", FunctionVersion: "1", RoutingConfig: weights }),
+);
+assert.deepEqual(alias.RoutingConfig, weights);
+assert.ok(["1", "2"].includes((await invoke({}, { Qualifier: "live" })).ExecutedVersion));
+const moved = { FunctionName, Name: "live", FunctionVersion: "2", RoutingConfig: { AdditionalVersionWeights: {} } };
+await client.send(new lambda.UpdateAliasCommand({ ...moved, RevisionId: alias.RevisionId }));
+const stale = client.send(new lambda.UpdateAliasCommand({ ...moved, RevisionId: alias.RevisionId }));
+await assert.rejects(stale, lambda.PreconditionFailedException);
+assert.equal((await invoke({}, { Qualifier: "live" })).ExecutedVersion, "2");
+const removal = client.send(new lambda.DeleteFunctionCommand({ FunctionName, Qualifier: "2" }));
+await assert.rejects(removal, lambda.ResourceConflictException);
+assert.equal((await client.send(new lambda.GetAliasCommand({ FunctionName, Name: "live" }))).FunctionVersion, "2");
+assert.equal((await client.send(new lambda.ListAliasesCommand({ FunctionName }))).Aliases.length, 1);
+await client.send(new lambda.DeleteAliasCommand({ FunctionName, Name: "live" }));
+
 const url = await client.send(new lambda.CreateFunctionUrlConfigCommand({ FunctionName, AuthType: "NONE" }));
 assert.match(url.FunctionUrl, /^http:\/\/[a-z0-9]{32}\.lambda-url\./);
 
