@@ -111,6 +111,16 @@ mod tests {
         flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut plain).unwrap();
         assert_eq!((Digest::of(&bytes), Digest::of(&plain)), (packed.digest, packed.diff));
         assert!(plain.starts_with(&entries), "byte for byte");
+        let mut written = Archive::new(&plain[..]);
+        let mut paths = Vec::new();
+        while let Some(entry) = written.next().unwrap() {
+            paths.push(String::from_utf8(entry.path).unwrap());
+        }
+        assert_eq!(
+            paths,
+            ["etc/hello", "big", "empty", "stargz.index.json"],
+            "nothing ends it before the table"
+        );
         let place = toc::place(&bytes[bytes.len() - 51..], packed.size).unwrap();
         let member = &bytes[usize::try_from(place).unwrap()..bytes.len() - 51];
         let table = toc::parse(&toc::text(member, &packed.toc.unwrap()).unwrap(), place).unwrap();
