@@ -108,5 +108,17 @@ if ! current "$versions/.made-from" "$wanted"; then
     echo "$wanted" >"$versions/.made-from"
 fi
 
+# An S3-compatible server that checks signatures.
+s3=$target/e2e-s3
+wanted=s3rver@3.7.1
+if ! current "$s3/.made-from" "$wanted"; then
+    say "$wanted"
+    rm -rf "$s3"
+    mkdir -p "$s3"
+    echo '{ "name": "s3", "private": true }' >"$s3/package.json"
+    (cd "$s3" && npm install --silent --no-audit --no-fund --no-save --no-package-lock "$wanted" >/dev/null 2>&1)
+    echo "$wanted" >"$s3/.made-from"
+fi
+
 say "Rust guests"
 (cd "$here/fixtures/lambda-rust" && CARGO_TARGET_DIR=$target/e2e-rust cargo build --locked --quiet)

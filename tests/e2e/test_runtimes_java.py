@@ -306,3 +306,64 @@ def test_sources_are_not_compiled(server, tmp_path):
     for path in (tmp_path, tmp_path / "Hello.java"):
         done = server.cli("deploy", path)
         assert done.returncode != 0 and "javac --release 17" in done.stderr, done
+
+
+LOGS = """
+import com.amazonaws.services.lambda.runtime.*;
+import com.amazonaws.services.lambda.runtime.logging.LogLevel;
+import java.util.*;
+
+public class Logs {
+    public Object handle(Map<String, Object> event, Context context) {
+        LambdaLogger logger = context.getLogger();
+        logger.log("plain \\"quoted\\"\\n\\ttwice \\ud83d\\ude00\\u0001");
+        logger.log("a detail", LogLevel.DEBUG);
+        logger.log("told", LogLevel.INFO);
+        logger.log("careful".getBytes(), LogLevel.WARN);
+        System.out.println("as it is");
+        if (event.containsKey("raise")) throw new IllegalStateException("raised");
+        return null;
+    }
+}
+"""
+
+
+def logged(functions, name, event):
+    """The function's own lines of one call."""
+    tail = functions.invoke(name, event).log
+    return [line for line in tail.splitlines() if not line.startswith(("START", "END", "REPORT")) and '"platform.' not in line]
+
+
+def test_levels_and_the_log_as_json(functions, tmp_path):
+    stand_ins = kinds.REPOSITORY / "crates/sandbox/src/process/clients/java/source/com"
+    path = tmp_path / "stand-ins"
+    path.mkdir()
+    sources = [str(file) for file in stand_ins.rglob("*.java")]
+    subprocess.run(["javac", "--release", "17", "-d", str(path), *sources], check=True, capture_output=True)
+    jar = kinds.jar({"Logs.java": LOGS}, tmp_path / "logs", path=[path])
+    name = functions.deploy(jar, kinds.java(), "Logs::handle", MemorySize=256)
+    lines = logged(functions, name, {})
+    assert lines[-4:] == ["[DEBUG] a detail", "[INFO] told", "[WARN] careful", "as it is"]
+
+    config = {"LogFormat": "JSON", "ApplicationLogLevel": "INFO"}
+    functions.api.update_function_configuration(FunctionName=name, LoggingConfig=config)
+    functions.api.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 600})
+    result = functions.invoke(name, {"raise": True})
+    entries, plain = [], []
+    for line in result.log.splitlines():
+        entry = json.loads(line) if line.startswith("{") else None
+        if entry is None:
+            plain.append(line)
+        elif "message" in entry:
+            entries.append(entry)
+    assert "as it is" in plain
+    assert [(entry["level"], entry["message"]) for entry in entries] == [
+        ("UNDEFINED", 'plain "quoted"\n\ttwice \U0001f600\x01'), ("INFO", "told"), ("WARN", "careful"), ("ERROR", "raised"),
+    ]  # fmt: skip
+    assert all(entry["AWSRequestId"] == result.request_id for entry in entries)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", entry["timestamp"]) for entry in entries)
+    assert entries[-1]["errorType"] == "java.lang.IllegalStateException" and "Logs.handle" in entries[-1]["stackTrace"][0]
+    functions.api.update_function_configuration(FunctionName=name, LoggingConfig=config | {"ApplicationLogLevel": "ERROR"})
+    functions.api.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 600})
+    levels = [json.loads(line)["level"] for line in logged(functions, name, {}) if line.startswith("{")]
+    assert levels == ["UNDEFINED"]

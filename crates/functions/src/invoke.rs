@@ -464,28 +464,30 @@ pub(crate) fn event(
     invoked_arn: String,
     trace: Option<String>,
     context: Option<String>,
+    sampled: bool,
 ) -> Event {
     Event {
         json,
         invoked_arn,
-        trace_id: trace.unwrap_or_else(new_trace),
+        trace_id: trace.unwrap_or_else(|| new_trace(sampled)),
         client_context: context,
         cognito_identity: None,
     }
 }
 
 /// A request's trace, or a new one.
-pub(crate) fn trace(given: Option<String>) -> String {
-    given.filter(|trace| trace.len() <= lineage::TRACE_BYTES).unwrap_or_else(new_trace)
+pub(crate) fn trace(given: Option<String>, sampled: bool) -> String {
+    given.filter(|trace| trace.len() <= lineage::TRACE_BYTES).unwrap_or_else(|| new_trace(sampled))
 }
 
-/// A trace that is not sampled (X-Ray: tracing header).
-fn new_trace() -> String {
+/// A trace that nobody before us has begun (X-Ray: tracing header).
+fn new_trace(sampled: bool) -> String {
+    let sampled = if sampled { ";Sampled=1" } else { ";Sampled=0" };
     RequestId::random().with_text(|random| {
         // The five groups of a UUID: 8, 4, 4, 4 and 12 digits.
         let mut groups = random.split('-');
         let mut next = || groups.next().unwrap_or_default();
-        ["Root=1-", next(), "-", next(), next(), next(), next(), ";Sampled=0"].concat()
+        ["Root=1-", next(), "-", next(), next(), next(), next(), sampled].concat()
     })
 }
 

@@ -7,8 +7,10 @@ use sandbox::{Contract, Egress, Isolation};
 use serde::{Deserialize, Serialize};
 
 use crate::concurrency::Provisioned;
+use crate::file_systems::FileSystemConfig;
 use crate::layers::AttachedLayer;
 use crate::logging::{Logging, LoggingChange};
+use crate::objects::ObjectRef;
 
 /// The qualifier of the version that can still change.
 pub const LATEST: &str = "$LATEST";
@@ -85,6 +87,8 @@ pub struct ImageConfig {
 pub enum NewCode {
     /// A zip.
     Zip(bytes::Bytes),
+    /// A zip in a store.
+    Object(ObjectRef),
     /// A container image, by its reference.
     Image(String),
 }
@@ -93,6 +97,26 @@ impl<T: Into<bytes::Bytes>> From<T> for NewCode {
     /// A zip.
     fn from(zip: T) -> Self {
         Self::Zip(zip.into())
+    }
+}
+
+/// When a version's runtime is to change (Lambda API: PutRuntimeManagementConfig). Kept and answered: the interpreter is
+/// the host's, and changes when its operator changes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RuntimeManagement {
+    /// Whenever there is a newer one.
+    #[default]
+    Auto,
+    /// When the function is updated.
+    FunctionUpdate,
+    /// Never: the ARN of the one that is meant.
+    Manual(String),
+}
+
+impl RuntimeManagement {
+    /// Whether nothing was said.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -168,6 +192,18 @@ pub struct Configuration {
     /// What it has of layers, the lowest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<AttachedLayer>,
+    /// `SnapStart`: whether published versions begin as copies, whatever `virga:template` says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub snap_start: bool,
+    /// `TracingConfig` `Active`: whether calls that bring no trace are sampled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub traced: bool,
+    /// When its runtime is to change.
+    #[serde(default, skip_serializing_if = "RuntimeManagement::is_default")]
+    pub runtime_management: RuntimeManagement,
+    /// Folders that it shares with other functions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_systems: Vec<FileSystemConfig>,
     /// From the `virga:` tags.
     pub settings: Settings,
     /// When it was last changed.
@@ -194,6 +230,11 @@ pub struct Reason {
 }
 
 impl Configuration {
+    /// Whether its instances may begin as copies of an initialised one.
+    pub fn has_template(&self) -> bool {
+        self.settings.template || (self.snap_start && self.version != LATEST)
+    }
+
     /// Bytes of memory an instance may hold.
     pub fn memory_bytes(&self) -> u64 {
         u64::from(self.settings.memory_mb.unwrap_or(self.memory_mb)) << 20
@@ -387,6 +428,12 @@ pub struct CreateFunction {
     pub code: NewCode,
     /// Layer versions, the lowest first.
     pub layers: Vec<LayerArn>,
+    /// `SnapStart`
+    pub snap_start: bool,
+    /// `TracingConfig` `Active`
+    pub traced: bool,
+    /// Folders that it shares with other functions.
+    pub file_systems: Vec<FileSystemConfig>,
     /// What it says in place of its image.
     pub image_config: ImageConfig,
     /// All tags, `virga:` ones included.
@@ -420,6 +467,12 @@ pub struct UpdateConfiguration {
     pub log_group: Option<String>,
     /// Layer versions, replaced as a whole.
     pub layers: Option<Vec<LayerArn>>,
+    /// `SnapStart`
+    pub snap_start: Option<bool>,
+    /// `TracingConfig` `Active`
+    pub traced: Option<bool>,
+    /// Folders that it shares with others, replaced as a whole.
+    pub file_systems: Option<Vec<FileSystemConfig>>,
     /// What an image function says in place of its image, replaced as a whole.
     pub image_config: Option<ImageConfig>,
     /// The change is made only if this is the current revision.

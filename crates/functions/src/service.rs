@@ -22,10 +22,12 @@ use tokio::task::AbortHandle;
 use crate::asynchronous::{self, Asynchronous, Pace};
 use crate::code::CodeStore;
 use crate::concurrency::Concurrency;
+use crate::file_systems::FileSystems;
 use crate::image::Images;
 use crate::keep_alive;
 use crate::layers::{self, Shelf};
 use crate::model::{Configuration, FunctionRef, UrlConfig};
+use crate::objects::Objects;
 use crate::pool::{self, Host, Target};
 use crate::prepare::{self, Queue};
 use crate::registry::{Key, Registry};
@@ -48,6 +50,8 @@ pub struct Deps {
     pub code_dir: PathBuf,
     /// Fetches container images; without it there are none.
     pub images: Option<Arc<dyn Images>>,
+    /// Reads packages that are given by reference; without it there are none.
+    pub objects: Option<Arc<dyn Objects>>,
     /// Function logs.
     pub logs: observe::Logs,
     /// Function metrics.
@@ -58,6 +62,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Where functions live.
     pub region: Region,
+    /// Folders that functions may share.
+    pub file_systems: FileSystems,
     /// One of each isolation at most.
     pub backends: Vec<Arc<dyn Backend>>,
     /// The host's protection.
@@ -201,6 +207,7 @@ pub(crate) struct Inner {
     pub(crate) code: Arc<CodeStore>,
     pub(crate) registry: Registry,
     pub(crate) shelf: Shelf,
+    pub(crate) objects: Option<Arc<dyn Objects>>,
     pub(crate) host: Arc<Host>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) asynchronous: Asynchronous,
@@ -243,6 +250,7 @@ impl Functions {
             registry: Registry::new(deps.iam.first_account().clone()),
             shelf: Shelf::default(),
             asynchronous: Asynchronous::new(deps.queues.clone(), &deps.bounds.pace),
+            objects: deps.objects.clone(),
             host: Host::new(deps),
             queue: Arc::default(),
             locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),

@@ -113,6 +113,7 @@ fn spec(package: &Path) -> anyhow::Result<Spec> {
             answer_bytes: 6 << 20,
         },
         port: 0,
+        file_systems: Vec::new(),
         egress: Egress::None,
         init_timeout: Duration::from_secs(60),
         output: Arc::new(Nowhere),

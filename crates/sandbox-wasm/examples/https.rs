@@ -231,6 +231,7 @@ fn spec(dir: &Path) -> anyhow::Result<Spec> {
             answer_bytes: 6 << 20,
         },
         port: 0,
+        file_systems: Vec::new(),
         egress: Egress::Open,
         init_timeout: Duration::from_secs(60),
         output: Arc::new(Nowhere),

@@ -168,6 +168,7 @@ fn spec(dir: &Path, n: u32) -> anyhow::Result<Spec> {
             answer_bytes: 6 << 20,
         },
         port: 0,
+        file_systems: Vec::new(),
         egress: Egress::None,
         init_timeout: Duration::from_secs(60),
         output: Arc::new(Nowhere),

@@ -299,6 +299,7 @@ impl Package {
                 answer_bytes: 6 << 20,
             },
             port: 0,
+            file_systems: Vec::new(),
             egress: Egress::None,
             init_timeout: Duration::from_secs(60),
             output: Arc::new(Nowhere),

@@ -188,6 +188,7 @@ fn spec(dir: PathBuf, runtime: Runtime, handler: &str) -> Result<Spec, BoxError>
             answer_bytes: 6 << 20,
         },
         port: 8080,
+        file_systems: Vec::new(),
         egress: Egress::default(),
         init_timeout: Duration::from_secs(10),
         output: Arc::new(Nowhere),

@@ -125,6 +125,7 @@ impl Bench {
                 answer_bytes: 6 << 20,
             },
             port: 8080,
+            file_systems: Vec::new(),
             egress: Egress::default(),
             init_timeout: Duration::from_secs(60),
             output: Arc::new(Shown),

@@ -29,8 +29,8 @@ pub use error::{Error, StartError};
 pub use phases::{Origin, Phases, Resident};
 pub use site::SiteBackend;
 pub use spec::{
-    Artifact, Contract, Count, Image, Isolation, Limits, LogSink, NO_TEMPLATE, Prepared, Runtime, Speaks,
-    Spec,
+    Artifact, Contract, Count, FileSystem, Image, Isolation, Limits, LogSink, NO_TEMPLATE, Prepared, Runtime,
+    Speaks, Spec,
 };
 pub use streamed::{StreamEnd, Streamed};
 

@@ -241,6 +241,15 @@ pub trait LogSink: Send + Sync + 'static {
     fn count(&self, _what: Count, _by: u64) {}
 }
 
+/// A folder of the host that instances share (Lambda: file system access), as `/mnt/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSystem {
+    /// On the host.
+    pub folder: PathBuf,
+    /// Its name inside `/mnt`: one plain name.
+    pub name: String,
+}
+
 /// Everything an instance is started with.
 pub struct Spec {
     /// Names the instance: its cgroup, its log stream.
@@ -263,6 +272,8 @@ pub struct Spec {
     pub template: bool,
     /// The port that a web server listens on.
     pub port: u16,
+    /// Folders that it shares with others, writable.
+    pub file_systems: Vec<FileSystem>,
     /// What it may connect to.
     pub egress: Egress,
     /// How long initialisation may take.

@@ -80,6 +80,10 @@ pub struct Config {
     pub egress_certificates: Option<PathBuf>,
     /// Where container images come from.
     pub images: Images,
+    /// Folders that functions may share, by the name or ARN of their access point.
+    pub file_systems: Vec<(String, PathBuf)>,
+    /// Where packages given by reference are read from.
+    pub package_store: Option<PackageStore>,
     /// The server's own log.
     pub log_format: LogFormat,
     /// Directives of the log filter, for example `info,functions=debug`; `None` is `info`.
@@ -134,6 +138,21 @@ pub enum ImageParts {
     Used,
     /// All of it.
     Off,
+}
+
+/// An S3-compatible store.
+#[derive(Debug, Clone)]
+pub struct PackageStore {
+    /// `http[s]://HOST[:PORT]`
+    pub url: String,
+    /// Of the signatures.
+    pub region: String,
+    /// A file like AWS's shared credentials.
+    pub credentials: PathBuf,
+    /// Certificates (PEM) that vouch for it besides the host's own.
+    pub certificates: Option<PathBuf>,
+    /// Whether a bucket is a part of the host's name rather than of the path.
+    pub virtual_hosts: bool,
 }
 
 /// How to treat a limit that the host cannot enforce.

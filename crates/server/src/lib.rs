@@ -13,10 +13,12 @@ mod admin;
 mod config;
 mod credentials;
 mod data_dir;
+mod file_systems;
 pub mod host;
 mod identity;
 mod images;
 mod logging;
+mod objects;
 mod run;
 mod signals;
 mod subscribers;
@@ -32,7 +34,7 @@ pub use sandbox_wasm::Separation;
 
 pub use iam::MissingRoles;
 
-pub use config::{Config, FirstStart, ImageParts, Images, LogFormat, MissingLimits};
+pub use config::{Config, FirstStart, ImageParts, Images, LogFormat, MissingLimits, PackageStore};
 
 /// How long tasks that are left over may hold up the end of the process.
 const LEFT_OVER: Duration = Duration::from_secs(1);

@@ -28,7 +28,7 @@ use crate::identity::{self, Identity};
 use crate::images::{Adapter, Mounts, Trouble};
 use crate::signals::Signals;
 use crate::subscribers::Subscribers;
-use crate::{Config, WASM_WORKER, config, credentials, host, tables};
+use crate::{Config, WASM_WORKER, config, credentials, file_systems, host, tables};
 
 /// Connections from functions to Virga's endpoint that may wait to be served.
 const ENDPOINT_BACKLOG: usize = 256;
@@ -72,11 +72,18 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
         blobs: Blobs::open(&data_dir.path("blobs")).context("cannot open the packages")?,
         code_dir: data_dir.path("code"),
         images: Some(Arc::new(images(config, data_dir, launcher, troubles)?)),
+        objects: objects(config, &clock)?,
         logs: lines,
         metrics: Arc::clone(&metrics),
         iam: iam.clone(),
         clock: Arc::clone(&clock),
         region: region.clone(),
+        file_systems: file_systems::open(
+            &config.file_systems,
+            &region,
+            iam.first_account(),
+            data_dir.root(),
+        )?,
         backends,
         bounds: bounds(config),
     })
@@ -183,6 +190,13 @@ fn images(
         listener: Some(Arc::new(move |id, text| drop(troubles.try_send((id.clone(), text.to_owned()))))),
     };
     Ok(Adapter(::images::Images::open(settings).context("cannot open the images")?))
+}
+
+/// The store of packages, where the operator names one.
+fn objects(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<dyn functions::Objects>>> {
+    let open = |settings| crate::objects::Store::open(settings, Arc::clone(clock));
+    let store = config.package_store.as_ref().map(open).transpose()?;
+    Ok(store.map(|store| Arc::new(store) as Arc<dyn functions::Objects>))
 }
 
 fn backends(

@@ -7,11 +7,11 @@ use base::LayerArn;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use functions::model::{Configuration, FunctionView, ImageConfig, Reason, State, UpdateStatus};
-use functions::{AttachedLayer, LogLevel, Logging, LoggingChange};
+use functions::{AttachedLayer, FileSystemConfig, LogLevel, Logging, LoggingChange};
 use serde_json::{Map, Value, json};
 
 use super::unbuilt::HOST_ARCHITECTURE;
-use super::{image, layers};
+use super::{file_systems, image, layers};
 use crate::constraint::Violations;
 use crate::failure::Failure;
 use crate::members::Members;
@@ -30,14 +30,14 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
         "LastModified": configuration.last_modified.to_lambda(),
         "CodeSha256": code_sha256(configuration),
         "Version": configuration.version,
-        "TracingConfig": { "Mode": "PassThrough" },
+        "TracingConfig": { "Mode": if configuration.traced { "Active" } else { "PassThrough" } },
         "RevisionId": configuration.revision_id,
         "State": state(configuration.state),
         "LastUpdateStatus": update_status(configuration.update_status),
         "PackageType": if configuration.image.is_some() { "Image" } else { "Zip" },
         "Architectures": [HOST_ARCHITECTURE],
         "EphemeralStorage": { "Size": configuration.ephemeral_mb },
-        "SnapStart": { "ApplyOn": "None", "OptimizationStatus": "Off" },
+        "SnapStart": snap_start_shape(configuration),
         "LoggingConfig": logging_shape(configuration, &view.arn.name),
     });
     if let Value::Object(out) = &mut out {
@@ -60,12 +60,26 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
             let layers: Vec<Value> = configuration.layers.iter().map(shape).collect();
             out.insert("Layers".to_owned(), layers.into());
         }
+        if !configuration.file_systems.is_empty() {
+            out.insert("FileSystemConfigs".to_owned(), file_systems::shape(&configuration.file_systems));
+        }
         reason(out, "StateReason", configuration.state_reason.as_ref());
         // `Creating` is a reason for a state only; the model does not know it as one for an update's.
         let update = configuration.update_reason.as_ref().filter(|reason| reason.code != "Creating");
         reason(out, "LastUpdateStatusReason", update);
     }
     out
+}
+
+/// `On` for a published version that can be called and whose runtime can be copied (Lambda API: SnapStartResponse).
+fn snap_start_shape(configuration: &Configuration) -> Value {
+    let copied = ["python", "php", "ruby"].iter().any(|runtime| configuration.runtime.starts_with(runtime));
+    let published = configuration.version != functions::model::LATEST;
+    let on = configuration.snap_start && copied && published && configuration.state == State::Active;
+    json!({
+        "ApplyOn": if configuration.snap_start { "PublishedVersions" } else { "None" },
+        "OptimizationStatus": if on { "On" } else { "Off" },
+    })
 }
 
 fn logging_shape(configuration: &Configuration, function: &str) -> Value {
@@ -126,6 +140,9 @@ pub(crate) struct Given {
     pub(crate) logging: LoggingChange,
     pub(crate) log_group: Option<String>,
     pub(crate) layers: Option<Vec<LayerArn>>,
+    pub(crate) snap_start: Option<bool>,
+    pub(crate) traced: Option<bool>,
+    pub(crate) file_systems: Option<Vec<FileSystemConfig>>,
     pub(crate) image_config: Option<ImageConfig>,
 }
 
@@ -146,6 +163,19 @@ pub(crate) fn given(members: &Members<'_>, violations: &mut Violations) -> Resul
         logging: logging(members, violations)?,
         log_group: log_group(members, violations)?,
         layers: layers::given(members, violations)?,
+        snap_start: switch(
+            members,
+            violations,
+            ("SnapStart", "ApplyOn", "snapStart.applyOn"),
+            ["PublishedVersions", "None"],
+        )?,
+        traced: switch(
+            members,
+            violations,
+            ("TracingConfig", "Mode", "tracingConfig.mode"),
+            ["Active", "PassThrough"],
+        )?,
+        file_systems: file_systems::given(members, violations)?,
         image_config: image::config(members)?,
     };
     if let Some(text) = &given.description {
@@ -159,6 +189,20 @@ pub(crate) fn given(members: &Members<'_>, violations: &mut Violations) -> Resul
         violations.pattern("handler", handler, !handler.contains(char::is_whitespace), "[^\\s]+");
     }
     Ok(given)
+}
+
+/// A structure of one member that has two values: whether it is the first of them.
+fn switch(
+    members: &Members<'_>,
+    violations: &mut Violations,
+    (name, member, shown): (&str, &str, &str),
+    values: [&str; 2],
+) -> Result<Option<bool>, Failure> {
+    let value = members.object(name)?.map(|config| config.text(member)).transpose()?.flatten();
+    if let Some(value) = &value {
+        violations.one_of(shown, value, &values);
+    }
+    Ok(value.map(|value| value == values[0]))
 }
 
 fn number(value: Option<i64>, member: &str, min: u32, max: u32, violations: &mut Violations) -> Option<u32> {
@@ -272,6 +316,10 @@ pub(crate) mod tests {
                 code: CodeRef { digest: "ab".repeat(32), size: 321 },
                 image: None,
                 layers: Vec::new(),
+                file_systems: Vec::new(),
+                snap_start: false,
+                traced: false,
+                runtime_management: Default::default(),
                 settings: Settings {
                     contract: Contract::Lambda,
                     isolation: Isolation::Process,
@@ -342,6 +390,9 @@ pub(crate) mod tests {
             "Value '1A' at 'environment.variables'",
         );
         check(r#"{"Environment":{"Variables":{"A1":3}}}"#, "can not be converted");
+        check(r#"{"SnapStart":{"ApplyOn":"None"},"TracingConfig":{"Mode":"Active"}}"#, "");
+        check(r#"{"SnapStart":{"ApplyOn":"Always"}}"#, "'snapStart.applyOn'");
+        check(r#"{"TracingConfig":{"Mode":"Loud"}}"#, "[Active, PassThrough]");
         check(r#"{"Environment":[]}"#, "can not be converted to a structure");
     }
 

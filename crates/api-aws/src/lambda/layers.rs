@@ -4,13 +4,13 @@
 use base::LayerArn;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use functions::{LayerFilter, LayerPage, LayerView, PublishLayer};
+use functions::{LayerFilter, LayerPage, LayerView, PackageSource, PublishLayer};
 use http::{Response, StatusCode};
 use iam::Principal;
 use sandbox::{Body, Runtime};
 use serde_json::{Map, Value, json as value};
 
-use super::{failed, json, max_items, no_content};
+use super::{failed, image, json, max_items, no_content};
 use crate::constraint::Violations;
 use crate::failure::Failure;
 use crate::members::Members;
@@ -80,10 +80,12 @@ fn read(body: &[u8], name: String) -> Result<PublishLayer, Failure> {
     violations.finish()?;
     let content = content.unwrap_or(Members::parse(b"")?);
     super::unbuilt::refuse(&content)?;
-    let zip = content.blob("ZipFile")?;
-    let zip =
-        zip.ok_or_else(|| Failure::invalid_parameter("Please provide a source for the layer's content."))?;
-    Ok(PublishLayer { name, description, license, runtimes, architectures, zip: zip.into() })
+    let content = match (content.blob("ZipFile")?, image::object(&content)?) {
+        (Some(zip), None) => PackageSource::Zip(zip.into()),
+        (None, Some(object)) => PackageSource::Object(object),
+        _ => return Err(Failure::invalid_parameter("Please provide one source for the layer's content.")),
+    };
+    Ok(PublishLayer { name, description, license, runtimes, architectures, content })
 }
 
 fn check_runtime(violations: &mut Violations, member: &str, runtime: &str) {
@@ -290,7 +292,10 @@ mod tests {
 
     fn check(body: &str, expect: &str) {
         let shown = match read(body.as_bytes(), "tools".to_owned()) {
-            Ok(args) => format!("{} {:?} {:?}", args.zip.len(), args.runtimes, args.architectures),
+            Ok(PublishLayer { content: PackageSource::Zip(zip), runtimes, architectures, .. }) => {
+                format!("{} {runtimes:?} {architectures:?}", zip.len())
+            }
+            Ok(other) => format!("{other:?}"),
             Err(failure) => format!("{}: {}", failure.code, failure.message),
         };
         assert!(shown.contains(expect), "{body}: {shown}");
@@ -304,7 +309,9 @@ mod tests {
         check(&with(r#","CompatibleRuntimes":["python3.11","go1.x","dotnet8","php8.2"]"#), "php8.2");
         check(&with(r#","CompatibleArchitectures":["arm64","x86_64"]"#), "arm64");
         check("{}", "Value null at 'content'");
-        check(r#"{"Content":{}}"#, "InvalidParameterValueException: Please provide a source");
+        check(r#"{"Content":{}}"#, "InvalidParameterValueException: Please provide one source");
+        check(r#"{"Content":{"S3Bucket":"code","S3Key":"k"}}"#, "ObjectRef");
+        check(r#"{"Content":{"S3Bucket":"code","S3Key":"k","ZipFile":"UEs="}}"#, "one source");
         check(&with(r#","CompatibleRuntimes":["cobol"]"#), "'cobol' at 'compatibleRuntimes'");
         check(&with(r#","CompatibleArchitectures":["sparc"]"#), "[x86_64, arm64]");
         check(&with(r#","CompatibleRuntimes":"python3.11""#), "SerializationException");

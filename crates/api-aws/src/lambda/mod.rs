@@ -10,6 +10,7 @@ mod create;
 mod errors;
 mod event_config;
 mod failed_events;
+mod file_systems;
 mod get;
 mod image;
 mod invoke;
@@ -18,6 +19,7 @@ mod layers;
 mod name;
 mod permissions;
 mod routes;
+mod runtime;
 mod stream;
 mod tags;
 mod unbuilt;
@@ -143,6 +145,8 @@ impl Plan {
             Operation::GetResourcePolicy => permissions::get_resource(request, label),
             Operation::PutResourcePolicy => permissions::put_resource(request, label).await,
             Operation::DeleteResourcePolicy => permissions::delete_resource(request, label).await,
+            Operation::PutRuntimeManagementConfig => runtime::put(request, label).await,
+            Operation::GetRuntimeManagementConfig => runtime::get(request, label),
             Operation::ListLayers => layers::list_or_get_by_arn(request),
             Operation::PublishLayerVersion => layers::publish(request, label).await,
             Operation::ListLayerVersions => layers::versions(request, label),

@@ -58,6 +58,8 @@ pub(crate) enum Operation {
     /// `ListProvisionedConcurrencyConfigs` too: only their query tells them apart.
     GetProvisionedConcurrencyConfig,
     DeleteProvisionedConcurrencyConfig,
+    PutRuntimeManagementConfig,
+    GetRuntimeManagementConfig,
     /// `GetLayerVersionByArn` too: only their query tells them apart.
     ListLayers,
     PublishLayerVersion,
@@ -157,8 +159,8 @@ const ROUTES: &[(&str, &str, Target)] = &[
     ("PUT", "/2020-06-30/functions/{}/code-signing-config", Absent("PutFunctionCodeSigningConfig")),
     ("GET", "/2020-06-30/functions/{}/code-signing-config", Absent("GetFunctionCodeSigningConfig")),
     ("DELETE", "/2020-06-30/functions/{}/code-signing-config", Absent("DeleteFunctionCodeSigningConfig")),
-    ("PUT", "/2021-07-20/functions/{}/runtime-management-config", Absent("PutRuntimeManagementConfig")),
-    ("GET", "/2021-07-20/functions/{}/runtime-management-config", Absent("GetRuntimeManagementConfig")),
+    ("PUT", "/2021-07-20/functions/{}/runtime-management-config", Built(PutRuntimeManagementConfig)),
+    ("GET", "/2021-07-20/functions/{}/runtime-management-config", Built(GetRuntimeManagementConfig)),
     ("PUT", "/2024-08-31/functions/{}/recursion-config", Built(PutFunctionRecursionConfig)),
     ("GET", "/2024-08-31/functions/{}/recursion-config", Built(GetFunctionRecursionConfig)),
     ("PUT", "/2025-11-30/functions/{}/function-scaling-config", Absent("PutFunctionScalingConfig")),

@@ -14,23 +14,17 @@ pub(crate) const HOST_ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "a
 pub(crate) fn refuse(members: &Members<'_>) -> Result<(), Failure> {
     let defaults = [
         ("VpcConfig", json!({})),
-        ("TracingConfig", json!({ "Mode": "PassThrough" })),
         ("DeadLetterConfig", json!({})),
         ("KMSKeyArn", json!("")),
         ("SourceKMSKeyArn", json!("")),
-        ("FileSystemConfigs", json!([])),
         ("CodeSigningConfigArn", json!("")),
         ("Architectures", json!([HOST_ARCHITECTURE])),
-        ("SnapStart", json!({ "ApplyOn": "None" })),
         ("TenancyConfig", json!(null)),
         ("CapacityProviderConfig", json!(null)),
         ("DurableConfig", json!(null)),
         ("RuntimeConfig", json!(null)),
         ("AcceleratorConfig", json!(null)),
         ("PublishTo", json!(null)),
-        ("S3Bucket", json!(null)),
-        ("S3Key", json!(null)),
-        ("S3ObjectVersion", json!(null)),
         ("S3ObjectStorageMode", json!(null)),
     ];
     for (name, default) in defaults {
@@ -99,8 +93,8 @@ mod tests {
             r#"{"VpcConfig":{"SubnetIds":[],"SecurityGroupIds":[],"Ipv6AllowedForDualStack":false}}"#,
             None,
         );
-        check(r#"{"TracingConfig":{"Mode":"PassThrough"},"DeadLetterConfig":{"TargetArn":""}}"#, None);
-        check(r#"{"SnapStart":{"ApplyOn":"None"},"KMSKeyArn":"","ImageConfig":{"EntryPoint":[]}}"#, None);
+        check(r#"{"DeadLetterConfig":{"TargetArn":""}}"#, None);
+        check(r#"{"KMSKeyArn":"","ImageConfig":{"EntryPoint":[]}}"#, None);
         check(
             r#"{"PackageType":"Zip","FileSystemConfigs":[],"DurableConfig":null,"Surprise":{"a":1}}"#,
             None,
@@ -111,11 +105,8 @@ mod tests {
     #[test]
     fn what_is_asked_for_and_not_built_is_refused_by_name() {
         check(r#"{"VpcConfig":{"SubnetIds":["subnet-1"]}}"#, Some("VpcConfig"));
-        check(r#"{"TracingConfig":{"Mode":"Active"}}"#, Some("TracingConfig"));
         check(r#"{"DeadLetterConfig":{"TargetArn":"arn:aws:sqs:us-east-1:1:q"}}"#, Some("DeadLetterConfig"));
         check(r#"{"Architectures":["sparc"]}"#, Some("Architectures"));
-        check(r#"{"SnapStart":{"ApplyOn":"PublishedVersions"}}"#, Some("SnapStart"));
-        check(r#"{"S3Bucket":"code"}"#, Some("S3Bucket"));
         check(r#"{"AcceleratorConfig":{"AcceleratorMemorySize":16}}"#, Some("AcceleratorConfig"));
     }
 }

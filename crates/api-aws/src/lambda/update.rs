@@ -61,6 +61,9 @@ fn read_configuration(body: &[u8]) -> Result<UpdateConfiguration, Failure> {
         logging: given.logging,
         log_group: given.log_group,
         layers: given.layers,
+        snap_start: given.snap_start,
+        traced: given.traced,
+        file_systems: given.file_systems,
         image_config: given.image_config,
         revision_id: members.condition("RevisionId")?,
     })
@@ -84,7 +87,8 @@ mod tests {
         for (body, code) in [
             ("{}", "InvalidParameterValueException"),
             (r#"{"ZipFile":"UEs=","ImageUri":"a"}"#, "InvalidParameterValueException"),
-            (r#"{"S3Bucket":"b","S3Key":"k"}"#, "InvalidParameterValueException"),
+            (r#"{"S3Bucket":"b"}"#, "InvalidParameterValueException"),
+            (r#"{"S3Bucket":"code","S3Key":"k","ZipFile":"UEs="}"#, "InvalidParameterValueException"),
             (r#"{"ZipFile":"not base64!"}"#, "SerializationException"),
             (r#"{"ZipFile":7}"#, "SerializationException"),
             ("nonsense", "SerializationException"),

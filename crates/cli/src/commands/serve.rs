@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use base::AccountId;
 use clap::ValueEnum;
 use server::{
-    Config, Egress, FirstStart, ImageParts, Images, LogFormat, MissingLimits, MissingRoles, Separation,
+    Config, Egress, FirstStart, ImageParts, Images, LogFormat, MissingLimits, MissingRoles, PackageStore,
+    Separation,
 };
 
 /// Arguments.
@@ -122,6 +123,24 @@ pub(crate) struct Args {
     /// When functions start of images that `virga build` (or another tool that writes eStargz) has made
     #[arg(long, value_enum, default_value_t = Parts::Background)]
     image_parts: Parts,
+    /// A folder that functions may share by FileSystemConfigs: the name or ARN of its access point; may be repeated
+    #[arg(long = "file-system", value_name = "NAME=FOLDER", value_parser = parse_folder)]
+    file_systems: Vec<(String, PathBuf)>,
+    /// An S3-compatible store, http[s]://HOST[:PORT], that packages given as S3Bucket and S3Key are read from
+    #[arg(long, value_name = "URL", requires = "package_store_credentials")]
+    package_store: Option<String>,
+    /// The region that its signatures name
+    #[arg(long, value_name = "NAME", default_value = "us-east-1", requires = "package_store")]
+    package_store_region: String,
+    /// A file like AWS's shared credentials, with the keys in its section [default]; read anew at each package
+    #[arg(long, value_name = "FILE", requires = "package_store")]
+    package_store_credentials: Option<PathBuf>,
+    /// Certificates (PEM) that vouch for it, besides the host's own
+    #[arg(long, value_name = "FILE", requires = "package_store")]
+    package_store_ca: Option<PathBuf>,
+    /// Whether its buckets are parts of the host's name (BUCKET.HOST) rather than of the path
+    #[arg(long, requires = "package_store")]
+    package_store_virtual_hosts: bool,
     /// How the server's own log is written to standard error (what is in it: VIRGA_LOG, as in info,functions=debug)
     #[arg(long, value_enum, default_value_t = Format::Text)]
     log_format: Format,
@@ -255,12 +274,35 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
                 Parts::Off => ImageParts::Off,
             },
         },
+        file_systems: args.file_systems.clone(),
+        package_store: package_store(args),
         log_format: match args.log_format {
             Format::Text => LogFormat::Text,
             Format::Json => LogFormat::Json,
         },
         log_filter: env("VIRGA_LOG")?,
     })
+}
+
+/// clap sees to it that one comes with the other.
+fn package_store(args: &Args) -> Option<PackageStore> {
+    let (url, credentials) = args.package_store.clone().zip(args.package_store_credentials.clone())?;
+    Some(PackageStore {
+        url,
+        region: args.package_store_region.clone(),
+        credentials,
+        certificates: args.package_store_ca.clone(),
+        virtual_hosts: args.package_store_virtual_hosts,
+    })
+}
+
+/// `NAME=FOLDER`
+fn parse_folder(text: &str) -> Result<(String, PathBuf)> {
+    let (name, folder) = super::deploy::parse_pair(text)?;
+    if folder.is_empty() {
+        bail!("{text} names no folder");
+    }
+    Ok((name, folder.into()))
 }
 
 fn parse_egress(text: &str) -> Result<Egress> {

@@ -116,7 +116,7 @@ impl Inner {
         event.delivery.extend(timeout + MARGIN);
         let head = &event.head;
         let arn = self.arn(&function).to_string();
-        let sent = invoke::event(payload, arn, Some(head.trace.clone()), head.context.clone());
+        let sent = invoke::event(payload, arn, Some(head.trace.clone()), head.context.clone(), false);
         let request = Request { id: head.request_id(), event: sent, tail: false, trace: false, sink: None };
         self.run(request, target, find).await
     }

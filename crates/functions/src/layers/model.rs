@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use base::{LayerArn, Timestamp};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
 use crate::model::CodeRef;
+use crate::objects::PackageSource;
 
 /// A version of a layer. It never changes, but for who may use it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ pub struct PublishLayer {
     /// What it says it is for.
     pub architectures: Vec<String>,
     /// The package.
-    pub zip: Bytes,
+    pub content: PackageSource,
 }
 
 /// What a listing of layers leaves out: versions that do not say they are for these.

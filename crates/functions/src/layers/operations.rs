@@ -15,7 +15,7 @@ use super::tables::{self, Place};
 use super::{not_found, number, tree};
 use crate::model::{CodeRef, Page};
 use crate::service::{Functions, Inner};
-use crate::{Error, limits, operations, validate};
+use crate::{Error, limits, objects, operations, validate};
 
 impl Functions {
     /// Lambda API: PublishLayerVersion. Answers once the version is durable and can be used.
@@ -29,9 +29,10 @@ impl Functions {
         operations::permit(caller, "PublishLayerVersion", &arn.to_string())?;
         validate::layer_name(&args.name)?;
         let inner = Arc::clone(&self.inner);
+        let zip = objects::obtain(inner.objects.as_ref(), args.content.clone()).await?;
         let turn = inner.code.turn().await?;
         self.detached(async move {
-            let pin = inner.code.take_in(turn, args.zip.clone()).await?;
+            let pin = inner.code.take_in(turn, zip).await?;
             let published = inner.publish_layer(arn, args, pin.code.clone()).await;
             pin.let_go().await;
             published

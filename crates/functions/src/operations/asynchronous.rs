@@ -22,10 +22,10 @@ impl Functions {
     pub async fn invoke_later(&self, caller: &Caller, call: Invoke) -> Result<(), Error> {
         let Invoke { id, function, payload, client_context, trace_id, .. } = call;
         self.inner.permit(caller, "InvokeFunction", &function)?;
-        let (found, _) = self.inner.version(&function)?;
+        let (found, version) = self.inner.version(&function)?;
         asynchronous::check_size(&payload)?;
         let payload = invoke::check_event(payload)?;
-        let trace = invoke::trace(trace_id);
+        let trace = invoke::trace(trace_id, version.configuration.traced);
         let accepted = asynchronous::Accepted { id, function, payload, context: client_context, trace };
         self.inner.accept(&found, accepted).await
     }
@@ -179,10 +179,15 @@ impl Inner {
 
     /// The trace that a call carries on, or the refusal of one that has come round too often (Lambda: recursive loop
     /// detection).
-    pub(crate) fn pass(&self, trace: Option<String>, function: &FunctionRef) -> Result<String, Error> {
+    pub(crate) fn pass(
+        &self,
+        trace: Option<String>,
+        function: &FunctionRef,
+        sampled: bool,
+    ) -> Result<String, Error> {
         let key = key(function);
         let arn = self.arn(&FunctionRef { qualifier: None, ..function.clone() });
-        let (trace, before) = lineage::pass(&invoke::trace(trace), &arn.to_string());
+        let (trace, before) = lineage::pass(&invoke::trace(trace, sampled), &arn.to_string());
         let allowed = || self.registry.get(&key).is_some_and(|function| function.events.allow_loops);
         if before >= lineage::PASSES && !allowed() {
             return Err(Error::Recursive(format!(

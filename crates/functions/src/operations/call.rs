@@ -38,8 +38,9 @@ impl Functions {
         let find = || self.inner.target(&function, id);
         let target = find()?;
         let json = invoke::check_event(payload)?;
-        let passed = self.inner.pass(trace_id, &function)?;
-        let event = invoke::event(json, arn, Some(passed), client_context);
+        let sampled = target.plan().configuration.traced;
+        let passed = self.inner.pass(trace_id, &function, sampled)?;
+        let event = invoke::event(json, arn, Some(passed), client_context, sampled);
         self.inner.run(Request { id, event, tail, trace, sink }, target, find).await
     }
 
@@ -82,9 +83,10 @@ impl Functions {
         sink: Option<Sink>,
     ) -> Result<Outcome, Error> {
         let json = invoke::check_event(json)?;
-        let event = invoke::event(json, route.function.to_string(), None, None);
         let find = || self.inner.target(&behind(route), id);
         let target = route.target.as_ref().map_or_else(find, |target| Ok(Arc::clone(target)))?;
+        let sampled = target.plan().configuration.traced;
+        let event = invoke::event(json, route.function.to_string(), None, None, sampled);
         let request = Request { id, event, tail: false, trace: false, sink };
         self.inner.run(request, target, find).await
     }

@@ -17,6 +17,7 @@ use crate::model::{
     CodeRef, Configuration, CreateFunction, FunctionRef, FunctionView, ImageCode, ImageConfig, LATEST,
     NewCode, State, UpdateStatus,
 };
+use crate::objects::{self, PackageSource};
 use crate::service::{Functions, Inner};
 use crate::version::{Function, Version};
 use crate::{Error, settings, validate};
@@ -31,16 +32,18 @@ impl Functions {
         settings::check_tags(&args.tags)?;
         let attached = self.inner.attach(caller, &args.layers)?;
         let configuration = configuration(&self.inner, &caller.account, &args, &attached.layers)?;
+        self.inner.host.file_systems.check(&caller.account, &configuration)?;
         check_absent(&self.inner, &function)?;
         self.inner.check_role(caller, &args.role)?;
         let inner = Arc::clone(&self.inner);
-        let NewCode::Zip(zip) = args.code.clone() else {
+        let Some(source) = source(&args.code) else {
             // It is fetched when it is prepared.
             let nothing = CodeRef { digest: String::new(), size: 0 };
             return self
                 .detached(async move { inner.create(function, args, configuration, nothing).await })
                 .await;
         };
+        let zip = objects::obtain(inner.objects.as_ref(), source).await?;
         let turn = self.inner.code.turn().await?;
         self.detached(async move {
             let pin = inner.code.take_in(turn, zip).await?;
@@ -50,6 +53,15 @@ impl Functions {
             created
         })
         .await
+    }
+}
+
+/// Where the package is, if the code is one.
+pub(super) fn source(code: &NewCode) -> Option<PackageSource> {
+    match code {
+        NewCode::Zip(zip) => Some(PackageSource::Zip(zip.clone())),
+        NewCode::Object(object) => Some(PackageSource::Object(object.clone())),
+        NewCode::Image(_) => None,
     }
 }
 
@@ -63,7 +75,7 @@ fn configuration(
     let config = (args.image_config != ImageConfig::default()).then_some(&args.image_config);
     let named = !args.runtime.is_empty() || !args.handler.is_empty() || !args.layers.is_empty();
     let image = match &args.code {
-        NewCode::Zip(_) => {
+        NewCode::Zip(_) | NewCode::Object(_) => {
             image::check_kinds(false, false, config.is_some(), named)?;
             None
         }
@@ -92,6 +104,10 @@ fn configuration(
         code: CodeRef { digest: String::new(), size: 0 },
         image,
         layers: layers.to_vec(),
+        snap_start: args.snap_start,
+        traced: args.traced,
+        runtime_management: Default::default(),
+        file_systems: args.file_systems.clone(),
         settings: settings::resolve(&runtime, &args.tags, &inner.host.bounds, account)?,
         last_modified: inner.host.clock.now(),
         revision_id: new_revision(),

@@ -11,6 +11,7 @@ mod paging;
 mod permissions;
 mod publish;
 mod read;
+mod runtime;
 mod tags;
 mod update;
 mod urls;

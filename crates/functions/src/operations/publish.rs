@@ -92,6 +92,7 @@ impl Version {
             state_reason: latest.state_reason.clone(),
             update_status: latest.update_status,
             update_reason: latest.update_reason.clone(),
+            runtime_management: latest.runtime_management.clone(),
             ..frozen.clone()
         };
         like_latest == *latest

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use iam::Caller;
 
+use super::create::source;
 use super::{check_changeable, check_revision, key, new_revision, waiting};
 use crate::environment;
 use crate::image;
@@ -13,7 +14,7 @@ use crate::model::{
 };
 use crate::service::{Functions, Inner};
 use crate::version::{Function, Version};
-use crate::{Error, settings, validate};
+use crate::{Error, objects, settings, validate};
 
 /// What an image function is told that is given a zip.
 const NO_IMAGE: &str = "Please provide ImageUri when updating a function with packageType Image.";
@@ -31,14 +32,18 @@ impl Functions {
         check_changeable(&old)?;
         check_revision(&old, args.revision_id.as_deref())?;
         let is_image = old.latest.configuration.image.is_some();
-        let zip = match &args.code {
-            NewCode::Zip(_) if is_image => return Err(Error::Invalid(NO_IMAGE.to_owned())),
-            NewCode::Zip(zip) => zip.clone(),
+        match &args.code {
+            NewCode::Zip(_) | NewCode::Object(_) if is_image => {
+                return Err(Error::Invalid(NO_IMAGE.to_owned()));
+            }
+            NewCode::Zip(_) | NewCode::Object(_) => {}
             NewCode::Image(uri) => {
                 image::check_kinds(is_image, true, false, false)?;
                 return self.update_image(function, uri.clone(), args).await;
             }
-        };
+        }
+        let Some(source) = source(&args.code) else { return Err(Error::Invalid(NO_IMAGE.to_owned())) };
+        let zip = objects::obtain(self.inner.objects.as_ref(), source).await?;
         let turn = self.inner.code.turn().await?;
         if args.dry_run {
             let code = self.inner.code.check(turn, zip).await?;
@@ -144,6 +149,9 @@ fn apply(configuration: &mut Configuration, args: UpdateConfiguration) {
     set(&mut configuration.memory_mb, args.memory_mb);
     set(&mut configuration.ephemeral_mb, args.ephemeral_mb);
     set(&mut configuration.environment, args.environment);
+    set(&mut configuration.file_systems, args.file_systems);
+    set(&mut configuration.snap_start, args.snap_start);
+    set(&mut configuration.traced, args.traced);
     if let (Some(image), Some(config)) = (&mut configuration.image, args.image_config) {
         image.config = config;
     }
@@ -188,6 +196,7 @@ impl Inner {
         configuration.last_modified = self.host.clock.now();
         configuration.revision_id = new_revision();
         validate::configuration(&configuration)?;
+        self.host.file_systems.check(&function.arn.account, &configuration)?;
         self.prepare_early(&configuration).await?;
         let configuration = waiting(configuration, before.target.is_some());
         function.latest = Arc::new(Version::pending(configuration, Some(&before)));

@@ -23,12 +23,6 @@ pub(crate) fn unpack(zip: &[u8], into: &Path) -> Result<(), Error> {
     if zip.is_empty() {
         return Err(Error::InvalidPackage("Uploaded file must be a non-empty zip".into()));
     }
-    if zip.len() > limits::ZIPPED_BYTES {
-        return Err(Error::CodeTooLarge(format!(
-            "Zipped size must be smaller than {} bytes",
-            limits::ZIPPED_BYTES
-        )));
-    }
     check_entry_count(zip)?;
     let mut archive = ZipArchive::new(Cursor::new(zip)).map_err(|_| unreadable())?;
     if archive.is_empty() {

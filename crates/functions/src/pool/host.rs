@@ -21,6 +21,7 @@ use super::version::Waiting;
 use super::worth;
 use super::{Pool, Target};
 use crate::concurrency::Asked;
+use crate::file_systems::FileSystems;
 use crate::image::Images;
 use crate::limits;
 use crate::model::LATEST;
@@ -36,6 +37,7 @@ pub(crate) struct Host {
     pub(crate) region: Region,
     pub(crate) bounds: Bounds,
     images: Option<Arc<dyn Images>>,
+    pub(crate) file_systems: FileSystems,
     pub(super) caps: Arc<Caps>,
     pub(super) waiting: Waiting,
     pub(super) clock_of_evictions: worth::Clock,
@@ -85,7 +87,7 @@ struct Reminder {
 impl Host {
     /// Takes what pools need of the service's parts.
     pub(crate) fn new(deps: Deps) -> Arc<Self> {
-        let Deps { backends, logs, metrics, iam, clock, region, bounds, images, .. } = deps;
+        let Deps { backends, logs, metrics, iam, clock, region, bounds, images, file_systems, .. } = deps;
         Arc::new(Self {
             backends,
             logs,
@@ -94,6 +96,7 @@ impl Host {
             clock,
             region,
             images,
+            file_systems,
             caps: Caps::new(bounds.max_instances, bounds.max_memory_bytes),
             waiting: Waiting::new(bounds.scaling.max_waiting, bounds.scaling.max_waiting_bytes),
             bounds,

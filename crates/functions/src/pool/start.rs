@@ -63,6 +63,11 @@ pub(super) async fn bring_up(pool: Arc<Pool>) {
         ));
         return;
     }
+    if let Err(problem) = host.file_systems.of(&pool.plan().configuration) {
+        guard.pool = None;
+        pool.cannot_start(&problem);
+        return;
+    }
     host.make_way(memory);
     let room = loop {
         if host.must_wait(&pool) {
@@ -200,7 +205,7 @@ fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogS
         function,
         revision: configuration.revision_id.clone(),
         concurrency: configuration.settings.hard_concurrency,
-        template: configuration.settings.template,
+        template: configuration.has_template(),
         artifact: plan.artifact.clone(),
         env,
         limits: Limits {
@@ -211,6 +216,8 @@ fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogS
             answer_bytes: limits::PAYLOAD_BYTES,
         },
         port: configuration.settings.port,
+        // Looked at before there was room for it.
+        file_systems: host.file_systems.of(configuration).unwrap_or_default(),
         egress: configuration.settings.egress.clone(),
         init_timeout: host.bounds.init_timeout,
         output: Arc::new(Sink(Arc::clone(log), pool.meter().clone())),

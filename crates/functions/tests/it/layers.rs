@@ -2,7 +2,7 @@
 
 use base::{AccountId, LayerArn};
 use functions::model::*;
-use functions::{Error, LayerFilter, LayerPage, LayerPermission, LayerView, PublishLayer};
+use functions::{Error, LayerFilter, LayerPage, LayerPermission, LayerView, PackageSource, PublishLayer};
 use iam::{Caller, Principal};
 
 use crate::world::{World, until};
@@ -19,7 +19,7 @@ fn args(name: &str, zip: Vec<u8>) -> PublishLayer {
         license: String::new(),
         runtimes: Vec::new(),
         architectures: Vec::new(),
-        zip: zip.into(),
+        content: PackageSource::Zip(zip.into()),
     }
 }
 

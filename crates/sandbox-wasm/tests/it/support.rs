@@ -309,6 +309,7 @@ impl Bench {
             env: vec![("NAME".into(), "Ada".into())],
             limits: self.limits,
             port: 0,
+            file_systems: Vec::new(),
             egress: Egress::None,
             init_timeout: PATIENCE,
             output: self.log.clone(),

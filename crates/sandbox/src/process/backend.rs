@@ -225,8 +225,9 @@ impl ProcessBackend {
         let memory_bytes = spec.limits.memory_bytes;
         let (description, boot) = self.boots(&spec.artifact, interpreter, memory_bytes, AHEAD)?;
         // Landlock's rules are about what is there when they are made: one for an `/opt` that is mounted on later says
-        // nothing of what is mounted.
-        if spec.artifact.layers.is_some() || !begins_alike(description, &boot, job, &spec.artifact) {
+        // nothing of what is mounted, and there is none for `/mnt`.
+        let mounted = spec.artifact.layers.is_some() || !spec.file_systems.is_empty();
+        if mounted || !begins_alike(description, &boot, job, &spec.artifact) {
             return None;
         }
         self.ahead.take_runtime(&spec.artifact.runtime, boot, memory_bytes)
@@ -298,6 +299,7 @@ impl ProcessBackend {
                 user: image_entry::shown_as(&spec.artifact.dir, image),
             }),
             mounts: self.mounts(interpreter).into_iter().chain(layers(&spec.artifact)).collect(),
+            shared: spec.file_systems.clone(),
             limits: spec.limits,
             // Where nothing may be reached there is one too: it is what says so.
             way_out: true,

@@ -135,7 +135,9 @@ impl Imaging {
     /// An instance is up. `job` is what the plain way would have started.
     pub(crate) fn started(&self, spec: &Arc<Spec>, job: Job, phases: Phases) {
         let key = Key::Revision(spec.revision.clone());
-        let worth = spec.template && phases.origin != Origin::Template && phases.init >= WORTH;
+        // What it did to files that others see, it must not do once more behind everybody's back.
+        let alone = spec.file_systems.is_empty();
+        let worth = alone && spec.template && phases.origin != Origin::Template && phases.init >= WORTH;
         if worth && self.0.templates.begin(&key) {
             let (imaging, spec) = (self.clone(), Arc::clone(spec));
             self.in_background(key, async move { imaging.make_revision(&spec, job).await });
@@ -239,6 +241,7 @@ impl Imaging {
             code: self.0.nothing.clone(),
             root: None,
             mounts,
+            shared: Vec::new(),
             limits,
             // It reads its orders and does no more.
             way_out: true,

@@ -27,4 +27,4 @@ mod testing;
 
 pub use attach::FromInside;
 pub use backend::{ProcessBackend, Settings};
-pub use jail::{image_files, image_users};
+pub use jail::{SHARED_OWNER, image_files, image_users};

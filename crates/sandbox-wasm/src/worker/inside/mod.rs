@@ -219,6 +219,7 @@ fn spec(start: Start) -> Spec {
         concurrency: 1,
         template: false,
         port: 0,
+        file_systems: Vec::new(),
         egress: if start.shut { Egress::None } else { Egress::Public },
         init_timeout: Duration::ZERO,
         output: Arc::new(Nowhere),

@@ -13,7 +13,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
@@ -93,8 +93,12 @@ impl Landlock {
         Self { version, places: places.collect() }
     }
 
-    /// The rules for a program that also sees `mounts`. `None` where the kernel has no Landlock.
-    pub(super) fn rules<'a>(&self, mounts: impl Iterator<Item = &'a Path>) -> io::Result<Option<OwnedFd>> {
+    /// The rules for a program that also sees `mounts`, and may write to `shared`. `None` where the kernel has no Landlock.
+    pub(super) fn rules<'a>(
+        &self,
+        mounts: impl Iterator<Item = &'a Path>,
+        shared: &[PathBuf],
+    ) -> io::Result<Option<OwnedFd>> {
         if self.version == 0 {
             return Ok(None);
         }
@@ -105,6 +109,10 @@ impl Landlock {
             let kind = FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode);
             let access = if kind == FileType::Directory { RUN } else { RUN & OF_FILES };
             sys::landlock_allow(ruleset.as_fd(), place.as_fd(), access)?;
+        }
+        for folder in shared {
+            let place = rustix::fs::openat(CWD, folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            sys::landlock_allow(ruleset.as_fd(), place.as_fd(), OWN & handled(self.version).0.files)?;
         }
         Ok(Some(ruleset))
     }

@@ -37,9 +37,9 @@ pub(crate) use notifier::{Attempt, Notifier, Reply, Socket};
 pub use seccomp::{ProgramClass, keep_to_wasm};
 pub(crate) use wire::MEETING_PORT;
 
-pub use launcher::{image_files, image_users};
+pub use launcher::{SHARED_OWNER, image_files, image_users};
 
-use crate::{Error, Exit, Limits, StartError};
+use crate::{Error, Exit, FileSystem, Limits, StartError};
 
 /// Asks the launcher process for jails. Cheap to clone; the last one dropped ends the launcher.
 #[derive(Clone)]
@@ -100,6 +100,8 @@ pub struct Job {
     pub root: Option<Root>,
     /// Further read-only folders, mounted in this order after the code.
     pub mounts: Vec<Mount>,
+    /// Folders that it shares with others, writable, below `/mnt`. Not with a `root`.
+    pub shared: Vec<FileSystem>,
     /// Hard bounds.
     pub limits: Limits,
     /// Whether there is a way out of its network, that somebody has to serve. Without one it has loopback alone. Where a

@@ -142,7 +142,7 @@ impl Coming {
     pub(super) async fn boot(&mut self, boot: BootJob) -> Result<(), StartError> {
         check_mounts(&boot.mounts)?;
         let mounts = boot.mounts.iter().map(|mount| (mount.host.clone(), mount.inside.clone())).collect();
-        let furnishing = Furnishing { jail: self.name.clone(), mounts, bounds: None };
+        let furnishing = Furnishing { jail: self.name.clone(), mounts, shared: Vec::new(), bounds: None };
         let furnishing = encode(&ToLauncher::Furnish(furnishing), wire::REQUEST_LIMIT)?;
         let message = ToJail::Boot(wire::Boot { argv: boot.argv, env: boot.env, way_out: boot.way_out });
         let message = encode(&message, wire::JOB_LIMIT)?;
@@ -445,13 +445,21 @@ fn check(job: &Job) -> Result<(), Error> {
     if job.root.as_ref().and_then(|root| root.user).is_some_and(|(user, _)| user == 0) {
         return invalid("nothing runs as root");
     }
-    if job.root.is_some() && !job.mounts.is_empty() {
+    if job.root.is_some() && !(job.mounts.is_empty() && job.shared.is_empty()) {
         return invalid("nothing is mounted into an image");
     }
     if job.listen.len() > LISTEN_LIMIT {
         return invalid("too many listeners");
     }
+    if !job.shared.iter().all(|shared| is_name(&shared.name)) || job.shared.len() > MOUNT_LIMIT {
+        return invalid("a shared folder's name is not plain, or there are too many");
+    }
     check_mounts(&job.mounts)
+}
+
+/// Whether a text names something in a folder, and nothing else.
+fn is_name(text: &str) -> bool {
+    !matches!(text, "" | "." | "..") && text.len() <= 255 && !text.contains(['/', '\0'])
 }
 
 fn check_mounts(mounts: &[Mount]) -> Result<(), Error> {
@@ -481,6 +489,7 @@ fn furnishing(jail: &str, job: &Job) -> Furnishing {
     Furnishing {
         jail: jail.to_owned(),
         mounts: [code].into_iter().chain(mounts).collect(),
+        shared: job.shared.iter().map(|shared| (shared.folder.clone(), shared.name.clone())).collect(),
         bounds: Some(bounds),
     }
 }

@@ -217,11 +217,23 @@ pub(super) mod attribute {
     pub(in crate::process::jail) const NO_SUID: u64 = 0x2;
     pub(in crate::process::jail) const NO_DEV: u64 = 0x4;
     pub(in crate::process::jail) const NO_EXEC: u64 = 0x8;
+    pub(super) const ID_MAP: u64 = 0x0010_0000;
 }
 
 /// Adds attributes to the mount behind `tree`, and to those below it.
 pub(super) fn restrict_mount(tree: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
     let change = MountAttributes { set: attributes, ..MountAttributes::default() };
+    change_mount(tree, &change, recursive)
+}
+
+/// Has the detached mount behind `tree` show owners as a user namespace maps them.
+pub(super) fn map_mount(tree: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()> {
+    let userns_fd = u64::try_from(users.as_raw_fd()).map_err(io::Error::other)?;
+    let change = MountAttributes { set: attribute::ID_MAP, userns_fd, ..MountAttributes::default() };
+    change_mount(tree, &change, false)
+}
+
+fn change_mount(tree: BorrowedFd<'_>, change: &MountAttributes, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a string, `change` is the structure that the kernel expects, of the size given.
     check(unsafe {
@@ -230,7 +242,7 @@ pub(super) fn restrict_mount(tree: BorrowedFd<'_>, attributes: u64, recursive: b
             tree.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const change,
+            std::ptr::from_ref(change),
             size_of::<MountAttributes>(),
         )
     } as c_int)

@@ -215,6 +215,7 @@ impl Engines {
                 answer_bytes: ANSWER_BYTES,
             },
             port: 8080,
+            file_systems: Vec::new(),
             egress: Egress::default(),
             init_timeout: PATIENCE,
             output: log.clone(),

@@ -55,6 +55,7 @@ impl Engines {
                 artifact: spec.artifact.clone(),
                 env: all,
                 output: log.clone(),
+                file_systems: Vec::new(),
                 egress: spec.egress.clone(),
                 ..*spec
             },

@@ -42,6 +42,25 @@ pub(super) fn attach_all(mounts: &[(OwnedFd, PathBuf)]) -> Result<(), Failure> {
     mounts.iter().try_for_each(|(mount, inside)| attach(mount, inside))
 }
 
+/// Mounts folders that are shared with others below a `/mnt` of the jail's own, so that no other jail sees their names;
+/// where they are. That `/mnt` itself is read-only.
+pub(super) fn attach_shared(shared: &[(OwnedFd, String)]) -> Result<Vec<PathBuf>, Failure> {
+    if shared.is_empty() {
+        return Ok(Vec::new());
+    }
+    let options = CString::new(size_of_tmpfs(0) + ",mode=755").map_err(std::io::Error::from);
+    let options = options.doing("making /mnt")?;
+    sys::mount_new(c"tmpfs", c"/mnt", BASE | libc::MS_NOEXEC, &options).doing("mounting /mnt")?;
+    let places: Vec<PathBuf> = shared.iter().map(|(_, name)| Path::new("/mnt").join(name)).collect();
+    for ((mount, _), place) in shared.iter().zip(&places) {
+        std::fs::create_dir(place).doing(format!("making {}", place.display()))?;
+        attach(mount, place)?;
+    }
+    sys::mount_new(c"tmpfs", c"/mnt", BASE | libc::MS_NOEXEC | libc::MS_REMOUNT | libc::MS_RDONLY, &options)
+        .doing("making /mnt read-only")?;
+    Ok(places)
+}
+
 /// Makes an image's tree the root. What the jail has of its own goes along; the rest is covered, and nothing leads there:
 /// there is no way up from a root, and no capability to change it will be left.
 pub(super) fn change_root(tree: &OwnedFd) -> Result<(), Failure> {

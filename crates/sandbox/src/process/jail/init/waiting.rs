@@ -35,6 +35,8 @@ struct Furnished {
     /// The two files of a control group to join, if there is one.
     late_group: Vec<OwnedFd>,
     mounts: Vec<(OwnedFd, PathBuf)>,
+    /// Writable, by their names below `/mnt`.
+    shared: Vec<(OwnedFd, String)>,
     watch_memory: Option<u64>,
 }
 
@@ -120,17 +122,18 @@ impl Init<'_> {
     /// Waits for what the launcher gives for the next step.
     fn furnished(&self) -> Result<Furnished, Failure> {
         let message = wire::receive(&self.orders, wire::REQUEST_LIMIT, RecvFlags::empty());
-        let Received::Message(ToInit::Furnish { late_group, targets, watch_memory }, mut descriptors) =
+        let Received::Message(ToInit::Furnish { late_group, targets, shared, watch_memory }, mut descriptors) =
             message.doing("waiting for the mounts")?
         else {
             return Err(host("the launcher gave the jail up"));
         };
         let groups = if late_group { 2 } else { 0 };
-        if descriptors.len() != groups + targets.len() {
+        if descriptors.len() != groups + targets.len() + shared.len() {
             return Err(host("the mounts came without their descriptors"));
         }
+        let shared = descriptors.split_off(groups + targets.len()).into_iter().zip(shared).collect();
         let mounts = descriptors.split_off(groups).into_iter().zip(targets).collect();
-        Ok(Furnished { late_group: descriptors, mounts, watch_memory })
+        Ok(Furnished { late_group: descriptors, mounts, shared, watch_memory })
     }
 
     /// Starts a runtime that will wait for its orders.
@@ -138,7 +141,7 @@ impl Init<'_> {
         let output = descriptors.into_iter().next().ok_or_else(|| host("a boot came without its output"))?;
         let mounts = self.furnished()?.mounts;
         mounts::attach_all(&mounts)?;
-        let rules = self.rules(&mounts)?;
+        let rules = self.rules(&mounts, &[])?;
         let (theirs, orders) = pipe_with(PipeFlags::CLOEXEC).doing("making the orders' pipe")?;
         let victim = oom_victim()?;
         let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
@@ -170,7 +173,7 @@ impl Init<'_> {
     ) -> Result<(Running, Option<u64>), Failure> {
         let mut descriptors = descriptors.into_iter();
         let peak = Some(descriptors.next().ok_or_else(|| host("the job came without its memory file"))?);
-        let Furnished { late_group, mounts, watch_memory } = self.furnished()?;
+        let Furnished { late_group, mounts, shared, watch_memory } = self.furnished()?;
         join_late(late_group, booted.as_ref())?;
         mounts::resize_tmp(program.tmp_bytes)?;
         let rules = match (&program.root, &mounts[..]) {
@@ -181,11 +184,12 @@ impl Init<'_> {
             (Some(_), _) => return Err(host("an image came with other mounts")),
             (None, _) => {
                 mounts::attach_all(&mounts)?;
-                if booted.is_none() { self.rules(&mounts)? } else { None }
+                let shared = mounts::attach_shared(&shared)?;
+                if booted.is_none() { self.rules(&mounts, &shared)? } else { None }
             }
         };
         // Or what is shown could not be let go of while the program runs.
-        drop(mounts);
+        drop((mounts, shared));
         let meeting = self.hand_out(&program, way_out)?;
         // Pid 1 is of the same user and counts.
         let bounds = [
@@ -230,9 +234,9 @@ impl Init<'_> {
     }
 
     /// Landlock's rules for a program that also sees what is mounted.
-    fn rules(&self, mounts: &[(OwnedFd, PathBuf)]) -> Result<Option<OwnedFd>, Failure> {
+    fn rules(&self, mounts: &[(OwnedFd, PathBuf)], shared: &[PathBuf]) -> Result<Option<OwnedFd>, Failure> {
         let seen = mounts.iter().map(|(_, inside)| inside.as_path());
-        self.walls.landlock.rules(seen).doing("making Landlock's rules")
+        self.walls.landlock.rules(seen, shared).doing("making Landlock's rules")
     }
 
     fn start_program(

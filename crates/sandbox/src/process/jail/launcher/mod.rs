@@ -37,6 +37,9 @@ use super::sys::{self, Fork, SingleThreaded};
 use super::wire::{self, Doing, Failure, Mounted, Ready, Received, ToLauncher};
 use crate::Error;
 pub(super) use rootfs::{HOSTNAME, USER};
+
+/// User and group of the host that own what is in folders which instances share, where the server is root.
+pub const SHARED_OWNER: u32 = USER;
 pub use rootfs::{image_files, image_users};
 use users::Users;
 pub(super) use users::map as map_user;

@@ -17,6 +17,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+use rustix::process::Pid;
 
 use crate::process::jail::sys::{self, attribute};
 use crate::process::jail::wire::{Doing, Failure};
@@ -124,6 +125,22 @@ pub(super) fn read_only_tree(host: &Path) -> io::Result<OwnedFd> {
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = rustix::mount::open_tree(CWD, host, flags)?;
     sys::restrict_mount(tree.as_fd(), attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV, true)?;
+    Ok(tree)
+}
+
+/// A detached copy of the mount at a folder of the host, without what is mounted below it, writable. `mapped` is a
+/// process with a user namespace of its own: what [`USER`] owns on the disk is then owned by that one's [`USER`].
+pub(super) fn writable_folder(host: &Path, mapped: Option<Pid>) -> io::Result<OwnedFd> {
+    if !fs::symlink_metadata(host)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = rustix::mount::open_tree(CWD, host, flags)?;
+    sys::restrict_mount(tree.as_fd(), attribute::NO_SUID | attribute::NO_DEV, false)?;
+    if let Some(pid) = mapped {
+        let users = fs::File::open(format!("/proc/{}/ns/user", pid.as_raw_nonzero()))?;
+        sys::map_mount(tree.as_fd(), users.as_fd())?;
+    }
     Ok(tree)
 }
 

@@ -77,6 +77,7 @@ impl Workshop {
     pub(super) fn furnish(&self, instance: &mut Instance, wanted: &Furnishing) -> Result<(), Failure> {
         let Some(orders) = &instance.orders else { return Ok(()) };
         let mounts = mounts(&wanted.mounts)?;
+        let shared = self.shared(instance.pid, &wanted.shared)?;
         let late = match &wanted.bounds {
             Some(bounds) => self
                 .cgroups
@@ -87,19 +88,31 @@ impl Workshop {
         let message = ToInit::Furnish {
             late_group: late.is_some(),
             targets: mounts.iter().map(|(_, inside)| inside.clone()).collect(),
+            shared: wanted.shared.iter().map(|(_, name)| name.clone()).collect(),
             watch_memory: wanted
                 .bounds
                 .filter(|_| !self.cgroups.hold_memory())
                 .map(|bounds| bounds.memory_bytes),
         };
         let late = late.iter().flat_map(|Late { join, take_in }| [join, take_in]);
-        let descriptors: Vec<_> = late.chain(mounts.iter().map(|(tree, _)| tree)).map(AsFd::as_fd).collect();
+        let trees = mounts.iter().map(|(tree, _)| tree).chain(&shared);
+        let descriptors: Vec<_> = late.chain(trees).map(AsFd::as_fd).collect();
         wire::send(orders, &message, &descriptors, SendFlags::DONTWAIT).doing("instructing pid 1")?;
         if wanted.bounds.is_some() {
             // That was the last it needs from us.
             instance.orders = None;
         }
         Ok(())
+    }
+
+    /// Opens the folders that a jail shares with others. Where each jail has a user of its own on the host, the mount
+    /// shows the owner of what is on the disk as the jail's user: all instances then are one owner there.
+    fn shared(&self, jail: Pid, wanted: &[(PathBuf, String)]) -> Result<Vec<OwnedFd>, Failure> {
+        let mapped = self.users.are_separate();
+        let open = |(host, _): &(PathBuf, String)| {
+            rootfs::writable_folder(host, mapped.then_some(jail)).doing(format!("sharing {}", host.display()))
+        };
+        wanted.iter().map(open).collect()
     }
 
     fn place(&mut self, group: &Group, channel: &OwnedFd) -> Result<Placed, Failure> {

@@ -5,6 +5,7 @@ import com.amazonaws.services.lambda.runtime.ClientContext;
 import com.amazonaws.services.lambda.runtime.CognitoIdentity;
 import com.amazonaws.services.lambda.runtime.Context;
 import com.amazonaws.services.lambda.runtime.LambdaLogger;
+import com.amazonaws.services.lambda.runtime.logging.LogLevel;
 import java.nio.charset.StandardCharsets;
 import java.util.Collections;
 import java.util.LinkedHashMap;
@@ -82,27 +83,105 @@ public final class Invocation implements Context {
 
     @Override
     public LambdaLogger getLogger() {
-        return Lines.LOGGER;
+        return new Lines(facts.get("lambda-runtime-aws-request-id"));
     }
 
     public String getXrayTraceId() {
         return facts.get("lambda-runtime-trace-id");
     }
 
-    /** A message is a line. */
+    /**
+     * A message is a line: as it is, with its level where it has one, or as an object (Lambda: Using structured JSON
+     * logs with Java). A package's interface may be older than the methods with a level; they are there anyway.
+     */
     private static final class Lines implements LambdaLogger {
-        static final LambdaLogger LOGGER = new Lines();
+        private static final boolean JSON = "JSON".equals(System.getenv("AWS_LAMBDA_LOG_FORMAT"));
+        /** Names of levels, as this class may not need the type: the least first. */
+        private static final String LEVELS = " UNDEFINED TRACE DEBUG INFO WARN ERROR FATAL ";
+        private static final int LEAST = JSON ? rank(System.getenv("AWS_LAMBDA_LOG_LEVEL")) : 0;
+
+        private final String requestId;
+
+        Lines(String requestId) {
+            this.requestId = requestId;
+        }
 
         @Override
         public void log(String message) {
-            String text = String.valueOf(message);
-            System.out.print(text.endsWith("\n") ? text : text + "\n");
-            System.out.flush();
+            write(message, "UNDEFINED");
         }
 
         @Override
         public void log(byte[] message) {
             log(new String(message, StandardCharsets.UTF_8));
+        }
+
+        public void log(String message, LogLevel level) {
+            write(message, level == null ? "UNDEFINED" : level.name());
+        }
+
+        public void log(byte[] message, LogLevel level) {
+            log(new String(message, StandardCharsets.UTF_8), level);
+        }
+
+        private static int rank(String level) {
+            int place = level == null ? -1 : LEVELS.indexOf(" " + level + " ");
+            return place < 0 ? 0 : place;
+        }
+
+        private void write(String given, String level) {
+            boolean said = !level.equals("UNDEFINED");
+            if (said && rank(level) < LEAST) {
+                return;
+            }
+            String message = String.valueOf(given);
+            String line = JSON ? object(message, level) : said ? "[" + level + "] " + message : message;
+            System.out.print(line.endsWith("\n") ? line : line + "\n");
+            System.out.flush();
+        }
+
+        private String object(String message, String level) {
+            StringBuilder out = new StringBuilder(message.length() + 128);
+            out.append("{\"timestamp\":\"").append(timestamp(System.currentTimeMillis())).append("\",\"message\":");
+            quote(message, out);
+            out.append(",\"level\":\"").append(level).append("\",\"AWSRequestId\":");
+            quote(String.valueOf(requestId), out);
+            return out.append('}').toString();
+        }
+
+        /** With milliseconds even where there are none. */
+        private static String timestamp(long millis) {
+            String whole = java.time.Instant.ofEpochMilli(millis - millis % 1000).toString();
+            return whole.substring(0, whole.length() - 1) + "." + (1000 + millis % 1000 + "").substring(1) + "Z";
+        }
+
+        private static void quote(String text, StringBuilder out) {
+            out.append('"');
+            for (int i = 0; i < text.length(); i++) {
+                char c = text.charAt(i);
+                switch (c) {
+                    case '"' -> out.append("\\\"");
+                    case '\\' -> out.append("\\\\");
+                    case '\n' -> out.append("\\n");
+                    case '\r' -> out.append("\\r");
+                    case '\t' -> out.append("\\t");
+                    default -> {
+                        // A half of a pair alone is no text.
+                        if (c < ' ' || Character.isSurrogate(c) && !isHalfOfPair(text, i)) {
+                            out.append("\\u").append(Integer.toHexString(0x10000 + c).substring(1));
+                        } else {
+                            out.append(c);
+                        }
+                    }
+                }
+            }
+            out.append('"');
+        }
+
+        private static boolean isHalfOfPair(String text, int i) {
+            return Character.isHighSurrogate(text.charAt(i))
+                ? i + 1 < text.length() && Character.isLowSurrogate(text.charAt(i + 1))
+                : i > 0 && Character.isHighSurrogate(text.charAt(i - 1));
         }
     }
 

@@ -4,7 +4,10 @@ import java.io.File;
 import java.io.IOException;
 import java.lang.reflect.Constructor;
 import java.nio.charset.StandardCharsets;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.Map;
 
 /**
@@ -62,7 +65,7 @@ public final class Main {
 
     /** Initialisation failed. */
     private void fail(Throwable error) throws IOException {
-        byte[] report = reported("Init Error", error);
+        byte[] report = reported(null, "Init Error", error);
         connection.post("init/error", report, JSON + "Lambda-Runtime-Function-Error-Type: " + errorType(error) + "\r\n");
         end();
     }
@@ -101,7 +104,7 @@ public final class Main {
             answer = handler.call(event.body(), context(event.headers()), pieces);
             streams.flush();
         } catch (Throwable error) {
-            byte[] report = reported(id + "\tInvoke Error", error);
+            byte[] report = reported(id, "Invoke Error", error);
             // A machine without memory or stack is not to be trusted with another event.
             boolean last = error instanceof VirtualMachineError && !(error instanceof StackOverflowError);
             String headers = JSON + "Lambda-Runtime-Function-Error-Type: " + errorType(error) + "\r\n";
@@ -146,10 +149,25 @@ public final class Main {
     }
 
     /** The report, which is logged too: one line. */
-    private byte[] reported(String when, Throwable error) {
-        byte[] report = Json.write(Errors.described(error));
+    private byte[] reported(String id, String what, Throwable error) {
+        Map<String, Object> described = Errors.described(error);
+        byte[] report = Json.write(described);
         streams.flush();
-        streams.line(when + "\t" + new String(report, StandardCharsets.UTF_8));
+        byte[] line = report;
+        String before = (id == null ? what : id + "\t" + what) + "\t";
+        if ("JSON".equals(System.getenv("AWS_LAMBDA_LOG_FORMAT"))) {
+            Map<String, Object> entry = new LinkedHashMap<>();
+            entry.put("timestamp", Instant.now().truncatedTo(ChronoUnit.MILLIS).toString());
+            entry.put("level", "ERROR");
+            entry.put("message", described.get("errorMessage"));
+            if (id != null) {
+                entry.put("AWSRequestId", id);
+            }
+            entry.putAll(described);
+            line = Json.write(entry);
+            before = "";
+        }
+        streams.line(before + new String(line, StandardCharsets.UTF_8));
         return report;
     }
 
