@@ -3,6 +3,7 @@
 //! ```text
 //! virga.db       truth (SQLite)          seal.key     what secrets in it are sealed with
 //! blobs/         packages as uploaded    code/        packages unpacked
+//! messages/      large payloads of events that wait
 //! wasm-cache/    compiled guests         runtime/     what is put into sandboxes
 //! images/        container images, unpacked
 //! logs/          function logs           tmp/         emptied at start
@@ -10,7 +11,7 @@
 //! lock           held while a server runs; names its process
 //! ```
 //!
-//! Everything but `virga.db`, `seal.key`, `blobs/`, `logs/` and `credentials` can be made again.
+//! Everything but `virga.db`, `seal.key`, `blobs/`, `messages/`, `logs/` and `credentials` can be made again.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read, Seek, Write};
@@ -38,7 +39,7 @@ impl DataDir {
             fs::remove_dir_all(&tmp).with_context(|| format!("cannot empty {}", tmp.display()))?;
         }
         let data_dir = Self { root, _lock: lock };
-        for folder in ["blobs", "code", "images", "wasm-cache", "runtime", "logs", "tmp"] {
+        for folder in ["blobs", "messages", "code", "images", "wasm-cache", "runtime", "logs", "tmp"] {
             make_folder(&data_dir.path(folder))?;
         }
         Ok(data_dir)
@@ -146,7 +147,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path().join("a/b");
         let data_dir = DataDir::open(&root).unwrap();
-        for folder in ["", "blobs", "code", "wasm-cache", "runtime", "logs", "tmp"] {
+        for folder in ["", "blobs", "messages", "code", "wasm-cache", "runtime", "logs", "tmp"] {
             assert_eq!(mode(&data_dir.path(folder)), 0o700, "{folder}");
         }
         let keys = iam::Credentials {
