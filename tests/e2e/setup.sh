@@ -108,7 +108,7 @@ if ! current "$versions/.made-from" "$wanted"; then
     echo "$wanted" >"$versions/.made-from"
 fi
 
-# An S3-compatible server that checks signatures.
+# An S3-compatible server.
 s3=$target/e2e-s3
 wanted=s3rver@3.7.1
 if ! current "$s3/.made-from" "$wanted"; then

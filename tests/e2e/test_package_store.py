@@ -1,14 +1,18 @@
-"""Packages by reference: a real S3-compatible server that checks signatures, and one that misbehaves."""
+"""Packages by reference: a real S3-compatible server, signatures held against botocore's, and a server that misbehaves."""
 
 import contextlib
 import http.server
+import re
 import subprocess
 import threading
 
 import boto3
 import botocore.exceptions
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 from support import clients, kinds, poll, zips
 from support.server import clean_environment, free_port
@@ -69,9 +73,9 @@ def stores():
 def serve(new_server, tmp_path):
     """A server that reads packages from a URL."""
 
-    def make(url, *arguments, secret=KEY):
+    def make(url, *arguments):
         file = tmp_path / "store-credentials"
-        file.write_text(f"[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {secret}\n")
+        file.write_text(f"[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {KEY}\n")
         server = new_server(arguments=["--package-store", url, "--package-store-credentials", str(file), *arguments])
         return server.start()
 
@@ -157,24 +161,54 @@ def test_a_package_may_be_larger_than_an_upload(stores, serve, tmp_path):
     assert functions.invoke("app").ok() == "large"
 
 
-def test_a_wrong_key_is_refused_by_the_store(stores, serve, tmp_path):
+def test_a_key_that_the_store_does_not_know_is_refused(stores, serve, tmp_path):
     store = stores(tmp_path / "s3")
     store.put("app.zip", package("x"))
-    functions = clients.Functions(serve(store.url, secret="wrong"))
+    functions = clients.Functions(serve(store.url))
+    file = tmp_path / "store-credentials"
+    file.write_text("[default]\naws_access_key_id = stranger\naws_secret_access_key = wrong\n")
     make = dict(FunctionName="app", Runtime=kinds.system_python(), Handler="app.handler", Role=clients.ROLE)
     code = {"S3Bucket": "code", "S3Key": "app.zip"}
     message = refused("AccessDeniedException", functions.api.create_function, **make, Code=code)
-    assert "S3 Error Code: SignatureDoesNotMatch" in message
+    assert "S3 Error Code: InvalidAccessKeyId" in message
     # Keys are read anew each time.
-    (tmp_path / "store-credentials").write_text(f"[default]\naws_access_key_id={KEY}\naws_secret_access_key={KEY}\n")
+    file.write_text(f"[default]\naws_access_key_id={KEY}\naws_secret_access_key={KEY}\n")
     create(functions, "app", S3Key="app.zip")
+
+
+def test_every_request_is_signed_as_s3_wants_it(serve):
+    """What botocore makes of the same request: s3rver looks at the key alone, not at the signature."""
+    seen = []
+
+    def answer(handler):
+        seen.append((handler.path, dict(handler.headers)))
+        handler.send_error(404)
+
+    with answering(answer) as (url, _):
+        functions = clients.Functions(serve(url))
+        make = dict(FunctionName="app", Runtime=kinds.system_python(), Handler="app.handler", Role=clients.ROLE)
+        for key, version in (("plain.zip", None), ("a b/ü+(1)~.zip", None), ("k", "v/1=?&x")):
+            code = {"S3Bucket": "code", "S3Key": key} | ({"S3ObjectVersion": version} if version else {})
+            refused("InvalidParameterValueException", functions.api.create_function, **make, Code=code)
+    assert len(seen) == 3
+    for path, headers in seen:
+        given = {name.lower(): value for name, value in headers.items()}
+        scope = re.search(r"Credential=S3RVER/([0-9]{8})/us-east-1/s3/aws4_request", given["authorization"])
+        names = re.search(r"SignedHeaders=([a-z0-9;-]+)", given["authorization"])[1].split(";")
+        assert {"host", "x-amz-date", "x-amz-content-sha256"} <= set(names)
+        request = AWSRequest("GET", url + path, headers={name: given[name] for name in names})
+        request.context["timestamp"] = given["x-amz-date"]
+        signer = S3SigV4Auth(Credentials(KEY, KEY), "s3", "us-east-1")
+        canonical = signer.canonical_request(request)
+        signature = signer.signature(signer.string_to_sign(request, canonical), request)
+        assert scope and f"Signature={signature}" in given["authorization"], canonical
 
 
 def test_tls_needs_a_certificate_that_somebody_vouches_for(stores, serve, tmp_path):
     certificate = tmp_path / "store"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{certificate}.key", "-out", f"{certificate}.crt"],
+         "-subj", "/CN=store", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", f"{certificate}.key", "-out", f"{certificate}.crt"],
         check=True, capture_output=True,
     )  # fmt: skip
     store = stores(tmp_path / "s3", certificate=certificate)
