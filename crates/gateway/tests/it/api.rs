@@ -294,12 +294,12 @@ async fn who_am_i_and_what_is_not_here() {
     );
     assert!(identity.text().contains(&format!("<Account>{account}</Account>")));
 
-    let role = world.signed("iam", Method::POST, "/", &form, "Action=CreateRole&RoleName=r").await;
-    assert_eq!(role.status, 400);
+    let user = world.signed("iam", Method::POST, "/", &form, "Action=CreateUser&UserName=u").await;
+    assert_eq!(user.status, 400);
     assert!(
-        role.text().contains("<Code>InvalidAction</Code>") && role.text().contains("CreateRole"),
+        user.text().contains("<Code>InvalidAction</Code>") && user.text().contains("CreateUser"),
         "{}",
-        role.text()
+        user.text()
     );
     let bucket = world.signed("s3", Method::PUT, "/bucket", &[], "").await;
     assert_eq!(bucket.status, 501);
@@ -308,9 +308,9 @@ async fn who_am_i_and_what_is_not_here() {
     let queue = world.signed("sqs", Method::POST, "/", &sqs, "{}").await;
     assert_eq!((queue.status, &queue.json()["__type"]), (400, &json!("UnknownOperationException")));
     assert!(queue.text().contains("SendMessage"));
-    let layers = lambda(&world, Method::GET, "/2018-10-31/layers", &Value::Null).await;
-    assert_eq!((layers.status, layers.header("x-amzn-errortype")), (501, "NotImplementedException"));
-    assert!(layers.text().contains("ListLayers"));
+    let providers = lambda(&world, Method::GET, "/2025-11-30/capacity-providers", &Value::Null).await;
+    assert_eq!((providers.status, providers.header("x-amzn-errortype")), (501, "NotImplementedException"));
+    assert!(providers.text().contains("ListCapacityProviders"));
 }
 
 #[tokio::test]
