@@ -81,7 +81,7 @@ def test_a_changed_body_is_noticed(server):
 @pytest.mark.parametrize(
     "service, call, name",
     [
-        ("lambda", lambda api: api.list_layers(), "ListLayers"),
+        ("lambda", lambda api: api.list_capacity_providers(), "ListCapacityProviders"),
         ("lambda", lambda api: api.list_event_source_mappings(), "ListEventSourceMappings"),
         ("dynamodb", lambda api: api.list_tables(), "dynamodb"),
         ("kinesis", lambda api: api.list_streams(), "kinesis"),
@@ -111,13 +111,9 @@ def test_members_that_the_model_does_not_know_are_ignored(server, functions):
 @pytest.mark.parametrize(
     "members",
     [
-        {"Layers": ["arn:aws:lambda:us-east-1:111122223333:layer:x:1"]},
         {"VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}},
         {"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:111122223333:q"}},
-        {"TracingConfig": {"Mode": "Active"}},
-        {"FileSystemConfigs": [{"Arn": "arn:aws:elasticfilesystem:us-east-1:1:access-point/a", "LocalMountPath": "/mnt/a"}]},
         {"KMSKeyArn": "arn:aws:kms:us-east-1:111122223333:key/x"},
-        {"SnapStart": {"ApplyOn": "PublishedVersions"}},
         {"PackageType": "Image"},
         {"Architectures": ["arm64"]},
     ],

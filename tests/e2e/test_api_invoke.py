@@ -94,14 +94,6 @@ def test_dry_run_runs_nothing(functions, echo):
         functions.api.invoke(FunctionName="not-there", InvocationType="DryRun")
 
 
-def test_event_is_refused_until_it_can_be_durable(functions, echo):
-    with pytest.raises(ClientError) as refused:
-        functions.api.invoke(FunctionName=echo, InvocationType="Event")
-    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] >= 400
-    assert "Event" in str(refused.value)
-    assert functions.invoke(echo).ok()["count"] == 1
-
-
 def test_a_payload_over_the_limit(functions, echo):
     with pytest.raises(ClientError) as refused:
         functions.api.invoke(FunctionName=echo, Payload=json.dumps("x" * LIMIT))

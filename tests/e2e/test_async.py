@@ -218,8 +218,7 @@ def test_command_lines(server, functions):
     request = server.cli("invoke", "--async", name, '{"n": "cli"}', check=0).stdout.strip()
     wait_for(server, name, f"ran cli {request} end")
     out = os.path.join(server.data.parent, "answer.json")
-    aws = [sys.executable, "-m", "awscli", "lambda", "invoke", "--function-name", name, "--invocation-type", "Event", "--payload", '{"n": "aws"}',
-           "--cli-binary-format", "raw-in-base64-out", out]  # fmt: skip
+    aws = [sys.executable, "-m", "awscli", "lambda", "invoke", "--function-name", name, "--invocation-type", "Event", "--payload", '{"n": "aws"}', out]  # fmt: skip
     done = subprocess.run(aws, env=server.client_environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["StatusCode"] == 202
