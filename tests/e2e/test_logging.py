@@ -155,7 +155,7 @@ def test_a_time_out_is_an_object(logged):
     ({"ApplicationLogLevel": "INFO"}, "LogLevel is not supported"),
     ({"LogFormat": "YAML"}, "enum value set: [JSON, Text]"),
     ({"LogFormat": "JSON", "SystemLogLevel": "ERROR"}, "enum value set: [DEBUG, INFO, WARN]"),
-    ({"LogFormat": "JSON", "LogGroup": "mine"}, "LoggingConfig.LogGroup is not supported"),
+    ({"LogFormat": "JSON", "LogGroup": "not one"}, "loggingConfig.logGroup"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(logged, config, said):
     with pytest.raises(botocore.exceptions.ClientError) as refused:
