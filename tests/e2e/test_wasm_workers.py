@@ -91,6 +91,12 @@ def spent(process):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def stopped(process):
+    """Whether all threads are: on a busy machine the signal is there some time before the last of them stops."""
+    stats = pathlib.Path(f"/proc/{process}/task").glob("*/stat")
+    return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 def test_a_request_that_a_killed_worker_has_not_read_goes_to_the_next_one(apart):
     server, functions = apart
     name = functions.deploy({"main.wasm": component()}, "wasm", "main.wasm", url=True)
@@ -98,6 +104,7 @@ def test_a_request_that_a_killed_worker_has_not_read_goes_to_the_next_one(apart)
     assert requests.get(url, timeout=30).status_code == 200
     first = worker(server)
     os.kill(first, signal.SIGSTOP)
+    poll.until(lambda: stopped(first), "no thread of the worker reads any more")
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         # One on the line that is kept, the others on lines that the worker has not yet seen.
         calls = [pool.submit(requests.get, url, timeout=60) for _ in range(4)]
