@@ -10,7 +10,7 @@ pub struct Answer {
 /// What an answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// 200 without a function's error.
+    /// 200, or 202 of an asynchronous call, without a function's error.
     Good,
     /// The server has no room: 429 or 503.
     Refused,
@@ -47,7 +47,7 @@ fn read_head(bytes: &[u8], end: usize) -> Head {
     let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
     let length = length.and_then(|value| value.trim().parse().ok());
     let verdict = match text.get(9..12) {
-        Some("200") if !text.contains("\r\nx-amz-function-error:") => Verdict::Good,
+        Some("200" | "202") if !text.contains("\r\nx-amz-function-error:") => Verdict::Good,
         Some("429" | "503") => Verdict::Refused,
         _ => Verdict::Bad,
     };
