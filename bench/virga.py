@@ -55,13 +55,14 @@ def address(server):
     return f"127.0.0.1:{server.port}"
 
 
-def invoke_request(server, name, event):
+def invoke_request(server, name, event, kind=None):
     """An Invoke, signed; the same signature holds for minutes, so that the load generator signs nothing."""
     body = json.dumps(event).encode()
     path = f"/2015-03-31/functions/{name}/invocations"
-    request = AWSRequest(method="POST", url=server.url + path, data=body)
+    headers = {"X-Amz-Invocation-Type": kind} if kind else {}
+    request = AWSRequest(method="POST", url=server.url + path, data=body, headers=headers)
     SigV4Auth(Credentials(server.key, server.secret), "lambda", REGION).add_auth(request)
-    headers = {key: request.headers[key] for key in ("X-Amz-Date", "Authorization")}
+    headers |= {key: request.headers[key] for key in ("X-Amz-Date", "Authorization")}
     return request_bytes("POST", address(server), path, headers, body)
 
 

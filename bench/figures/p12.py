@@ -48,9 +48,8 @@ def run():
 
 
 def event_request(server, name):
-    """An Invoke with `Event`, signed; the type is no signed header."""
-    head, body = invoke_request(server, name, {"key1": "value1"}).split(b"\r\n\r\n", 1)
-    return head + b"\r\nX-Amz-Invocation-Type: Event\r\n\r\n" + body
+    """An Invoke with `Event`, signed."""
+    return invoke_request(server, name, {"key1": "value1"}, "Event")
 
 
 def sqlite_rate():
