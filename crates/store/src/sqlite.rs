@@ -1,5 +1,6 @@
 //! SQLite: one writer thread with group commit, a few reader threads.
 
+use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,10 +35,13 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         migrate::apply(&mut connection, migrations)?;
+        // From here on the writer syncs what is committed.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        let log = Some(open_log(&connection, file)?);
 
         let status = Arc::new(Status::default());
         let (writer, waiting) = mpsc::channel(WRITE_QUEUE);
-        let writing = Writer { connection, status: status.clone() };
+        let writing = Writer { connection, status: status.clone(), log };
         spawn("store-writer", move || writing.run(waiting))?;
 
         let (readers, waiting) = mpsc::channel(READ_QUEUE);
@@ -62,7 +66,8 @@ impl Store {
     }
 
     /// Runs the closure in a read transaction: one consistent snapshot, which has every write that was
-    /// answered before this began.
+    /// answered before this began. It may have one that is about to be answered, and that a crash of the host
+    /// could still take back.
     pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
@@ -122,6 +127,16 @@ fn make_private(file: &Path) -> Result<(), Error> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(io_error(|| format!("cannot sync the folder {}", folder.display())))
+}
+
+/// Opens SQLite's log beside the database. It is the same file for as long as a connection is open.
+fn open_log(connection: &Connection, file: &Path) -> Result<File, Error> {
+    // Whoever reads first has the log made.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))?;
+    let mut name = file.as_os_str().to_owned();
+    name.push("-wal");
+    let opened = File::options().write(true).open(&name);
+    opened.map_err(io_error(|| format!("cannot open the database's log {}", name.display())))
 }
 
 fn connect(file: &Path, mode: OpenFlags) -> Result<Connection, Error> {

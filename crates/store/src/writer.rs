@@ -3,7 +3,13 @@
 //! It takes every closure that waits, runs each in a savepoint of one transaction, commits once and then
 //! answers all of them. While it waits for the disk the next batch gathers by itself, so that no delay needs
 //! to be added to make batches large.
+//!
+//! SQLite writes a commit to its log and leaves it to the writer to have the disk take it (`synchronous` = NORMAL).
+//! What it would call itself is `fsync`, which has the file system write the file's times as well, through its own
+//! journal and thread; the log's bytes need neither. SQLite still syncs by itself around checkpoints and where the log
+//! begins anew, which is all that keeping the file whole rests on (<https://www.sqlite.org/pragma.html#pragma_synchronous>).
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +36,8 @@ pub(crate) struct Status {
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
     pub(crate) status: Arc<Status>,
+    /// SQLite's log, which has every commit first. A database in memory has none.
+    pub(crate) log: Option<File>,
 }
 
 /// Why a whole batch was lost.
@@ -105,6 +113,7 @@ impl Writer {
 
     fn commit(&mut self) -> Result<(), Lost> {
         let Err(error) = self.statement("COMMIT") else {
+            self.sync()?;
             self.status.commits.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         };
@@ -116,6 +125,12 @@ impl Writer {
         }
         self.rollback()?;
         Err(if constraint { Lost::Constraint(error) } else { again(error) })
+    }
+
+    /// Has the disk take what was committed. Nobody knows what it has after a failure.
+    fn sync(&self) -> Result<(), Lost> {
+        let synced = self.log.as_ref().map_or(Ok(()), File::sync_data);
+        synced.map_err(|error| Lost::Fatal(format!("cannot sync the log: {error}")))
     }
 
     fn rollback(&mut self) -> Result<(), Lost> {
@@ -208,7 +223,7 @@ mod tests {
     fn a_full_disk_is_no_reason_to_stop() {
         let connection = Connection::open_in_memory().expect("a database in memory");
         connection.execute_batch("CREATE TABLE t (bytes BLOB); PRAGMA max_page_count = 16").expect("a table");
-        let writer = Writer { connection, status: Arc::default() };
+        let writer = Writer { connection, status: Arc::default(), log: None };
         let (queue, waiting) = mpsc::channel(3);
         let answers = [100, 1 << 20, 100].map(|bytes| {
             let (job, answer) = insert(bytes);
@@ -221,5 +236,29 @@ mod tests {
         assert!(before.is_ok() || matches!(before, Err(Error::RolledBack(_))), "{before:?}");
         assert!(matches!(full, Err(Error::Database(_) | Error::RolledBack(_))), "{full:?}");
         assert!(after.is_ok(), "{after:?}");
+    }
+
+    /// A descriptor that cannot be synced stands for a disk that cannot.
+    #[test]
+    fn what_was_not_synced_is_not_acknowledged_and_nothing_is_after_it() {
+        let connection = Connection::open_in_memory().expect("a database in memory");
+        connection.execute_batch("CREATE TABLE t (bytes BLOB)").expect("a table");
+        let (_, pipe) = std::io::pipe().expect("a pipe");
+        let log = Some(File::from(std::os::fd::OwnedFd::from(pipe)));
+        let status = Arc::new(Status::default());
+        let writer = Writer { connection, status: status.clone(), log };
+        let (queue, waiting) = mpsc::channel(2);
+        let answers = [1, 1].map(|bytes| {
+            let (job, answer) = insert(bytes);
+            queue.try_send(job).expect("room in the queue");
+            answer
+        });
+        drop(queue);
+        writer.run(waiting);
+        for answer in answers {
+            let answer = answer.blocking_recv().expect("an answer");
+            assert!(matches!(answer, Err(Error::Stopped(_))), "{answer:?}");
+        }
+        assert_eq!(status.commits.load(Ordering::Relaxed), 0);
     }
 }
