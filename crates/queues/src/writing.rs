@@ -1,6 +1,7 @@
 //! The one task through which all changes go: what waits is written in one transaction and synced once.
 //!
-//! While the disk syncs, the next orders gather by themselves. An order is kept whole or not at all. Memory learns of a
+//! While the disk syncs, the next orders gather by themselves; and whoever is ready to order when the first one comes is
+//! let do so before it is written, since a commit costs as much as some orders. An order is kept whole or not at all. Memory learns of a
 //! change after the disk has it, and before who asked for it.
 
 use std::sync::{Arc, Weak};
@@ -60,6 +61,13 @@ pub(crate) async fn writer(shared: Weak<Shared>, store: Store, mut orders: mpsc:
     loop {
         if waiting.is_empty() && orders.recv_many(&mut waiting, CHANGES_AT_ONCE).await == 0 {
             return;
+        }
+        // Not for a time: for one turn of everybody who could run by now.
+        tokio::task::yield_now().await;
+        while waiting.len() < CHANGES_AT_ONCE
+            && let Ok(order) = orders.try_recv()
+        {
+            waiting.push(order);
         }
         let rest = waiting.split_off(fitting(&waiting));
         let batch = std::mem::replace(&mut waiting, rest);
