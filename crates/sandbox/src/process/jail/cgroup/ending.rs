@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::group::{CPU_PERIOD_US, write};
+use super::group::write;
 use super::{Place, Version};
 
 /// For how long what is left over is killed.
@@ -40,15 +40,20 @@ pub(super) fn kill(place: &Place) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives it a core, if it has less. For the group that holds processor time.
+/// Gives it a core, if it has less: as much time as it is counted over. For the group that holds processor time.
 pub(super) fn give_core(place: &Place) {
-    let file = if place.version == Version::One { "cpu.cfs_quota_us" } else { "cpu.max" };
-    let text = std::fs::read_to_string(place.dir.join(file)).unwrap_or_default();
-    let quota = text.split_ascii_whitespace().next().and_then(|quota| quota.parse::<i64>().ok());
+    let read = |file: &str| std::fs::read_to_string(place.dir.join(file)).unwrap_or_default();
+    let (file, text) = match place.version {
+        Version::One => ("cpu.cfs_quota_us", read("cpu.cfs_quota_us") + " " + &read("cpu.cfs_period_us")),
+        Version::Two => ("cpu.max", read("cpu.max")),
+    };
+    let mut numbers = text.split_ascii_whitespace().map(|number| number.parse::<i64>().ok());
     // `max`, -1 and nothing at all are no limit.
-    if quota.is_some_and(|quota| (0..CPU_PERIOD_US as i64).contains(&quota)) {
+    if let (Some(Some(quota)), Some(Some(period))) = (numbers.next(), numbers.next())
+        && (0..period).contains(&quota)
+    {
         // It only dies more slowly otherwise.
-        let _ = write(&place.dir, file, &CPU_PERIOD_US.to_string());
+        let _ = write(&place.dir, file, &period.to_string());
     }
 }
 
@@ -105,12 +110,18 @@ mod tests {
     #[test]
     fn the_dying_have_a_core_at_least() {
         use Version::{One, Two};
-        for (quota, then) in [("20000\n", "100000"), ("200000\n", "200000\n"), ("-1\n", "-1\n")] {
-            check(One, &[("cpu.cfs_quota_us", quota)], give_core, &[("cpu.cfs_quota_us", then)]);
+        for (quota, period, then) in [
+            ("2000\n", "10000\n", "10000"),
+            ("1000\n", "100000\n", "100000"),
+            ("200000\n", "10000\n", "200000\n"),
+            ("-1\n", "100000\n", "-1\n"),
+        ] {
+            let files = [("cpu.cfs_quota_us", quota), ("cpu.cfs_period_us", period)];
+            check(One, &files, give_core, &[("cpu.cfs_quota_us", then)]);
         }
         // A plain file keeps what is not written over.
         for (max, then) in [
-            ("1000  \n", "100000\n"),
+            ("1000  10000\n", "10000 10000\n"),
             ("150000 100000\n", "150000 100000\n"),
             ("max 100000\n", "max 100000\n"),
         ] {

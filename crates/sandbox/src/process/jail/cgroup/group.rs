@@ -14,10 +14,20 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::{FREEZE, Late, Place, Version, ending};
 use crate::process::jail::wire::Bounds;
 
-/// Microseconds over which the cpu limit is counted: the kernel's default.
-pub(super) const CPU_PERIOD_US: u64 = 100_000;
+/// Microseconds of processor time that an instance may use up at once. One that has several processes does so on all
+/// cores, and whoever is called meanwhile finds none free: with the kernel's default period, for half of a tenth of a
+/// second. Shorter, and the kernel's tick of four milliseconds no longer sees to it.
+const CPU_TURN_US: u64 = 10_000;
+/// The longest time over which a share is counted: the kernel's default.
+const CPU_PERIOD_MAX_US: u64 = 100_000;
 /// The least quota that the kernel takes.
 const CPU_QUOTA_MIN_US: u64 = 1_000;
+
+/// Quota and period, in microseconds, of so many hundredths of a core: a turn, and the time that it is a share of.
+fn quota_and_period(hundredths: u64) -> (u64, u64) {
+    let period = (CPU_TURN_US * 100 / hundredths.max(1)).clamp(CPU_TURN_US, CPU_PERIOD_MAX_US);
+    ((hundredths * period / 100).max(CPU_QUOTA_MIN_US), period)
+}
 
 /// The groups of one instance. Not removed on drop: its processes must be gone first.
 #[derive(Debug)]
@@ -80,13 +90,13 @@ impl Group {
             write(dir, "pids.max", &bounds.pids.saturating_add(1).to_string())?;
         }
         if let (Some(place), Some(hundredths)) = (&self.cpu, bounds.cpu_hundredths) {
-            let quota = (u64::from(hundredths) * CPU_PERIOD_US / 100).max(CPU_QUOTA_MIN_US);
+            let (quota, period) = quota_and_period(u64::from(hundredths));
             match place.version {
                 Version::One => {
-                    write(&place.dir, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
+                    write(&place.dir, "cpu.cfs_period_us", &period.to_string())?;
                     write(&place.dir, "cpu.cfs_quota_us", &quota.to_string())?;
                 }
-                Version::Two => write(&place.dir, "cpu.max", &format!("{quota} {CPU_PERIOD_US}"))?,
+                Version::Two => write(&place.dir, "cpu.max", &format!("{quota} {period}"))?,
             }
         }
         Ok(())
@@ -183,4 +193,23 @@ pub(super) fn write(dir: &Path, file: &str, value: &str) -> io::Result<()> {
     // Not `fs::write`, which truncates and creates: these files are the kernel's.
     let mut file = OpenOptions::new().write(true).open(dir.join(file))?;
     io::Write::write_all(&mut file, value.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_uses_up_a_share_at_once_does_so_in_a_short_time() {
+        for (hundredths, quota, period) in [
+            (1, 1_000, 100_000),
+            (10, 10_000, 100_000),
+            (30, 9_999, 33_333),
+            (50, 10_000, 20_000),
+            (100, 10_000, 10_000),
+            (1_600, 160_000, 10_000),
+        ] {
+            assert_eq!(quota_and_period(hundredths), (quota, period), "{hundredths}");
+        }
+    }
 }
