@@ -30,6 +30,31 @@ async fn who_waits_is_woken_by_a_message() {
     assert_eq!(received.len(), 1);
 }
 
+/// On one thread, as where there is one core: the writer is woken by the first of them and would run next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn messages_that_come_together_share_a_commit() {
+    const BURSTS: u64 = 20;
+    let commits = tokio::spawn(async {
+        let world = World::new().await;
+        world.send(&queue(1, "a"), "x").await;
+        let before = world.store.commits();
+        for _ in 0..BURSTS {
+            let send = |_| {
+                let queues = world.queues.clone();
+                tokio::spawn(async move { queues.send(&queue(1, "a"), message("x")).await.unwrap() })
+            };
+            let burst: Vec<_> = (0..8).map(send).collect();
+            for sent in burst {
+                sent.await.unwrap();
+            }
+        }
+        world.store.commits() - before
+    });
+    // The runtime may look at the writer in the middle of a burst; it does at one in some.
+    let commits = commits.await.unwrap();
+    assert!(commits < BURSTS * 3 / 2, "{commits} commits of {BURSTS} bursts");
+}
+
 #[tokio::test]
 async fn a_message_is_there_exactly_if_its_change_is() {
     let world = World::new().await;
