@@ -127,5 +127,7 @@ def test_memory_and_processor_time_are_apart(functions, marker):
     assert "\tMemory Size: 17 MB\t" in result.log
     process = host.processes(marker)[0]
     assert limit(process, "memory", "memory.max", "memory.limit_in_bytes") == str(17 << 20)
-    quota = limit(process, "cpu", "cpu.max", "cpu.cfs_quota_us")
-    assert quota in ("33000 100000", "33000"), "33 hundredths of a core, whatever the memory"
+    both = limit(process, "cpu", "cpu.max", "cpu.cfs_quota_us").split()
+    if len(both) == 1:
+        both.append(limit(process, "cpu", "cpu.cfs_period_us"))
+    assert int(both[0]) * 100 == int(both[1]) * 33, "33 hundredths of a core, whatever the memory"

@@ -23,9 +23,11 @@ const CPU_PERIOD_MAX_US: u64 = 100_000;
 /// The least quota that the kernel takes.
 const CPU_QUOTA_MIN_US: u64 = 1_000;
 
-/// Quota and period, in microseconds, of so many hundredths of a core: a turn, and the time that it is a share of.
+/// Quota and period, in microseconds, of so many hundredths of a core: a turn, and the time that it is a share of, in
+/// hundreds, so that every share is exact.
 fn quota_and_period(hundredths: u64) -> (u64, u64) {
-    let period = (CPU_TURN_US * 100 / hundredths.max(1)).clamp(CPU_TURN_US, CPU_PERIOD_MAX_US);
+    let period = (CPU_TURN_US * 100 / hundredths.max(1)).next_multiple_of(100);
+    let period = period.clamp(CPU_TURN_US, CPU_PERIOD_MAX_US);
     ((hundredths * period / 100).max(CPU_QUOTA_MIN_US), period)
 }
 
@@ -204,7 +206,7 @@ mod tests {
         for (hundredths, quota, period) in [
             (1, 1_000, 100_000),
             (10, 10_000, 100_000),
-            (30, 9_999, 33_333),
+            (33, 10_032, 30_400),
             (50, 10_000, 20_000),
             (100, 10_000, 10_000),
             (1_600, 160_000, 10_000),
