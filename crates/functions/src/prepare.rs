@@ -87,22 +87,40 @@ impl Inner {
         let unsettled = function.versions().filter(|version| version.unsettled());
         for version in unsettled.map(Arc::clone).collect::<Vec<_>>() {
             let mut held = Vec::new();
-            let outcome = self.bring_about(&version.configuration, function, &mut held).await;
-            let ready = version.settled(&function.arn, outcome);
-            self.warm(&version, &ready).await;
-            if let Err(error) = self.write_down(key, &version, ready).await {
-                let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                tracing::error!(
-                    function = %function.arn, %error, detail, "the outcome of preparing could not be kept"
-                );
-                settled = false;
-            }
+            let outcome = match self.bring_about(&version.configuration, function, &mut held).await {
+                Ok(prepared) => Some(Ok(prepared)),
+                Err(Obstacle::Reason(reason)) => Some(Err(reason)),
+                Err(Obstacle::NotYet(text)) => {
+                    tracing::info!(function = %function.arn, reason = text, "preparing waits");
+                    None
+                }
+            };
+            settled &= match outcome {
+                Some(outcome) => self.conclude(key, function, &version, outcome).await,
+                None => false,
+            };
             for digest in held {
                 self.code.release(&digest);
                 self.code.collect(&digest).await;
             }
         }
         settled
+    }
+
+    /// Puts what preparing came to in force. Whether that is done.
+    async fn conclude(
+        self: &Arc<Self>,
+        key: &Key,
+        function: &Function,
+        version: &Arc<Version>,
+        outcome: Result<Settled, Reason>,
+    ) -> bool {
+        let ready = version.settled(&function.arn, outcome);
+        self.warm(version, &ready).await;
+        let Err(error) = self.write_down(key, version, ready).await else { return true };
+        let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(function = %function.arn, %error, detail, "the outcome of preparing could not be kept");
+        false
     }
 
     /// Fetches what has to be fetched and prepares it. What is `held` of packages is to be released once the outcome is
@@ -112,7 +130,7 @@ impl Inner {
         configuration: &Configuration,
         function: &Function,
         held: &mut Vec<String>,
-    ) -> Result<Settled, Reason> {
+    ) -> Result<Settled, Obstacle> {
         let mut configuration = configuration.clone();
         for digest in version::digests(&configuration) {
             self.code.retain(&digest);
@@ -135,8 +153,9 @@ impl Inner {
         let is_image = configuration.image.is_some();
         match self.prepare(&configuration).await {
             Ok((prepared, artifact)) => Ok(Settled { configuration, prepared, artifact }),
-            Err(sandbox::Error::Invalid(text)) if is_image => Err(ImageError::invalid(text).reason()),
-            Err(error) => Err(reason(&error)),
+            Err(sandbox::Error::Invalid(text)) if is_image => Err(ImageError::invalid(text).reason().into()),
+            Err(sandbox::Error::NotYet(text)) => Err(Obstacle::NotYet(text)),
+            Err(error) => Err(reason(&error).into()),
         }
     }
 
@@ -181,7 +200,9 @@ impl Inner {
             Isolation::Process | Isolation::Static => match self.prepare(configuration).await {
                 Ok(_) => self.check_layers_fit(configuration).await,
                 Err(sandbox::Error::Invalid(text)) => Err(Error::InvalidRuntime(text)),
-                Err(sandbox::Error::Unavailable(text)) => Err(Error::Unavailable(text)),
+                Err(sandbox::Error::Unavailable(text) | sandbox::Error::NotYet(text)) => {
+                    Err(Error::Unavailable(text))
+                }
                 Err(error @ sandbox::Error::Host { .. }) => Err(Error::internal(error)),
             },
         }
@@ -242,10 +263,26 @@ impl Inner {
     }
 }
 
+/// Why a version is not prepared.
+enum Obstacle {
+    /// It cannot be.
+    Reason(Reason),
+    /// The host cannot say yet.
+    NotYet(String),
+}
+
+impl From<Reason> for Obstacle {
+    fn from(reason: Reason) -> Self {
+        Self::Reason(reason)
+    }
+}
+
 fn reason(error: &sandbox::Error) -> Reason {
     match error {
         sandbox::Error::Invalid(text) => Reason { code: "InvalidRuntime".into(), text: text.clone() },
-        sandbox::Error::Unavailable(text) => Reason { code: "InternalError".into(), text: text.clone() },
+        sandbox::Error::Unavailable(text) | sandbox::Error::NotYet(text) => {
+            Reason { code: "InternalError".into(), text: text.clone() }
+        }
         sandbox::Error::Host { .. } => {
             let detail = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             tracing::error!(%error, detail, "preparing a version failed");

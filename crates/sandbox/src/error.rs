@@ -14,6 +14,9 @@ pub enum Error {
     /// The host lacks what isolation needs; the text is for the operator.
     #[error("{0}")]
     Unavailable(String),
+    /// The host cannot say yet whether the artifact can run; asking again may help. The text is for its owner.
+    #[error("{0}")]
+    NotYet(String),
     /// The host failed at something that should work.
     #[error("{context}")]
     Host {
@@ -30,7 +33,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid(_) => Kind::Invalid,
-            Self::Unavailable(_) => Kind::Unavailable,
+            Self::Unavailable(_) | Self::NotYet(_) => Kind::Unavailable,
             Self::Host { .. } => Kind::Internal,
         }
     }

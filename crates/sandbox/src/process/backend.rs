@@ -14,7 +14,7 @@ use super::environment::{self, Facts};
 use super::image_entry;
 use super::imaging::{Found, Imaging};
 use super::instance::{Course, Process};
-use super::interpreters::{Interpreter, Interpreters};
+use super::interpreters::{Interpreter, Interpreters, Looked};
 use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, Mount, ProgramClass, Root, Waiting};
 use super::longpoll::Started;
 use super::templates::Key;
@@ -94,11 +94,8 @@ impl ProcessBackend {
         let runtime_dir = std::path::absolute(&settings.runtime_dir).map_err(Error::host(writing.clone()))?;
         let clients = clients::install(&runtime_dir).map_err(Error::host(writing))?;
         let interpreters = Interpreters::new(Some(clients.join(clients::PYTHON_MODULE)));
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let interpreters = interpreters.clone();
-            runtime.spawn(async move {
-                interpreters.list().await;
-            });
+        if tokio::runtime::Handle::try_current().is_ok() {
+            interpreters.begin();
         }
         let Settings {
             endpoint,
@@ -129,10 +126,15 @@ impl ProcessBackend {
             Runtime::Provided { .. } | Runtime::Image => Ok(None),
             Runtime::Wasm => Err(Error::Invalid("the runtime wasm does not run as a process".to_owned())),
             managed => match self.interpreters.find(managed).await {
-                Some(interpreter) => Ok(Some(interpreter)),
-                None => {
+                Looked::Found(interpreter) => Ok(Some(interpreter)),
+                Looked::Absent(silent) => {
                     let there = self.interpreters.summary().await;
-                    Err(Error::Invalid(format!("{managed} is not on this host; it has {there}")))
+                    let silent = named(&silent, " (this never answered: ", ")");
+                    Err(Error::Invalid(format!("{managed} is not on this host; it has {there}{silent}")))
+                }
+                Looked::NotKnown(open) => {
+                    let open = named(&open, ": there is no answer yet from ", "");
+                    Err(Error::NotYet(format!("Whether {managed} is on this host is not known yet{open}.")))
                 }
             },
         }
@@ -317,6 +319,8 @@ impl ProcessBackend {
     }
 
     async fn bring_up(&self, spec: Arc<Spec>) -> Result<Arc<dyn Instance>, StartError> {
+        // Waited for before the function's own time begins.
+        self.interpreter(&spec.artifact.runtime).await?;
         let deadline = tokio::time::Instant::now() + spec.init_timeout;
         let _busy = self.ahead.busy();
         let mut images = true;
@@ -410,6 +414,12 @@ impl Backend for ProcessBackend {
 /// What was made ahead may have died just now, or not take the function's limits: the plain way is left.
 fn went_wrong(error: &StartError) {
     tracing::debug!(error = error as &dyn std::error::Error, "what was made ahead could not be used");
+}
+
+/// Files by name, between two texts; nothing where there are none.
+fn named(files: &[PathBuf], before: &str, after: &str) -> String {
+    let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    if names.is_empty() { String::new() } else { format!("{before}{}{after}", names.join(", ")) }
 }
 
 /// What kind of program runs a runtime's functions.

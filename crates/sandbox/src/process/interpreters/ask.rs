@@ -1,23 +1,18 @@
-//! Which Python, Node, PHP and Ruby interpreters and Java machines the host has.
+//! Asking what may be an interpreter what it is.
 //!
 //! Every candidate on `PATH` and in the usual folders is asked for its version, its real executable and its
-//! prefix: what `PATH` finds may be a shim that only works with a home directory around it. Asked once, all
-//! at the same time, each for a bounded time; a candidate that does not answer is none.
+//! prefix: what `PATH` finds may be a shim that only works with a home directory around it.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::Arc;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::process::Command;
-use tokio::sync::OnceCell;
 
+use super::Interpreter;
 use crate::Runtime;
-
-/// How long a candidate may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The oldest versions that the runtime clients are written for.
 const OLDEST_PYTHON: u8 = 8;
@@ -58,67 +53,8 @@ const ASK_JAVA: [&str; 4] =
 /// Where the system keeps Java machines, each in a folder of its own; only one of them is on `PATH`.
 const JAVA_HOMES: &str = "/usr/lib/jvm";
 
-/// An interpreter that can run functions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interpreter {
-    /// By Lambda's name.
-    pub runtime: Runtime,
-    /// The whole version.
-    pub version: String,
-    /// The real executable.
-    pub executable: PathBuf,
-    /// The folder that it and its library live under.
-    pub prefix: PathBuf,
-    /// Where its own shared library is, when the system's loader would not look there.
-    pub library_dir: Option<PathBuf>,
-}
-
-impl Interpreter {
-    /// Whether the minimal view of `/usr` that every sandbox has holds it.
-    pub fn is_in_usr(&self) -> bool {
-        self.prefix.starts_with("/usr")
-    }
-}
-
-/// The host's interpreters, found at most once.
-#[derive(Clone)]
-pub struct Interpreters {
-    found: Arc<OnceCell<Vec<Arc<Interpreter>>>>,
-    client: Option<PathBuf>,
-}
-
-impl Interpreters {
-    /// Nothing is looked for yet. `python_client` is the module that every Python found compiles once.
-    pub fn new(python_client: Option<PathBuf>) -> Self {
-        Self { found: Arc::default(), client: python_client }
-    }
-
-    /// All of them, at most one a runtime, in the order of their names.
-    pub async fn list(&self) -> &[Arc<Interpreter>] {
-        self.found.get_or_init(|| discover(self.client.as_deref())).await
-    }
-
-    /// The one for a runtime.
-    pub async fn find(&self, runtime: &Runtime) -> Option<Arc<Interpreter>> {
-        self.list().await.iter().find(|interpreter| interpreter.runtime == *runtime).cloned()
-    }
-
-    /// What the host can run, for messages: `python3.11, nodejs20.x, provided.al2023`.
-    pub async fn summary(&self) -> String {
-        let mut names: Vec<String> = self.list().await.iter().map(|i| i.runtime.to_string()).collect();
-        names.push("provided.al2023".to_owned());
-        names.join(", ")
-    }
-}
-
-async fn discover(client: Option<&Path>) -> Vec<Arc<Interpreter>> {
-    let asked = candidates(&folders()).into_iter().map(|path| ask(path, client));
-    let found: Vec<Interpreter> = join_all(asked).await.into_iter().flatten().collect();
-    choose(found).into_iter().map(Arc::new).collect()
-}
-
 /// `PATH`, then where the system has its own.
-fn folders() -> Vec<PathBuf> {
+pub(super) fn folders() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/bin", "/usr/local/bin"].map(PathBuf::from);
     let homes = std::fs::read_dir(JAVA_HOMES).into_iter().flatten().flatten();
@@ -127,7 +63,7 @@ fn folders() -> Vec<PathBuf> {
 }
 
 /// Files named like an interpreter, each once.
-fn candidates(folders: &[PathBuf]) -> Vec<PathBuf> {
+pub(super) fn candidates(folders: &[PathBuf]) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
     let mut candidates = Vec::new();
     for folder in folders {
@@ -152,7 +88,7 @@ fn shim_key(real: PathBuf, path: &Path) -> PathBuf {
 }
 
 fn is_candidate(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).and_then(Language::of_name).is_some()
+    language_of(path).is_some()
 }
 
 /// What a candidate's name promises.
@@ -198,30 +134,76 @@ impl Language {
         command.stderr(if self == Self::Java { Stdio::piped() } else { Stdio::null() });
         command
     }
+    /// Reads the answer.
+    fn understand(self, answer: Output) -> Option<Interpreter> {
+        if self == Self::Java {
+            return java_from(&String::from_utf8_lossy(&answer.stderr));
+        }
+        let text = String::from_utf8(answer.stdout).ok()?;
+        let mut lines = text.lines();
+        let (version, executable) = (lines.next()?, PathBuf::from(lines.next()?));
+        match self {
+            Self::Python => python_from(version, executable, lines.next()?.into()),
+            Self::Node => node_from(version, executable),
+            Self::Php => php_from(version, executable),
+            Self::Ruby => ruby_from(version, executable, lines.next()?.into()),
+            Self::Java => None,
+        }
+    }
 }
 
-async fn ask(path: PathBuf, client: Option<&Path>) -> Option<Interpreter> {
-    let language = Language::of_name(path.file_name()?.to_str()?)?;
-    let mut command = language.question(&path, client);
+/// What came of asking.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is one.
+    Is(Interpreter),
+    /// It is none that can run functions.
+    IsNone,
+    /// It has not answered: it took too long, or the host had no room for it. Nothing is known.
+    Nothing,
+}
+
+/// Asks a candidate. `client` is the module that Python compiles.
+pub(super) async fn ask(path: &Path, client: Option<&Path>, patience: Duration) -> Answer {
+    let Some(language) = language_of(path) else { return Answer::IsNone };
+    let mut command = language.question(path, client);
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let answer = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
-    if !answer.status.success() {
-        tracing::debug!(path = %path.display(), "an interpreter did not answer");
-        return None;
+    let answer = match tokio::time::timeout(patience, command.output()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            let none = matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::EACCES | libc::ENOEXEC | libc::ELOOP)
+            );
+            return if none { Answer::IsNone } else { Answer::Nothing };
+        }
+        Err(_) => return Answer::Nothing,
+    };
+    if answer.status.signal() == Some(libc::SIGKILL) {
+        // As the kernel does where memory is short.
+        return Answer::Nothing;
     }
-    if language == Language::Java {
-        return java_from(&String::from_utf8_lossy(&answer.stderr));
-    }
-    let text = String::from_utf8(answer.stdout).ok()?;
-    let mut lines = text.lines();
-    let (version, executable) = (lines.next()?, PathBuf::from(lines.next()?));
-    match language {
-        Language::Python => python_from(version, executable, lines.next()?.into()),
-        Language::Node => node_from(version, executable),
-        Language::Php => php_from(version, executable),
-        Language::Ruby => ruby_from(version, executable, lines.next()?.into()),
-        Language::Java => None,
-    }
+    let found = if answer.status.success() { language.understand(answer) } else { None };
+    found.map_or(Answer::IsNone, Answer::Is)
+}
+
+/// Whether asking the candidate may show it to be this runtime's.
+pub(super) fn may_be(path: &Path, runtime: &Runtime) -> bool {
+    let named = match runtime {
+        Runtime::Python { minor } => (Language::Python, format!("python3.{minor}")),
+        Runtime::Node { .. } => (Language::Node, String::new()),
+        Runtime::Php { major, minor } => (Language::Php, format!("php{major}.{minor}")),
+        Runtime::Ruby { major, minor } => (Language::Ruby, format!("ruby{major}.{minor}")),
+        Runtime::Java { .. } => (Language::Java, String::new()),
+        Runtime::Provided { .. } | Runtime::Wasm | Runtime::Static | Runtime::Image => return false,
+    };
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // One that is named after a version has that.
+    language_of(path) == Some(named.0) && (!name.contains('.') || name == named.1)
+}
+
+fn language_of(path: &Path) -> Option<Language> {
+    path.file_name().and_then(|name| name.to_str()).and_then(Language::of_name)
 }
 
 fn python_from(version: &str, executable: PathBuf, prefix: PathBuf) -> Option<Interpreter> {
@@ -316,57 +298,11 @@ fn may_be_shown(prefix: &Path) -> bool {
     prefix.is_absolute() && !broad.contains(&prefix) && !in_home && home.as_deref() != Some(prefix)
 }
 
-/// One a runtime: the system's own before any other, then the newest.
-fn choose(mut found: Vec<Interpreter>) -> Vec<Interpreter> {
-    let rank = |i: &Interpreter| {
-        let numbers: Vec<u32> = i.version.split('.').filter_map(|part| part.parse().ok()).collect();
-        (kind_of(&i.runtime), !i.is_in_usr(), std::cmp::Reverse(numbers))
-    };
-    found.sort_by_cached_key(rank);
-    found.dedup_by(|later, earlier| later.runtime == earlier.runtime);
-    found
-}
-
-/// Language by language, low versions first.
-fn kind_of(runtime: &Runtime) -> (u8, u8, u8) {
-    match runtime {
-        Runtime::Python { minor } => (0, 3, *minor),
-        Runtime::Node { major } => (1, *major, 0),
-        Runtime::Php { major, minor } => (2, *major, *minor),
-        Runtime::Ruby { major, minor } => (3, *major, *minor),
-        Runtime::Java { major } => (4, *major, 0),
-        Runtime::Provided { .. } | Runtime::Wasm | Runtime::Static | Runtime::Image => (5, 0, 0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-
-    fn interpreter(runtime: &str, version: &str, prefix: &str) -> Interpreter {
-        Interpreter {
-            runtime: Runtime::parse(runtime).unwrap(),
-            version: version.to_owned(),
-            executable: Path::new(prefix).join("bin/x"),
-            prefix: prefix.into(),
-            library_dir: None,
-        }
-    }
-
-    #[test]
-    fn one_a_runtime_and_the_systems_first() {
-        let chosen = choose(vec![
-            interpreter("nodejs20.x", "20.9.0", "/opt/a"),
-            interpreter("python3.11", "3.11.9", "/opt/py"),
-            interpreter("nodejs20.x", "20.10.0", "/opt/b"),
-            interpreter("python3.11", "3.11.2", "/usr"),
-            interpreter("python3.9", "3.9.1", "/opt/py9"),
-        ]);
-        let names: Vec<_> = chosen.iter().map(|i| format!("{} {}", i.runtime, i.prefix.display())).collect();
-        assert_eq!(names, ["python3.9 /opt/py9", "python3.11 /usr", "nodejs20.x /opt/b"]);
-    }
 
     #[test]
     fn broad_prefixes_are_not_shown() {
@@ -409,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn asks_what_is_behind_a_shim_and_passes_over_what_does_not_answer() {
+    async fn asks_what_is_behind_a_shim_and_passes_over_what_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -419,22 +355,36 @@ mod tests {
         };
         let shim = write("python3.99", "#!/bin/sh\nprintf '3.99.1\\n/x/v/bin/python3.99\\n/x/v\\n'\n");
         let broken = write("python3.98", "#!/bin/sh\nexit 1\n");
+        let killed = write("python3.97", "#!/bin/sh\nkill -9 $$\n");
         write("python3-config", "");
         let candidates = candidates(&[folder.path().to_owned()]);
-        assert_eq!(candidates.len(), 2, "{candidates:?}");
-        let found = ask(shim, None).await.unwrap();
+        assert_eq!(candidates.len(), 3, "{candidates:?}");
+        let patience = Duration::from_secs(30);
+        let Answer::Is(found) = ask(&shim, None, patience).await else { panic!("it is one") };
         assert_eq!(found.executable, Path::new("/x/v/bin/python3.99"));
         assert_eq!(found.runtime, Runtime::Python { minor: 99 });
-        assert_eq!(ask(broken, None).await, None);
+        assert_eq!(ask(&broken, None, patience).await, Answer::IsNone);
+        assert_eq!(ask(&folder.path().join("node"), None, patience).await, Answer::IsNone);
+        assert_eq!(ask(&killed, None, patience).await, Answer::Nothing);
+        assert_eq!(ask(&shim, None, Duration::ZERO).await, Answer::Nothing);
     }
 
-    #[tokio::test]
-    async fn the_hosts_own() {
-        let interpreters = Interpreters::new(None);
-        for interpreter in interpreters.list().await {
-            assert!(interpreter.executable.starts_with(&interpreter.prefix), "{interpreter:?}");
-            assert!(interpreter.executable.is_file(), "{interpreter:?}");
+    #[test]
+    fn names_say_what_a_candidate_may_be() {
+        for (name, runtime, may) in [
+            ("python3", "python3.11", true),
+            ("python3.11", "python3.11", true),
+            ("python3.12", "python3.11", false),
+            ("node", "nodejs22.x", true),
+            ("node", "python3.11", false),
+            ("php8.2", "php8.2", true),
+            ("php", "php8.3", true),
+            ("ruby3.1", "ruby3.2", false),
+            ("java", "java17", true),
+            ("node", "provided.al2023", false),
+        ] {
+            let runtime = Runtime::parse(runtime).unwrap();
+            assert_eq!(may_be(&Path::new("/x").join(name), &runtime), may, "{name} {runtime}");
         }
-        assert!(interpreters.summary().await.ends_with("provided.al2023"));
     }
 }
