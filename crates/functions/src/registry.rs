@@ -176,6 +176,14 @@ impl Registry {
         versions.flat_map(|version| version.digests()).collect()
     }
 
+    /// The revision of every version, and of what its calls get meanwhile.
+    pub(crate) fn revisions(&self) -> HashSet<String> {
+        let all = self.all();
+        let versions = all.iter().flat_map(|(_, function)| function.versions());
+        let both = versions.flat_map(|version| [&version.configuration, version.served()]);
+        both.map(|configuration| configuration.revision_id.clone()).collect()
+    }
+
     /// The layers of every version that calls get and that has some.
     pub(crate) fn layers(&self) -> Vec<Vec<AttachedLayer>> {
         let all = self.all();

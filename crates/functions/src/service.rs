@@ -329,8 +329,13 @@ impl Inner {
         if all.unsealed { self.seal(rewritten).await } else { Ok(()) }
     }
 
-    /// Removes unpacked code that nothing refers to, and makes again what is missing.
+    /// Removes unpacked code that nothing refers to, and what was made of it, and makes again what is missing.
     async fn tidy_code(&self) -> Result<(), Error> {
+        let (backends, revisions) = (self.host.backends.clone(), self.registry.revisions());
+        let kept = tokio::task::spawn_blocking(move || {
+            backends.iter().for_each(|backend| backend.keep_only(&revisions));
+        });
+        kept.await.map_err(Error::internal)?;
         let mut referenced = self.registry.digests();
         referenced.extend(self.shelf.digests());
         self.code.sweep(&referenced).await?;

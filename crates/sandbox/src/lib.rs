@@ -18,6 +18,7 @@ mod streamed;
 
 pub mod process;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -56,9 +57,15 @@ pub trait Backend: Send + Sync + 'static {
         let _ = digest;
     }
 
-    /// No further instance of this revision will be started: what is kept for it in memory goes. Does not block.
+    /// No further instance of this revision will be started: what is kept for it goes. Does not block.
     fn retire(&self, revision: &str) {
         let _ = revision;
+    }
+
+    /// Once, before anything is started: these are all the revisions that there are, and what an earlier server has kept on
+    /// disk of others goes. May block on the disk.
+    fn keep_only(&self, revisions: &HashSet<String>) {
+        let _ = revisions;
     }
 
     /// What is kept in memory so that starts are fast.

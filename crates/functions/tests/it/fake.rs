@@ -1,7 +1,7 @@
 //! A back end without sandboxes. A function's handler is its script; tests open gates and wait for counts, so that no
 //! test sleeps.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ pub(crate) struct Stage {
     pub(crate) start_gate: Semaphore,
     /// Instances with the handler `dies-slowly` are gone once they have passed one permit each.
     pub(crate) end_gate: Semaphore,
-    /// Prepares with the handler `slow-prepare` pass one permit each.
+    /// Prepares with the handler `slow-prepare` pass one permit each; those with `not-yet` take one or are refused.
     pub(crate) prepare_gate: Semaphore,
     /// Instances started so far, in order.
     pub(crate) started: watch::Sender<Vec<Arc<Spec>>>,
@@ -40,6 +40,8 @@ pub(crate) struct Stage {
     pub(crate) forgotten: Mutex<Vec<String>>,
     /// Revisions that were retired, in order.
     pub(crate) retired: Mutex<Vec<String>>,
+    /// The revisions that there were as a server started.
+    pub(crate) kept: Mutex<HashSet<String>>,
     /// Instances that were frozen so far.
     pub(crate) frozen: AtomicU64,
     /// Bytes kept for fast starts, of one back end.
@@ -98,6 +100,7 @@ impl Default for Stage {
             layers: Mutex::default(),
             forgotten: Mutex::default(),
             retired: Mutex::default(),
+            kept: Mutex::default(),
             frozen: AtomicU64::new(0),
             residents: AtomicU64::new(0),
             asked: AtomicU64::new(0),
@@ -129,6 +132,10 @@ impl Backend for Fake {
             match artifact.handler.as_str() {
                 "no-runtime" => return Err(Error::Invalid("python3.99 is not on this host".into())),
                 "slow-prepare" => pass(&self.stage.prepare_gate).await,
+                "not-yet" => match self.stage.prepare_gate.try_acquire() {
+                    Ok(permit) => permit.forget(),
+                    Err(_) => return Err(Error::NotYet("python3.99 may be on this host".into())),
+                },
                 _ => {}
             }
             let events = artifact.contract == Contract::Lambda || artifact.handler == "command";
@@ -143,6 +150,10 @@ impl Backend for Fake {
 
     fn retire(&self, revision: &str) {
         self.stage.retired.lock().unwrap().push(revision.to_owned());
+    }
+
+    fn keep_only(&self, revisions: &HashSet<String>) {
+        self.stage.kept.lock().unwrap().clone_from(revisions);
     }
 
     fn residents(&self) -> Vec<Resident> {

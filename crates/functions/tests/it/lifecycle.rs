@@ -164,6 +164,19 @@ async fn what_a_crash_interrupts_is_finished_by_the_next_start() {
 }
 
 #[tokio::test]
+async fn a_server_that_starts_tells_back_ends_which_revisions_there_are() {
+    let world = World::new().await;
+    world.create("hello", "echo").await;
+    let function = world.named("hello");
+    let published = world.functions.publish(&world.caller, &function, Default::default()).await.unwrap();
+    let latest = world.functions.get(&world.caller, &function).unwrap();
+    assert!(world.stage.kept.lock().unwrap().is_empty(), "there was nothing as it started");
+    let world = world.crash().await;
+    let both = [published, latest].map(|view| view.configuration.revision_id);
+    assert_eq!(*world.stage.kept.lock().unwrap(), both.into());
+}
+
+#[tokio::test]
 async fn missing_folders_are_unpacked_again() {
     let world = World::new().await;
     world.create("hello", "echo").await;
@@ -173,6 +186,28 @@ async fn missing_folders_are_unpacked_again() {
     assert_eq!(world.folders().0, folders);
     let text = std::fs::read_to_string(world.code_dir().join(&folders[0]).join("index.py")).unwrap();
     assert_eq!(text, "x");
+}
+
+#[tokio::test]
+async fn what_is_not_known_yet_is_no_failure() {
+    let world = World::new().await;
+    let mut args = World::args("early", "not-yet");
+    let refused = world.functions.create(&world.caller, args.clone()).await.unwrap_err();
+    assert!(
+        matches!(&refused, Error::Unavailable(text) if text == "python3.99 may be on this host"),
+        "{refused}"
+    );
+    assert!(world.functions.get(&world.caller, &world.named("early")).is_err());
+    args.runtime = "wasm".into();
+    world.functions.create(&world.caller, args).await.unwrap();
+    until("asked again", || (world.stage.prepared.load(Ordering::SeqCst) >= 3).then_some(())).await;
+    let waiting = world.functions.get(&world.caller, &world.named("early")).unwrap().configuration;
+    assert_eq!(
+        (waiting.state, waiting.state_reason.map(|reason| reason.code)),
+        (State::Pending, Some("Creating".into()))
+    );
+    world.stage.prepare_gate.add_permits(1);
+    assert_eq!(world.settled(&world.named("early")).await.configuration.state, State::Active);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The process back end: from a [`Spec`] to a job for the jail and an engine for what runs in it.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use tokio::sync::mpsc;
 use super::ahead::{Ahead, Sizes};
 use super::attach::{Ends, FromInside, attach};
 use super::clients::{self, Description};
+use super::compiled::{self, Compiled, Kept};
 use super::entry;
 use super::environment::{self, Facts};
 use super::image_entry;
@@ -18,10 +20,11 @@ use super::interpreters::{Interpreter, Interpreters, Looked};
 use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, Mount, ProgramClass, Root, Waiting};
 use super::longpoll::Started;
 use super::templates::Key;
+use super::turns::Turns;
 use crate::egress::Network;
 use crate::{
-    Artifact, Backend, Contract, Error, Instance, Isolation, Origin, Prepared, Resident, Runtime, Speaks,
-    Spec, StartError,
+    Artifact, Backend, Contract, Error, Instance, Isolation, Origin, Phases, Prepared, Resident, Runtime,
+    Speaks, Spec, StartError,
 };
 
 /// Where an instance finds its Runtime API, inside its network namespace.
@@ -76,7 +79,9 @@ pub struct ProcessBackend {
     network: Arc<Network>,
     log_bytes_per_s: u64,
     ahead: Ahead,
+    turns: Turns,
     imaging: Imaging,
+    compiled: Compiled,
 }
 
 /// The listeners that Virga keeps for one instance, and the ports by which it knows them.
@@ -110,9 +115,35 @@ impl ProcessBackend {
         let ahead = Ahead::new(launcher.clone(), sizes);
         let nothing = runtime_dir.join("nothing");
         std::fs::create_dir_all(&nothing).map_err(Error::host("making an empty folder"))?;
-        let imaging =
-            Imaging::new(launcher.clone(), endpoint.clone(), network.clone(), nothing, template_bytes);
-        Ok(Self { launcher, interpreters, clients, endpoint, network, log_bytes_per_s, ahead, imaging })
+        let turns = Turns::default();
+        let imaging = Imaging::new(
+            launcher.clone(),
+            endpoint.clone(),
+            network.clone(),
+            turns.clone(),
+            nothing,
+            template_bytes,
+        );
+        let compiled = Compiled::open(
+            launcher.clone(),
+            endpoint.clone(),
+            network.clone(),
+            turns.clone(),
+            runtime_dir.join("compiled"),
+        );
+        let compiled = compiled.map_err(Error::host("opening the folder of compiled code"))?;
+        Ok(Self {
+            launcher,
+            interpreters,
+            clients,
+            endpoint,
+            network,
+            log_bytes_per_s,
+            ahead,
+            turns,
+            imaging,
+            compiled,
+        })
     }
 
     /// The host's interpreters, for whoever tells people about them.
@@ -199,15 +230,18 @@ impl ProcessBackend {
                 Err(error) => self.imaging.failed(&key, &image, &error),
             }
         }
-        if let Some(waiting) = interpreter.and_then(|i| self.booted_for(spec, &job, i)) {
+        let booted = interpreter.and_then(|i| self.booted_for(spec, &job, i));
+        // Held until a jail sees it.
+        let kept = self.compiled.find(spec, interpreter);
+        if let Some(waiting) = booted {
             // What the runtime needs to see it sees already.
-            let rest = Job { mounts: Vec::new(), ..job.clone() };
+            let rest = with_compiled(Job { mounts: Vec::new(), ..job.clone() }, kept.as_deref());
             match waiting.run(rest).await {
                 Ok(jail) => return Ok((jail, Origin::Runtime)),
                 Err(error) => went_wrong(&error),
             }
         }
-        self.sandboxed(job).await
+        self.sandboxed(with_compiled(job, kept.as_deref())).await
     }
 
     /// A jail that runs the job, in a sandbox made ahead where there is one.
@@ -318,11 +352,21 @@ impl ProcessBackend {
         interpreter.map(|_| clients).into_iter().chain(own).collect()
     }
 
+    /// Has what later starts of the revision begin with made, where it is not there. `job` is what the plain way starts.
+    async fn came_up(&self, spec: &Arc<Spec>, job: Job, phases: Phases) {
+        if may_be_template(spec) {
+            self.imaging.started(spec, job, phases);
+        } else if let Ok(Some(interpreter)) = self.interpreter(&spec.artifact.runtime).await {
+            self.compiled.started(spec, &interpreter, job, phases);
+        }
+    }
+
     async fn bring_up(&self, spec: Arc<Spec>) -> Result<Arc<dyn Instance>, StartError> {
         // Waited for before the function's own time begins.
         self.interpreter(&spec.artifact.runtime).await?;
         let deadline = tokio::time::Instant::now() + spec.init_timeout;
         let _busy = self.ahead.busy();
+        self.turns.start();
         let mut images = true;
         loop {
             let spawned = tokio::time::timeout_at(deadline, self.spawn(&spec, images)).await;
@@ -330,9 +374,7 @@ impl ProcessBackend {
             let ready = tokio::time::timeout_at(deadline, process.ready(started)).await;
             let error = match ready.unwrap_or(Err(StartError::TimedOut)) {
                 Ok(()) => {
-                    if may_be_template(&spec) {
-                        self.imaging.started(&spec, job, process.phases());
-                    }
+                    self.came_up(&spec, job, process.phases()).await;
                     return Ok(Arc::new(process));
                 }
                 Err(error) => error,
@@ -343,6 +385,14 @@ impl ProcessBackend {
                 _ => return Err(error),
             }
         }
+    }
+}
+
+/// The job with the compiled code that there is.
+fn with_compiled(job: Job, kept: Option<&Kept>) -> Job {
+    match kept {
+        Some(kept) => compiled::shown(job, kept.folder()),
+        None => job,
     }
 }
 
@@ -397,6 +447,11 @@ impl Backend for ProcessBackend {
 
     fn retire(&self, revision: &str) {
         self.imaging.retire(revision);
+        self.compiled.retire(revision);
+    }
+
+    fn keep_only(&self, revisions: &HashSet<String>) {
+        self.compiled.keep_only(revisions);
     }
 
     fn residents(&self) -> Vec<Resident> {

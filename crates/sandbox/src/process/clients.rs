@@ -47,7 +47,7 @@ pub(crate) const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 /// The Python client's module, relative to the folder.
 pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
 
-const FILES: [(&str, &[u8]); 29] = [
+const FILES: [(&str, &[u8]); 30] = [
     ("python/bootstrap.py", include_bytes!("clients/python/bootstrap.py")),
     ("python/ahead.py", include_bytes!("clients/python/ahead.py")),
     ("python/virga_template.py", include_bytes!("clients/python/virga_template.py")),
@@ -65,6 +65,7 @@ const FILES: [(&str, &[u8]); 29] = [
     ("python/virga_wsgi.py", include_bytes!("clients/python/virga_wsgi.py")),
     ("node/bootstrap.cjs", include_bytes!("clients/node/bootstrap.cjs")),
     ("node/ahead.cjs", include_bytes!("clients/node/ahead.cjs")),
+    ("node/compiled.cjs", include_bytes!("clients/node/compiled.cjs")),
     ("node/streaming.cjs", include_bytes!("clients/node/streaming.cjs")),
     ("node/warm.cjs", include_bytes!("clients/node/warm.cjs")),
     ("node/warm.mjs", include_bytes!("clients/node/warm.mjs")),

@@ -6,33 +6,28 @@
 //! runtime's template at the first start that could have used it, a revision's after the first whose initialisation
 //! took long enough to be worth it.
 //!
-//! What is made runs as any instance does, in a jail with all limits. It waits until no start has been for a while,
-//! and only one is made at a time. Before an image is used it is restored once: what cannot go on is not kept.
+//! What is made runs as any instance does, in a jail with all limits, when it is its turn ([`super::turns`]). Before an image is used it is restored once: what cannot go on is not kept.
 //!
 //! Who pays: an image's pages are the server's; those that an instance writes to are its own.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::InstanceId;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::attach::{Ends, FromInside, attach};
 use super::instance::Course;
 use super::jail::{Beginning, BootJob, Image, Jail, Job, Launcher, ProgramClass, Refusal, Wanted, Why};
 use super::output::BYTES_PER_S;
 use super::templates::{Key, Templates};
+use super::turns::Turns;
 use crate::egress::Network;
 use crate::{Count, Exit, Limits, Origin, Phases, Resident, Spec, StartError};
 
 /// Initialisation that takes less is not worth an image.
 const WORTH: Duration = Duration::from_millis(15);
-/// How long it has to be quiet before an image is made.
-const REST: Duration = Duration::from_millis(200);
-/// How often it may not have been quiet before one is made nevertheless.
-const PATIENCE: u32 = 50;
 /// How long the client of a runtime may take to boot, or an image to show that it can go on.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tells the client that it is a template; any value.
@@ -51,10 +46,7 @@ struct Shared {
     templates: Templates,
     /// An empty folder, in place of a function's code.
     nothing: PathBuf,
-    /// Counts starts.
-    starts: AtomicU64,
-    /// One is made at a time: it takes a processor from those who wait for an answer.
-    turn: Semaphore,
+    turns: Turns,
 }
 
 /// What an instance may begin as.
@@ -71,25 +63,17 @@ impl Imaging {
         launcher: Launcher,
         endpoint: Option<mpsc::Sender<FromInside>>,
         network: Arc<Network>,
+        turns: Turns,
         nothing: PathBuf,
         total_bytes: u64,
     ) -> Self {
-        let (templates, starts) = (Templates::new(total_bytes), AtomicU64::new(0));
-        Self(Arc::new(Shared {
-            launcher,
-            endpoint,
-            network,
-            templates,
-            nothing,
-            starts,
-            turn: Semaphore::new(1),
-        }))
+        let templates = Templates::new(total_bytes);
+        Self(Arc::new(Shared { launcher, endpoint, network, templates, nothing, turns }))
     }
 
     /// The best image that an instance may begin as. `boot` is how its runtime's client is booted without a function,
     /// `None` where the function must not begin as that.
     pub(crate) fn find(&self, spec: &Spec, boot: Option<BootJob>) -> Option<Found> {
-        self.0.starts.fetch_add(1, Ordering::Relaxed);
         let revision = Key::Revision(spec.revision.clone());
         if spec.template
             && let Some(image) = self.0.templates.get(&revision)
@@ -178,23 +162,10 @@ impl Imaging {
         let imaging = self.clone();
         tokio::spawn(async move {
             let unfinished = Unfinished(&imaging.0.templates, Some(key));
-            let Ok(_turn) = imaging.0.turn.acquire().await else { return };
-            imaging.quiet().await;
+            let Some(_turn) = imaging.0.turns.next().await else { return };
             making.await;
             unfinished.finish();
         });
-    }
-
-    async fn quiet(&self) {
-        let mut before = self.0.starts.load(Ordering::Relaxed);
-        for _ in 0..PATIENCE {
-            tokio::time::sleep(REST).await;
-            let now = self.0.starts.load(Ordering::Relaxed);
-            if now == before {
-                return;
-            }
-            before = now;
-        }
     }
 
     fn keep(&self, key: &Key, name: String, image: Image) {

@@ -9,6 +9,7 @@ mod ahead;
 mod attach;
 mod backend;
 mod clients;
+mod compiled;
 mod egress;
 mod entry;
 mod environment;
@@ -24,6 +25,7 @@ mod route;
 mod templates;
 #[cfg(test)]
 mod testing;
+mod turns;
 
 pub use attach::FromInside;
 pub use backend::{ProcessBackend, Settings};

@@ -38,6 +38,8 @@ function become(environment) {
   for (const name of Object.keys(process.env)) delete process.env[name];
   Object.assign(process.env, environment);
   process.chdir(process.env.LAMBDA_TASK_ROOT || '/var/task');
+  // Node reads this as it starts, and has started.
+  if (process.env.NODE_COMPILE_CACHE) Module.enableCompileCache(process.env.NODE_COMPILE_CACHE);
 }
 
 async function main() {

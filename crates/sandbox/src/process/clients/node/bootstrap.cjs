@@ -769,6 +769,7 @@ async function main() {
     return failInit(error);
   }
   keeper.ref();
+  if (process.env.VIRGA_COMPILED) require('./compiled.cjs')();
   first.next(`Virga-Init-Began: ${began}\r\n`);
 }
 
