@@ -65,7 +65,7 @@ impl Queues {
             shared.state.lock().change(queue, |queue| queue.messages = queue.messages.saturating_sub(1));
             file.into_iter().for_each(|file| shared.forget_file(file));
         };
-        self.change(Change::Delete(key), gone).await
+        self.change(Change::Delete(key), false, gone).await
     }
 
     /// Moves a message from a queue that nobody consumes to another, with another head, in one transaction; whether it
@@ -85,7 +85,7 @@ impl Queues {
         let key = Key { queue: from, number: found.mark.0 };
         let change = Change::Transfer { from: key, to, sent: now, head: Arc::new(head.to_vec()) };
         let content = Content { head, body: found.body.clone() };
-        self.change(change, move |shared| moved(shared, from, to, now, Some(content))).await
+        self.change(change, false, move |shared| moved(shared, from, to, now, Some(content))).await
     }
 
     /// Removes what was sent before from all queues of a kind that nobody consumes; how many messages that were.
@@ -118,9 +118,10 @@ impl Queues {
         Ok(swept)
     }
 
-    async fn change(
+    pub(crate) async fn change(
         &self,
         change: Change,
+        insist: bool,
         done: impl FnOnce(&Shared) + Send + 'static,
     ) -> Result<bool, Error> {
         let (reply, answer) = oneshot::channel();
@@ -130,7 +131,7 @@ impl Queues {
             }
             let _ = reply.send(written);
         });
-        self.order(Order { changes: vec![change], insist: false, then }).await?;
+        self.order(Order { changes: vec![change], insist, then }).await?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 }

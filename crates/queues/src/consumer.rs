@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use crate::content::{Content, keep};
 use crate::core::window::{Entry, Load, Millis};
 use crate::limits::{LOOK, WINDOW};
+use crate::named::group_of;
 use crate::service::{QueueName, due};
 use crate::state::{Leased, Shared};
 use crate::tables::{self, Key, Stored};
@@ -32,10 +33,10 @@ impl Consumer {
             let now = self.shared.now();
             let (leased, loads, alarm) = self.take(most, now, due(now, visibility));
             for (queue, load) in loads {
-                tokio::spawn(fill(Arc::clone(&self.shared), queue, load));
+                tokio::spawn(fill(Arc::clone(&self.shared), queue, load, WINDOW));
             }
             if !leased.is_empty() {
-                return self.deliver(leased).await;
+                return deliver(&self.shared, leased).await;
             }
             let pause = alarm
                 .map_or(LOOK, |at| Duration::from_millis(at.saturating_sub(now).try_into().unwrap_or(0)));
@@ -56,34 +57,6 @@ impl Consumer {
         let loads = state.loads(self.kind);
         // Whoever asks next need not be woken for what is left.
         (leased, loads, state.next_alarm(self.kind))
-    }
-
-    /// Reads what memory does not hold.
-    async fn deliver(&self, leased: Vec<Leased>) -> Result<Vec<Delivery>, Error> {
-        let missing: Vec<Key> = leased
-            .iter()
-            .filter(|one| one.entry.content.is_none())
-            .map(|one| Key { queue: one.queue, number: one.entry.number })
-            .collect();
-        // From here on a message that is not delivered is given back.
-        let mut deliveries: Vec<Delivery> =
-            leased.into_iter().map(|leased| Delivery::new(Arc::clone(&self.shared), leased)).collect();
-        if missing.is_empty() {
-            return Ok(deliveries);
-        }
-        let read = move |tx: &mut dyn store::Tx| missing.iter().map(|key| tables::one(tx, *key)).collect();
-        let rows: Vec<Option<Stored>> = self.shared.store.read(read).await?;
-        let mut rows = rows.into_iter();
-        for delivery in deliveries.iter_mut().filter(|delivery| !delivery.is_complete()) {
-            match rows.next().flatten().map(Content::of) {
-                Some(Ok(content)) => delivery.complete(content),
-                Some(Err(error)) => tracing::error!(%error, "a message cannot be read"),
-                // It was removed where it lies.
-                None => delivery.is_gone(),
-            }
-        }
-        deliveries.retain(Delivery::is_complete);
-        Ok(deliveries)
     }
 
     /// Hands out nothing of a queue until then, milliseconds since the Unix epoch; what is in somebody's hand stays there.
@@ -109,20 +82,50 @@ impl Consumer {
     }
 }
 
+/// Reads what memory does not hold.
+pub(crate) async fn deliver(shared: &Arc<Shared>, leased: Vec<Leased>) -> Result<Vec<Delivery>, Error> {
+    let missing: Vec<Key> = leased
+        .iter()
+        .filter(|one| one.entry.content.is_none())
+        .map(|one| Key { queue: one.queue, number: one.entry.number })
+        .collect();
+    // From here on a message that is not delivered is given back.
+    let mut deliveries: Vec<Delivery> =
+        leased.into_iter().map(|leased| Delivery::new(Arc::clone(shared), leased)).collect();
+    if missing.is_empty() {
+        return Ok(deliveries);
+    }
+    let read = move |tx: &mut dyn store::Tx| missing.iter().map(|key| tables::one(tx, *key)).collect();
+    let rows: Vec<Option<Stored>> = shared.store.read(read).await?;
+    let mut rows = rows.into_iter();
+    for delivery in deliveries.iter_mut().filter(|delivery| !delivery.is_complete()) {
+        match rows.next().flatten().map(Content::of) {
+            Some(Ok(content)) => delivery.complete(content),
+            Some(Err(error)) => tracing::error!(%error, "a message cannot be read"),
+            // It was removed where it lies.
+            None => delivery.is_gone(),
+        }
+    }
+    deliveries.retain(Delivery::is_complete);
+    Ok(deliveries)
+}
+
 /// Reads a part of a queue into its window.
-async fn fill(shared: Arc<Shared>, queue: u32, load: Load) {
+pub(crate) async fn fill(shared: Arc<Shared>, queue: u32, load: Load, most: usize) {
     let read = move |tx: &mut dyn store::Tx| match load {
-        Load::Ready(above) => tables::ready(tx, queue, above, WINDOW),
-        Load::Delayed(due, number) => tables::delayed(tx, queue, (due, number), WINDOW),
+        Load::Ready(above) => tables::ready(tx, queue, above, most),
+        Load::Delayed(due, number) => tables::delayed(tx, queue, (due, number), most),
     };
     let found: Result<Vec<Stored>, store::Error> = shared.store.read(read).await;
     let found = found.inspect_err(|error| tracing::error!(%error, "a queue cannot be read")).ok();
     let failed = found.is_none();
+    let in_order = shared.state.lock().get(queue).is_some_and(|queue| queue.in_order);
     let entries = found.map(|rows| {
         let entry = |row: Stored| {
             let Stored { number, sent, due, attempts, .. } = row;
+            let group = in_order.then(|| group_of(&row.head));
             let content = Content::of(row).ok().and_then(|content| keep(content, &shared.kept));
-            Entry { number, sent, due, attempts, content }
+            Entry { number, sent, due, attempts, first: 0, group, content }
         };
         rows.into_iter().map(entry).collect()
     });
@@ -130,5 +133,10 @@ async fn fill(shared: Arc<Shared>, queue: u32, load: Load) {
         // Tried again, but not at once.
         tokio::time::sleep(crate::limits::AGAIN).await;
     }
-    shared.state.lock().change(queue, |queue| queue.window.loaded(entries, WINDOW));
+    let mut state = shared.state.lock();
+    state.change(queue, |queue| queue.window.loaded(entries, most));
+    if let Some(queue) = state.get(queue) {
+        // Who waits for the disk sees what it had, or that it had nothing.
+        queue.wake.notify_waiters();
+    }
 }

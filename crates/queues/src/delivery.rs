@@ -12,7 +12,7 @@ use crate::service::{QueueName, due};
 use crate::state::{Leased, Shared};
 use crate::tables::Key;
 use crate::writing::{Change, Order};
-use crate::{Draft, Error, Queues};
+use crate::{Draft, Error, Queues, Receipt};
 
 /// See the module.
 #[must_use]
@@ -24,6 +24,7 @@ pub struct Delivery {
     number: u64,
     sent: Millis,
     attempts: u32,
+    first: Millis,
     content: Option<Content>,
     /// What makes the bytes count against what memory keeps.
     _held: crate::content::Held,
@@ -33,9 +34,21 @@ pub struct Delivery {
 impl Delivery {
     pub(crate) fn new(shared: Arc<Shared>, leased: Leased) -> Self {
         let Leased { queue, name, token, entry } = leased;
-        let Entry { number, sent, attempts, content: held, .. } = entry;
+        let Entry { number, sent, attempts, first, content: held, .. } = entry;
         let content = held.as_ref().map(|held| held.content.clone());
-        Self { shared, queue, name, token, number, sent, attempts, content, _held: held, settled: false }
+        Self {
+            shared,
+            queue,
+            name,
+            token,
+            number,
+            sent,
+            attempts,
+            first,
+            content,
+            _held: held,
+            settled: false,
+        }
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -61,7 +74,24 @@ impl Delivery {
         self.sent
     }
 
-    /// How often [`Delivery::retry`] sent it back.
+    /// When it was first received, as far as is known, milliseconds since the Unix epoch.
+    pub fn first_ms(&self) -> i64 {
+        self.first
+    }
+
+    /// Leaves it in the hand of whoever has the receipt, until the lease ends.
+    pub fn hold(mut self) -> Receipt {
+        self.settled = true;
+        Receipt {
+            number: self.number,
+            token: self.token,
+            sent_ms: self.sent,
+            life: self.shared.life,
+            in_file: self.file().is_some(),
+        }
+    }
+
+    /// How often [`Delivery::retry`] sent it back; of a message that was received by its queue's name, how often that was.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
@@ -134,7 +164,8 @@ impl Delivery {
         let (key, due) = (self.key(), due(self.shared.now(), delay.max(Duration::from_millis(1))));
         let attempts = self.attempts.saturating_add(1);
         self.shared.state.lock().change(self.queue, |queue| queue.window.rewrite(key.number, attempts));
-        let entry = Entry { number: self.number, sent: self.sent, attempts, due, content: () };
+        let entry =
+            Entry { number: self.number, sent: self.sent, attempts, due, first: 0, group: None, content: () };
         let content = self.content.take();
         let written = move |shared: &Shared| shared.arrived(key.queue, entry, content);
         self.write(Change::Delay { key, due, attempts }, Vec::new(), written).await
@@ -197,7 +228,7 @@ pub(crate) fn moved(shared: &Shared, from: u32, to: Key, sent: Millis, content: 
         queue.sent += 1;
     });
     drop(state);
-    let entry = Entry { number: to.number, sent, attempts: 0, due: 0, content: () };
+    let entry = Entry { number: to.number, sent, attempts: 0, due: 0, first: 0, group: None, content: () };
     shared.arrived(to.queue, entry, content);
 }
 

@@ -114,9 +114,17 @@ fn settle(shared: &Shared, queue: u32, row: &Stored, content: Option<Content>, w
     shared.state.lock().change(queue, |queue| {
         queue.messages += 1;
         queue.sent += 1;
+        queue.delayed += u64::from(row.due > 0);
     });
-    let entry =
-        Entry { number: row.number, sent: row.sent, attempts: row.attempts, due: row.due, content: () };
+    let entry = Entry {
+        number: row.number,
+        sent: row.sent,
+        attempts: row.attempts,
+        due: row.due,
+        first: 0,
+        group: None,
+        content: (),
+    };
     shared.arrived(queue, entry, content);
 }
 

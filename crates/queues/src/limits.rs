@@ -16,6 +16,19 @@ pub const BODY_BYTES: usize = 16 << 20;
 /// than can be handed out, and ten thousand queues with a backlog take some hundred megabytes.
 pub(crate) const WINDOW: usize = 256;
 
+/// The same of a queue whose messages are received by its name: ten at a time by many at once.
+pub(crate) const WINDOW_BY_NAME: usize = 4096;
+
+/// The same of a queue in order within groups: beyond so many messages of blocked groups no open one is looked for, which is
+/// what users of such queues know from elsewhere.
+pub(crate) const WINDOW_IN_ORDER: usize = 20_000;
+
+/// Messages read from the disk at once where a window is that large.
+pub(crate) const LOAD: usize = 1024;
+
+/// Messages that are removed in one transaction when a queue is emptied.
+pub(crate) const PURGED_AT_ONCE: usize = 2000;
+
 /// Bytes of contents that memory keeps of all messages that wait, so that what is received at once need not be read back.
 pub(crate) const KEPT_BYTES: usize = 32 << 20;
 

@@ -15,7 +15,7 @@ use crate::limits::CHANGES_WAITING;
 use crate::state::{Shared, State};
 use crate::tables;
 use crate::writing::{Change, Order, writer};
-use crate::{Consumer, Draft, Error};
+use crate::{ByName, Consumer, Draft, Error};
 
 /// What the queues are built from.
 pub struct Deps {
@@ -79,11 +79,24 @@ impl Queues {
         consumed: &[(&'static str, usize)],
         others: &[&'static str],
     ) -> Result<Self, Error> {
+        Self::open_with(deps, consumed, others, &[]).await
+    }
+
+    /// The same with kinds whose messages are received by their queues' names.
+    pub async fn open_with(
+        deps: Deps,
+        consumed: &[(&'static str, usize)],
+        others: &[&'static str],
+        by_name: &[ByName],
+    ) -> Result<Self, Error> {
         let found = deps.store.write(tables::open).await?;
         let mut state = State::default();
         consumed.iter().for_each(|(kind, limit)| state.consume(kind, *limit));
+        by_name.iter().for_each(|each| state.by_name(each.kind, each.leases, each.in_order));
+        let others: Vec<&'static str> =
+            others.iter().copied().chain(by_name.iter().map(|each| each.kind)).collect();
         for each in &found {
-            let mut kinds = consumed.iter().map(|(kind, _)| kind).chain(others);
+            let mut kinds = consumed.iter().map(|(kind, _)| kind).chain(&others);
             let kind = kinds.find(|kind| **kind == each.kind).copied();
             let kind =
                 kind.ok_or_else(|| Error::Damaged(format!("nobody knows queues of kind {}", each.kind)))?;
@@ -97,6 +110,7 @@ impl Queues {
         }
         let (orders, waiting) = mpsc::channel(CHANGES_WAITING);
         let shared = Arc::new(Shared {
+            life: deps.clock.now().as_millis(),
             store: deps.store.clone(),
             files: deps.files,
             clock: deps.clock,
@@ -106,7 +120,10 @@ impl Queues {
             kept: Arc::default(),
         });
         tokio::spawn(writer(Arc::downgrade(&shared), deps.store, waiting));
-        Ok(Self { shared })
+        let queues = Self { shared };
+        // Until then what arrives is set aside.
+        by_name.iter().for_each(|each| queues.load(each.kind));
+        Ok(queues)
     }
 
     /// Sends a message: `Ok` means that it is on the disk. It is sent or not sent whether or not the caller waits.

@@ -15,7 +15,8 @@ use tokio::sync::{Notify, mpsc};
 use crate::content::{Content, Held, keep};
 use crate::core::turns::Turns;
 use crate::core::window::{Entry, Load, Millis, Window};
-use crate::limits::WINDOW;
+use crate::limits::{LOAD, WINDOW, WINDOW_BY_NAME, WINDOW_IN_ORDER};
+use crate::named::group_of;
 use crate::service::QueueName;
 use crate::tables::Found;
 use crate::writing::Order;
@@ -23,6 +24,8 @@ use crate::writing::Order;
 /// What all handles share.
 pub(crate) struct Shared {
     pub(crate) store: Store,
+    /// Tells receipts of this run from those of earlier ones.
+    pub(crate) life: Millis,
     pub(crate) files: Blobs,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) state: Mutex<State>,
@@ -40,11 +43,13 @@ impl Shared {
 
     /// A message is on the disk.
     pub(crate) fn arrived(&self, queue: u32, entry: Entry<()>, content: Option<Content>) {
+        let head = content.as_ref().map(|content| content.head.clone());
         let content = content.and_then(|content| keep(content, &self.kept));
-        let Entry { number, sent, attempts, due, .. } = entry;
-        self.state
-            .lock()
-            .change(queue, |queue| queue.window.arrived(Entry { number, sent, attempts, due, content }));
+        let Entry { number, sent, attempts, due, first, .. } = entry;
+        self.state.lock().change(queue, |queue| {
+            let group = queue.in_order.then(|| head.as_deref().map(group_of).unwrap_or_default());
+            queue.window.arrived(Entry { number, sent, attempts, due, first, group, content });
+        });
     }
 
     /// A body's file is not needed any more. One that is left by a crash goes at the next start.
@@ -70,23 +75,63 @@ pub(crate) struct Queue {
     pub(crate) limit: usize,
     /// Nothing is handed out before.
     pub(crate) paused_until: Millis,
+    /// Messages that were sent with a delay, in whose window [`Window::came_due`] says how many of them are due.
+    pub(crate) delayed: u64,
+    /// In order within groups.
+    pub(crate) in_order: bool,
+    /// Wakes who waits for messages of this queue.
+    pub(crate) wake: Arc<Notify>,
+    by_name: bool,
     listed: bool,
     alarm: Option<Millis>,
 }
 
 impl Queue {
     fn new(name: Arc<QueueName>, found: Option<&Found>, kind: &Kind) -> Self {
-        let size = if kind.consumed { WINDOW } else { 0 };
+        let size = match (kind.consumed, kind.by_name, kind.in_order) {
+            (_, true, true) => WINDOW_IN_ORDER,
+            (_, true, false) => WINDOW_BY_NAME,
+            (true, ..) => WINDOW,
+            _ => 0,
+        };
+        let window = Window::new(size, found.map_or(0, |found| found.last));
         Self {
             name,
-            window: Window::new(size, found.map_or(0, |found| found.last)),
+            window: if kind.in_order { window.in_groups(LOAD) } else { window },
             messages: found.map_or(0, |found| found.messages),
             sent: 0,
             limit: kind.limit,
             paused_until: 0,
+            delayed: found.map_or(0, |found| found.delayed),
+            in_order: kind.in_order,
+            wake: Arc::default(),
+            by_name: kind.by_name,
             listed: false,
             alarm: None,
         }
+    }
+
+    /// Messages whose delay is not over.
+    pub(crate) fn still_delayed(&self) -> u64 {
+        self.delayed.saturating_sub(self.window.came_due())
+    }
+
+    /// Wakes one who waits if there is something to wait for.
+    pub(crate) fn pass_on(&self) {
+        if self.window.has_ready() || self.window.next_change().is_some() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// What follows from a change for those who wait.
+    fn look_up(&mut self) -> Option<Load> {
+        let alarm = self.window.next_change();
+        let sooner = alarm.is_some_and(|new| self.alarm.is_none_or(|old| new < old));
+        self.alarm = alarm;
+        if sooner || (self.window.has_ready() && self.window.leases() < self.limit) {
+            self.wake.notify_one();
+        }
+        self.window.load()
     }
 
     fn may_hand_out(&self, now: Millis) -> bool {
@@ -98,6 +143,8 @@ impl Queue {
 #[derive(Default)]
 pub(crate) struct Kind {
     consumed: bool,
+    by_name: bool,
+    in_order: bool,
     limit: usize,
     turns: Turns<AccountId, u32>,
     alarms: BTreeSet<(Millis, u32)>,
@@ -129,6 +176,24 @@ impl State {
     pub(crate) fn consume(&mut self, kind: &'static str, limit: usize) {
         let kind = self.kinds.entry(kind).or_default();
         (kind.consumed, kind.limit) = (true, limit);
+    }
+
+    /// Declares a kind whose messages are received by their queue's name.
+    pub(crate) fn by_name(&mut self, kind: &'static str, limit: usize, in_order: bool) {
+        let kind = self.kinds.entry(kind).or_default();
+        (kind.by_name, kind.limit, kind.in_order) = (true, limit, in_order);
+    }
+
+    /// Forgets a queue that is empty, and that nobody is writing to.
+    pub(crate) fn forget(&mut self, id: u32) {
+        if let Some(queue) = self.queues.remove(&id) {
+            self.names.remove(&queue.name);
+            queue.wake.notify_waiters();
+        }
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&Queue> {
+        self.queues.get(&id)
     }
 
     pub(crate) fn id(&self, name: &QueueName) -> Option<u32> {
@@ -166,6 +231,13 @@ impl State {
 
     fn touch(&mut self, id: u32) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
+        if queue.by_name {
+            let load = queue.look_up();
+            if let Some((kind, load)) = self.kinds.get_mut(queue.name.kind).zip(load) {
+                kind.loads.push((id, load));
+            }
+            return;
+        }
         let Some(kind) = self.kinds.get_mut(queue.name.kind).filter(|kind| kind.consumed) else { return };
         let mut news = false;
         if !queue.listed && queue.may_hand_out(self.now) {

@@ -9,9 +9,10 @@ use store::{Error, Migration, Row, Tx, Value};
 use crate::core::window::Millis;
 
 /// The schema.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    name: "queues-0001",
-    sql: "
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { name: "queues-0001", sql: MESSAGES }, Migration { name: "queues-0002", sql: ONCE }];
+
+const MESSAGES: &str = "
         CREATE TABLE queue_names (
             id INTEGER PRIMARY KEY,
             kind TEXT NOT NULL,
@@ -30,8 +31,19 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
         );
         CREATE INDEX queue_messages_delayed ON queue_messages (id >> 40, due, id) WHERE due > 0;
         CREATE INDEX queue_messages_files ON queue_messages (file) WHERE file IS NOT NULL;
-    ",
-}];
+    ";
+
+/// What may be sent once in a while only.
+const ONCE: &str = "
+        CREATE TABLE queue_once (
+            queue INTEGER NOT NULL,
+            key BLOB NOT NULL,
+            until INTEGER NOT NULL,
+            answer BLOB NOT NULL,
+            PRIMARY KEY (queue, key)
+        ) WITHOUT ROWID;
+        CREATE INDEX queue_once_until ON queue_once (until);
+    ";
 
 /// Bits of a key that are the message's number: a trillion messages a queue, eight million queues.
 const NUMBER_BITS: u32 = 40;
@@ -47,6 +59,11 @@ impl Key {
     fn value(self) -> i64 {
         // A queue's id has 23 bits, which `name` sees to, and numbers count from 1.
         (i64::from(self.queue) << NUMBER_BITS) | (self.number & ((1 << NUMBER_BITS) - 1)) as i64
+    }
+
+    /// Beyond all messages of a queue.
+    pub(crate) fn last_of(queue: u32) -> Self {
+        Self { queue, number: (1 << NUMBER_BITS) - 1 }
     }
 
     fn read(value: i64) -> Self {
@@ -77,6 +94,8 @@ pub(crate) struct Found {
     pub(crate) account: String,
     pub(crate) name: String,
     pub(crate) messages: u64,
+    /// Those of them that were sent with a delay.
+    pub(crate) delayed: u64,
     pub(crate) last: u64,
 }
 
@@ -89,7 +108,7 @@ pub(crate) fn name(tx: &mut dyn Tx, id: u32, kind: &str, account: &str, name: &s
     .map(drop)
 }
 
-/// All queues that have messages; those that have none are forgotten. At start only.
+/// All queues that have messages, or claims that hold; others are forgotten. At start only.
 pub(crate) fn open(tx: &mut dyn Tx) -> Result<Vec<Found>, Error> {
     let mut all = Vec::new();
     for row in tx.query("SELECT id, kind, account, name FROM queue_names", &[])? {
@@ -101,7 +120,7 @@ pub(crate) fn open(tx: &mut dyn Tx) -> Result<Vec<Found>, Error> {
         )?;
         let Some(counted) = counted.first() else { continue };
         let messages = u64::try_from(counted.int(0)?).unwrap_or_default();
-        if messages == 0 {
+        if messages == 0 && !has_claims(tx, id)? {
             tx.execute("DELETE FROM queue_names WHERE id = $1", &[i64::from(id).into()])?;
             continue;
         }
@@ -111,10 +130,22 @@ pub(crate) fn open(tx: &mut dyn Tx) -> Result<Vec<Found>, Error> {
             account: row.text(2)?.to_owned(),
             name: row.text(3)?.to_owned(),
             messages,
+            delayed: delayed_count(tx, id)?,
             last: Key::read(counted.int(1)?).number,
         });
     }
     Ok(all)
+}
+
+fn has_claims(tx: &mut dyn Tx, queue: u32) -> Result<bool, Error> {
+    let rows = tx.query("SELECT 1 FROM queue_once WHERE queue = $1 LIMIT 1", &[i64::from(queue).into()])?;
+    Ok(!rows.is_empty())
+}
+
+fn delayed_count(tx: &mut dyn Tx, queue: u32) -> Result<u64, Error> {
+    let sql = "SELECT count(*) FROM queue_messages WHERE id >> 40 = $1 AND due > 0";
+    let rows = tx.query(sql, &[i64::from(queue).into()])?;
+    rows.first().map_or(Ok(0), |row| row.int(0).map(|count| u64::try_from(count).unwrap_or_default()))
 }
 
 /// Every file that a message's body is in.
@@ -152,6 +183,83 @@ pub(crate) fn delay(tx: &mut dyn Tx, key: Key, due: Millis, attempts: u32) -> Re
         &[key.value().into(), due.into(), i64::from(attempts).into()],
     )
     .map(drop)
+}
+
+/// Notes how often a message was received.
+pub(crate) fn count_attempts(tx: &mut dyn Tx, key: Key, attempts: u32) -> Result<bool, Error> {
+    tx.execute(
+        "UPDATE queue_messages SET attempts = $2 WHERE id = $1",
+        &[key.value().into(), i64::from(attempts).into()],
+    )
+    .map(|count| count > 0)
+}
+
+/// A message is done with, if it is the one that was sent then: numbers are given again after a restart.
+pub(crate) fn delete_sent(tx: &mut dyn Tx, key: Key, sent: Millis) -> Result<bool, Error> {
+    tx.execute("DELETE FROM queue_messages WHERE id = $1 AND sent = $2", &[key.value().into(), sent.into()])
+        .map(|count| count > 0)
+}
+
+/// Claims a key of a queue until then; whether nobody had it.
+pub(crate) fn claim(
+    tx: &mut dyn Tx,
+    (queue, key): (u32, &[u8]),
+    (now, until): (Millis, Millis),
+    answer: &[u8],
+) -> Result<bool, Error> {
+    tx.execute(
+        "INSERT INTO queue_once (queue, key, until, answer) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (queue, key) DO UPDATE SET until = $3, answer = $4 WHERE until <= $5",
+        &[
+            i64::from(queue).into(),
+            Value::Blob(key.to_vec()),
+            until.into(),
+            Value::Blob(answer.to_vec()),
+            now.into(),
+        ],
+    )
+    .map(|count| count > 0)
+}
+
+/// What was said when a key was claimed.
+pub(crate) fn claimed(tx: &mut dyn Tx, queue: u32, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    let sql = "SELECT answer FROM queue_once WHERE queue = $1 AND key = $2";
+    let rows = tx.query(sql, &[i64::from(queue).into(), Value::Blob(key.to_vec())])?;
+    rows.first().map(|row| row.blob(0).map(<[u8]>::to_vec)).transpose()
+}
+
+/// Forgets claims that are over.
+pub(crate) fn forget_claims(tx: &mut dyn Tx, now: Millis) -> Result<(), Error> {
+    tx.execute("DELETE FROM queue_once WHERE until <= $1", &[now.into()]).map(drop)
+}
+
+/// Forgets all claims of a queue, whose id is given to another after the next start.
+pub(crate) fn forget_claims_of(tx: &mut dyn Tx, queue: u32) -> Result<(), Error> {
+    tx.execute("DELETE FROM queue_once WHERE queue = $1", &[i64::from(queue).into()]).map(drop)
+}
+
+/// Removes the first of a queue's messages up to a number, and of those only what was sent before; the keys of what went, and
+/// the files of their bodies.
+pub(crate) fn remove_first(
+    tx: &mut dyn Tx,
+    upto: Key,
+    before: Millis,
+    limit: usize,
+) -> Result<(Vec<Key>, Vec<String>), Error> {
+    let rows = tx.query(
+        "SELECT id, sent, file FROM queue_messages WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3",
+        &[Key { number: 0, ..upto }.value().into(), upto.value().into(), count(limit)],
+    )?;
+    let (mut gone, mut files) = (Vec::new(), Vec::new());
+    for row in &rows {
+        if row.int(1)? >= before {
+            continue;
+        }
+        tx.execute("DELETE FROM queue_messages WHERE id = $1", &[row.int(0)?.into()])?;
+        gone.push(Key::read(row.int(0)?));
+        files.extend(row.text(2).ok().map(str::to_owned));
+    }
+    Ok((gone, files))
 }
 
 /// A message becomes one of another queue, with another head; its body is not touched. Whether it was there.

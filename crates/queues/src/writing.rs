@@ -20,8 +20,31 @@ use crate::tables::{self, Key, Stored};
 pub(crate) enum Change {
     Insert(u32, Arc<Stored>),
     Delete(Key),
-    Delay { key: Key, due: Millis, attempts: u32 },
-    Transfer { from: Key, to: Key, sent: Millis, head: Arc<Vec<u8>> },
+    /// If it is the one that was sent then.
+    DeleteSent(Key, Millis),
+    Delay {
+        key: Key,
+        due: Millis,
+        attempts: u32,
+    },
+    Count {
+        key: Key,
+        attempts: u32,
+    },
+    /// Nothing else of the order is done where somebody has it.
+    Claim {
+        queue: u32,
+        key: Vec<u8>,
+        now: Millis,
+        until: Millis,
+        answer: Vec<u8>,
+    },
+    Transfer {
+        from: Key,
+        to: Key,
+        sent: Millis,
+        head: Arc<Vec<u8>>,
+    },
 }
 
 impl Change {
@@ -29,7 +52,8 @@ impl Change {
         match self {
             Self::Insert(_, row) => row.head.len() + row.body.as_ref().map_or(64, Vec::len),
             Self::Transfer { head, .. } => head.len(),
-            Self::Delete(_) | Self::Delay { .. } => 32,
+            Self::Claim { key, answer, .. } => key.len() + answer.len(),
+            Self::Delete(_) | Self::DeleteSent(..) | Self::Delay { .. } | Self::Count { .. } => 32,
         }
     }
 
@@ -38,6 +62,11 @@ impl Change {
         match self {
             Self::Insert(queue, row) => tables::insert(tx, *queue, row).map(|()| true),
             Self::Delete(key) => tables::delete(tx, *key),
+            Self::DeleteSent(key, sent) => tables::delete_sent(tx, *key, *sent),
+            Self::Count { key, attempts } => tables::count_attempts(tx, *key, *attempts),
+            Self::Claim { queue, key, now, until, answer } => {
+                tables::claim(tx, (*queue, key), (*now, *until), answer)
+            }
             Self::Delay { key, due, attempts } => tables::delay(tx, *key, *due, *attempts).map(|()| true),
             Self::Transfer { from, to, sent, head } => tables::transfer(tx, *from, *to, *sent, head),
         }

@@ -8,7 +8,10 @@
 //!
 //! A lease is held in memory alone. Losing it (a crash, time) makes the message ready again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::ready::Ready;
 
 /// Milliseconds since the Unix epoch.
 pub(crate) type Millis = i64;
@@ -20,10 +23,14 @@ pub(crate) struct Entry<C> {
     pub(crate) number: u64,
     /// When it was sent.
     pub(crate) sent: Millis,
-    /// Attempts that were written down.
+    /// Attempts: those that were written down, and where messages are received by their queue's name all that memory knows.
     pub(crate) attempts: u32,
     /// From when on it may be received; 0: at once.
     pub(crate) due: Millis,
+    /// When it was first received, as far as memory knows; 0: never.
+    pub(crate) first: Millis,
+    /// Its group, in a queue that is in order within groups.
+    pub(crate) group: Option<Arc<str>>,
     /// What it holds, where memory has it.
     pub(crate) content: C,
 }
@@ -48,11 +55,13 @@ pub(crate) enum Load {
 #[derive(Debug)]
 pub(crate) struct Window<C> {
     size: usize,
+    /// How little may be left before more is loaded.
+    low: usize,
     next_number: u64,
     /// Messages that are being written, and the attempts that are written with them: an arrival that is behind the time
     /// is told from the one that is awaited.
     pending: HashMap<u64, u32>,
-    ready: VecDeque<Entry<C>>,
+    ready: Ready<C>,
     loaded_to: u64,
     /// Whether the disk may have more beyond `loaded_to`.
     behind: bool,
@@ -65,6 +74,10 @@ pub(crate) struct Window<C> {
     ends: BTreeSet<(Millis, u64)>,
     /// The load under way, and what arrived meanwhile.
     loading: Option<(Load, Vec<Entry<C>>)>,
+    /// What the load under way finds is of before the queue was emptied.
+    stale: bool,
+    /// Messages whose delay was seen to end.
+    came_due: u64,
     next_token: u64,
 }
 
@@ -74,10 +87,11 @@ impl<C> Window<C> {
         let has_some = last > 0;
         Self {
             size,
+            low: size / 4,
             next_number: last + 1,
             pending: HashMap::new(),
             passed: 0,
-            ready: VecDeque::new(),
+            ready: Ready::any(),
             loaded_to: 0,
             behind: has_some,
             delayed: BTreeMap::new(),
@@ -85,8 +99,15 @@ impl<C> Window<C> {
             leased: HashMap::new(),
             ends: BTreeSet::new(),
             loading: None,
+            stale: false,
+            came_due: 0,
             next_token: 1,
         }
+    }
+
+    /// The same, in order within groups. What is blocked fills it too, so it is kept full: loads bring so many.
+    pub(crate) fn in_groups(self, load: usize) -> Self {
+        Self { ready: Ready::grouped(), low: self.size.saturating_sub(load), ..self }
     }
 
     /// The number of a message that is going to be written.
@@ -126,10 +147,10 @@ impl<C> Window<C> {
     fn place_ready(&mut self, entry: Entry<C>) {
         if entry.number <= self.loaded_to {
             // Committed after a later one: memory has gone past it.
-            self.ready.push_back(entry);
+            self.ready.push(entry);
         } else if !self.behind && self.ready.len() < self.size {
             self.loaded_to = entry.number;
-            self.ready.push_back(entry);
+            self.ready.push(entry);
         } else {
             self.behind = true;
         }
@@ -141,7 +162,8 @@ impl<C> Window<C> {
             return;
         }
         if entry.due <= self.passed {
-            self.ready.push_back(entry);
+            self.ready.push(entry);
+            self.came_due += 1;
             return;
         }
         self.delayed.insert(at, entry);
@@ -156,10 +178,9 @@ impl<C> Window<C> {
         if self.loading.is_some() {
             return None;
         }
-        let low = self.size / 4;
         let load = match self.horizon {
-            Some((due, number)) if self.delayed.len() <= low => Load::Delayed(due, number),
-            _ if self.behind && self.ready.len() <= low => Load::Ready(self.loaded_to),
+            Some((due, number)) if self.delayed.len() <= self.low => Load::Delayed(due, number),
+            _ if self.behind && self.ready.len() <= self.low => Load::Ready(self.loaded_to),
             _ => return None,
         };
         self.loading = Some((load, Vec::new()));
@@ -169,7 +190,8 @@ impl<C> Window<C> {
     /// What was read, in order, at most `limit`; `None` if it could not be read.
     pub(crate) fn loaded(&mut self, found: Option<Vec<Entry<C>>>, limit: usize) {
         let Some((load, aside)) = self.loading.take() else { return };
-        if let Some(found) = found {
+        let stale = std::mem::take(&mut self.stale);
+        if let Some(found) = found.filter(|_| !stale) {
             let all = found.len() < limit;
             for entry in &found {
                 self.pending.remove(&entry.number);
@@ -178,7 +200,7 @@ impl<C> Window<C> {
                 Load::Ready(_) => {
                     self.behind = !all;
                     self.loaded_to = found.last().map_or(self.loaded_to, |last| last.number);
-                    self.ready.extend(found);
+                    found.into_iter().for_each(|entry| self.ready.push(entry));
                 }
                 Load::Delayed(..) => {
                     let last = found.last().map(|last| (last.due, last.number));
@@ -194,7 +216,7 @@ impl<C> Window<C> {
 
     /// Whether there is a message to lease. Others' leases are counted by who asks.
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.ready.has_some()
     }
 
     /// Leases the next message: its token and what it is.
@@ -202,7 +224,15 @@ impl<C> Window<C> {
     where
         C: Clone,
     {
-        let entry = self.ready.pop_front()?;
+        self.lease_next(None, until)
+    }
+
+    /// The same for one who holds a message already, and may have what comes next in its group.
+    pub(crate) fn lease_next(&mut self, held: Option<&Entry<C>>, until: Millis) -> Option<(u64, Entry<C>)>
+    where
+        C: Clone,
+    {
+        let entry = self.ready.take(held)?;
         let token = self.next_token;
         self.next_token += 1;
         self.ends.insert((until, entry.number));
@@ -213,6 +243,12 @@ impl<C> Window<C> {
     /// Ends a lease that is still held: the message is in nobody's hand and not in memory any more.
     pub(crate) fn settle(&mut self, number: u64, token: u64) -> Option<Entry<C>> {
         self.leased.get(&number).filter(|lease| lease.token == token)?;
+        let entry = self.end(number)?;
+        self.ready.ended(&entry);
+        Some(entry)
+    }
+
+    fn end(&mut self, number: u64) -> Option<Entry<C>> {
         let lease = self.leased.remove(&number)?;
         self.ends.remove(&(lease.until, number));
         Some(lease.entry)
@@ -220,12 +256,13 @@ impl<C> Window<C> {
 
     /// Gives a message back, to be the next; whether the lease was still held.
     pub(crate) fn release(&mut self, number: u64, token: u64) -> bool {
-        let entry = self.settle(number, token);
-        let held = entry.is_some();
-        self.ready.extend(entry);
-        // First, but without moving all others.
-        self.ready.rotate_right(usize::from(held));
-        held
+        let ours = |lease: &Lease<C>| lease.token == token;
+        if !self.leased.get(&number).is_some_and(ours) {
+            return false;
+        }
+        let entry = self.end(number);
+        entry.into_iter().for_each(|entry| self.ready.put_back(entry, true));
+        true
     }
 
     /// Has a lease last longer; whether it was still held.
@@ -243,13 +280,14 @@ impl<C> Window<C> {
     pub(crate) fn pass(&mut self, now: Millis) -> usize {
         self.passed = self.passed.max(now);
         while let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now) {
-            self.ready.push_back(first.remove());
+            self.ready.push(first.remove());
+            self.came_due += 1;
         }
         let mut lost = 0;
         while let Some((_, number)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
             self.ends.pop_first();
             if let Some(lease) = self.leased.remove(&number) {
-                self.ready.push_back(lease.entry);
+                self.ready.put_back(lease.entry, false);
                 lost += 1;
             }
         }
@@ -263,6 +301,71 @@ impl<C> Window<C> {
         due.into_iter().chain(end).min()
     }
 
+    /// A message in somebody's hand was received once more, now: how often that was.
+    pub(crate) fn count(&mut self, number: u64, now: Millis) -> Option<Entry<C>>
+    where
+        C: Clone,
+    {
+        let lease = self.leased.get_mut(&number)?;
+        lease.entry.attempts = lease.entry.attempts.saturating_add(1);
+        if lease.entry.first == 0 {
+            lease.entry.first = now;
+        }
+        Some(lease.entry.clone())
+    }
+
+    /// Takes out a message that is in nobody's hand, if memory has it and it was sent then.
+    pub(crate) fn remove_sent(&mut self, number: u64, sent: Millis) -> Option<Entry<C>> {
+        let entry = self.ready.remove(number)?;
+        if entry.sent == sent {
+            return Some(entry);
+        }
+        self.ready.push(entry);
+        None
+    }
+
+    /// Takes out a message that is in nobody's hand, if memory has it.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Entry<C>> {
+        self.ready.remove(number)
+    }
+
+    /// Forgets all messages, those in somebody's hand and those being written among them: the disk has none of them either, or
+    /// soon. The number of the last.
+    pub(crate) fn clear(&mut self) -> u64 {
+        self.ready.clear();
+        self.pending.clear();
+        self.delayed.clear();
+        self.leased.clear();
+        self.ends.clear();
+        (self.loaded_to, self.behind, self.horizon) = (self.next_number - 1, false, None);
+        if let Some((_, aside)) = &mut self.loading {
+            aside.clear();
+            self.stale = true;
+        }
+        self.next_number - 1
+    }
+
+    /// Whether part of the disk is being read or has to be, before it is known what is ready.
+    pub(crate) fn wants_load(&self) -> bool {
+        let low = self.behind && self.ready.len() <= self.low;
+        self.loading.is_some() || low || (self.horizon.is_some() && self.delayed.len() <= self.low)
+    }
+
+    /// Whether nothing is being written.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Whether a message is in somebody's hand.
+    pub(crate) fn is_leased(&self, number: u64) -> bool {
+        self.leased.contains_key(&number)
+    }
+
+    /// Messages whose delay was seen to end.
+    pub(crate) fn came_due(&self) -> u64 {
+        self.came_due
+    }
+
     /// Messages in somebody's hand.
     pub(crate) fn leases(&self) -> usize {
         self.leased.len()
@@ -270,7 +373,7 @@ impl<C> Window<C> {
 
     /// When the oldest message that memory holds was sent.
     pub(crate) fn oldest(&self) -> Option<Millis> {
-        let ready = self.ready.iter().map(|entry| entry.sent).min();
+        let ready = self.ready.oldest();
         let delayed = self.delayed.values().map(|entry| entry.sent).min();
         let leased = self.leased.values().map(|lease| lease.entry.sent).min();
         ready.into_iter().chain(delayed).chain(leased).min()
@@ -340,7 +443,8 @@ mod tests {
 
     impl World {
         fn new(before: u64) -> Self {
-            let entry = |number| Entry { number, sent: 0, attempts: 0, due: 0, content: () };
+            let entry =
+                |number| Entry { number, sent: 0, attempts: 0, due: 0, first: 0, group: None, content: () };
             Self {
                 now: 100,
                 window: Window::new(SIZE, before),
@@ -374,7 +478,15 @@ mod tests {
                 Step::Number { delay } => {
                     let due = if delay > 0 { self.now + delay } else { 0 };
                     let number = self.window.number();
-                    self.numbered.push(Entry { number, sent: self.now, attempts: 0, due, content: () });
+                    self.numbered.push(Entry {
+                        number,
+                        sent: self.now,
+                        attempts: 0,
+                        due,
+                        first: 0,
+                        group: None,
+                        content: (),
+                    });
                 }
                 Step::Commit(which) => {
                     if let Some(entry) = Self::take(&mut self.numbered, which) {
@@ -474,7 +586,7 @@ mod tests {
     }
 
     fn entry(number: u64, due: Millis) -> Entry<()> {
-        Entry { number, sent: 0, attempts: 0, due, content: () }
+        Entry { number, sent: 0, attempts: 0, due, first: 0, group: None, content: () }
     }
 
     #[test]

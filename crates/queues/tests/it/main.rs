@@ -4,6 +4,7 @@
 
 mod crashes;
 mod dead_letters;
+mod named;
 mod receiving;
 mod sending;
 mod world;

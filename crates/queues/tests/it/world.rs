@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use base::{AccountId, Clock, Timestamp};
-use queues::{Consumer, Delivery, Deps, MIGRATIONS, Message, QueueName, Queues};
+use queues::{ByName, Consumer, Delivery, Deps, MIGRATIONS, Message, QueueName, Queues};
 use store::Migration;
 
 pub(crate) const WORK: &str = "work";
 pub(crate) const DEAD: &str = "dead";
+pub(crate) const BY_NAME: &str = "by-name";
+pub(crate) const IN_ORDER: &str = "in-order";
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 pub(crate) const LIMIT: usize = 1000;
 const WAIT: Duration = Duration::from_secs(20);
@@ -46,7 +48,9 @@ impl World {
         let files = store::Blobs::open(&dir.path().join("files")).unwrap();
         let deps =
             Deps { store: store.clone(), files: files.clone(), clock: Arc::clone(&clock) as Arc<dyn Clock> };
-        let queues = Queues::open(deps, &[(WORK, LIMIT)], &[DEAD]).await.unwrap();
+        let by_name = [(BY_NAME, false), (IN_ORDER, true)];
+        let by_name = by_name.map(|(kind, in_order)| ByName { kind, leases: LIMIT, in_order });
+        let queues = Queues::open_with(deps, &[(WORK, LIMIT)], &[DEAD], &by_name).await.unwrap();
         let consumer = queues.consumer(WORK);
         Self { dir, clock, store, files, queues, consumer }
     }
