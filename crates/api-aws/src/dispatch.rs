@@ -13,12 +13,13 @@ use crate::body::{self, ReadError};
 use crate::failure::Failure;
 use crate::protocol::{self, Protocol};
 use crate::request::Request;
-use crate::{Api, Context, auth, identity, lambda, limits, logs, sts};
+use crate::{Api, Context, auth, identity, lambda, limits, logs, sqs, sts};
 
 /// A service that is built, as far as the head says what is asked.
 enum Plan {
     Lambda(lambda::Plan),
     Logs,
+    Sqs,
     Sts,
     Identity,
     /// Another service: refused, once its action is known.
@@ -30,6 +31,7 @@ impl Plan {
         match self {
             Self::Lambda(plan) => plan.body_limit(),
             Self::Logs => limits::LOG_EVENTS,
+            Self::Sqs => limits::MESSAGES,
             _ => limits::OTHER,
         }
     }
@@ -81,6 +83,7 @@ async fn serve(
     match plan {
         Plan::Lambda(plan) => plan.run(&request).await,
         Plan::Logs => logs::run(&request).await,
+        Plan::Sqs => sqs::run(&request, protocol).await,
         Plan::Sts => sts::run(&request),
         Plan::Identity => identity::run(&request).await,
         Plan::Absent => Err(absent(&service, protocol, head, &request.body)),
@@ -92,6 +95,7 @@ fn plan(head: &Parts, service: &str, protocol: Protocol) -> Result<Plan, Failure
     match (service, protocol) {
         ("lambda", _) => lambda::plan(&head.method, head.uri.path()).map(Plan::Lambda),
         ("logs", _) => Ok(Plan::Logs),
+        ("sqs", Protocol::Json(_) | Protocol::Query) => Ok(Plan::Sqs),
         ("sts", _) => Ok(Plan::Sts),
         ("iam", _) => Ok(Plan::Identity),
         (_, Protocol::S3) => Err(absent(service, protocol, head, b"")),
@@ -187,11 +191,13 @@ mod tests {
     #[test]
     fn services_that_are_not_built_are_refused_by_name() {
         let form: &[(&str, &str)] = &[("content-type", "application/x-www-form-urlencoded")];
-        let sqs: &[(&str, &str)] =
-            &[("x-amz-target", "AmazonSQS.SendMessage"), ("content-type", "application/x-amz-json-1.0")];
+        let states: &[(&str, &str)] = &[
+            ("x-amz-target", "AWSStepFunctions.ListActivities"),
+            ("content-type", "application/x-amz-json-1.0"),
+        ];
         let cbor: &[(&str, &str)] = &[("smithy-protocol", "rpc-v2-cbor")];
         for (service, uri, headers, body, code, status, named) in [
-            ("sqs", "/", sqs, "", "UnknownOperationException", 400, "SendMessage"),
+            ("states", "/", states, "", "UnknownOperationException", 400, "ListActivities"),
             ("iam", "/", form, "Action=CreateRole&Version=2010-05-08", "InvalidAction", 400, "CreateRole"),
             ("iam", "/?Action=ListRoles", &[], "", "InvalidAction", 400, "ListRoles"),
             ("ec2", "/", form, "Action=RunInstances", "InvalidAction", 400, "RunInstances"),
@@ -220,6 +226,6 @@ mod tests {
     fn s3_is_refused_before_its_body() {
         let head = head("PUT", "/bucket/key", &[]);
         assert!(plan(&head, "s3", Protocol::S3).is_err());
-        assert!(plan(&head, "sqs", Protocol::Json("1.0")).is_ok());
+        assert!(plan(&head, "states", Protocol::Json("1.0")).is_ok());
     }
 }

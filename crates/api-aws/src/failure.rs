@@ -16,6 +16,8 @@ pub(crate) struct Failure {
     pub(crate) status: StatusCode,
     /// For people.
     pub(crate) message: String,
+    /// The older name of the code, where a service had the query protocol before JSON.
+    pub(crate) query_code: Option<&'static str>,
     /// When trying again makes sense.
     pub(crate) retry: Option<Retry>,
 }
@@ -36,7 +38,12 @@ impl Failure {
         status: StatusCode,
         message: impl Into<String>,
     ) -> Self {
-        Self { code: code.into(), status, message: message.into(), retry: None }
+        Self { code: code.into(), status, message: message.into(), query_code: None, retry: None }
+    }
+
+    /// The same, with its name in the query protocol.
+    pub(crate) fn with_query_code(self, code: &'static str) -> Self {
+        Self { query_code: Some(code), ..self }
     }
 
     /// Status 400.

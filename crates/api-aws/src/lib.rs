@@ -5,7 +5,7 @@
 //! (`/_code/…`) is checked by its token; anything else has its signature's claim read from the head *before*
 //! any body, then a bounded body, then the signature checked, then the operation.
 //!
-//! Built: Lambda's core, CloudWatch Logs, IAM's roles and policies, STS's sessions. Every other service and operation is
+//! Built: Lambda's core, SQS, CloudWatch Logs, IAM's roles and policies, STS's sessions. Every other service and operation is
 //! refused by its name in its own protocol. What an operation *means* is not here: this crate knows shapes,
 //! the product crates know rules.
 
@@ -23,6 +23,7 @@ mod members;
 mod protocol;
 mod query;
 mod request;
+mod sqs;
 mod sts;
 
 pub mod body;
@@ -42,6 +43,8 @@ pub struct Deps {
     pub iam: iam::Iam,
     /// Log groups.
     pub logs: ::logs::Logs,
+    /// Message queues.
+    pub mailboxes: mailboxes::Mailboxes,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
     /// The region this server answers for.

@@ -32,6 +32,9 @@ pub(crate) const EVENTS_PAGE: usize = 10_000;
 /// what stands around them.
 pub(crate) const LOG_EVENTS: usize = 7 << 20;
 
+/// Bytes of a request to SQS: 1 MiB of messages, which may take six times that in JSON, and what stands around them.
+pub(crate) const MESSAGES: usize = 7 << 20;
+
 /// Streams that FilterLogEvents may be asked for (CloudWatch Logs API: InputLogStreamNames).
 pub(crate) const STREAM_NAMES: usize = 100;
 

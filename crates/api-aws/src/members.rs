@@ -101,6 +101,16 @@ impl<'a> Members<'a> {
         items.iter().map(object).collect::<Result<_, _>>().map(Some)
     }
 
+    /// A map from string to structure.
+    pub(crate) fn structures(&self, name: &str) -> Result<Option<Vec<(String, Members<'a>)>>, Failure> {
+        let Some(map) = self.object(name)? else { return Ok(None) };
+        let structure = |(key, raw): (String, &'a RawValue)| {
+            let members = Self::object_of(raw.get()).map_err(|_| wrong_type(&key, raw.get(), "a structure"));
+            members.map(|members| (key, members))
+        };
+        map.0.into_iter().map(structure).collect::<Result<_, _>>().map(Some)
+    }
+
     /// Bytes, base64 on the wire.
     pub(crate) fn blob(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
         #[derive(Deserialize)]

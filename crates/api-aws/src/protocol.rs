@@ -74,6 +74,12 @@ pub(crate) fn of_request(head: &Parts, service: Option<&str>) -> Protocol {
     if form && matches!(known, None | Some(Protocol::Json(_))) {
         return Protocol::Query;
     }
+    // The query protocol's form may be the query of a GET: what speaks JSON alone has no actions there.
+    let query = head.uri.query().unwrap_or_default();
+    let mut names = form_urlencoded::parse(query.as_bytes());
+    if matches!(known, Some(Protocol::Json(_))) && names.any(|(name, _)| name == "Action") {
+        return Protocol::Query;
+    }
     known.unwrap_or(Protocol::RestJson)
 }
 
@@ -99,6 +105,12 @@ impl Protocol {
             && let Ok(code) = HeaderValue::from_str(&failure.code)
         {
             headers.insert(HeaderName::from_static("x-amzn-errortype"), code);
+        }
+        if let (Self::Json(_), Some(code)) = (self, failure.query_code) {
+            let kind = if failure.by_sender() { "Sender" } else { "Receiver" };
+            if let Ok(value) = HeaderValue::try_from(format!("{code};{kind}")) {
+                headers.insert(HeaderName::from_static("x-amzn-query-error"), value);
+            }
         }
         if self == Self::Cbor {
             headers
@@ -159,7 +171,7 @@ fn query(failure: &Failure, id: RequestId) -> String {
     format!(
         "<ErrorResponse><Error><Type>{kind}</Type><Code>{}</Code><Message>{}</Message></Error>\
          <RequestId>{id}</RequestId></ErrorResponse>\n",
-        escape(&failure.code),
+        escape(failure.query_code.unwrap_or(&failure.code)),
         escape(&failure.message)
     )
 }

@@ -32,6 +32,10 @@ pub(crate) enum Use {
     Links,
     /// Functions' environment variables in the database.
     Environments,
+    /// Handles of messages that were received.
+    Receipts,
+    /// Messages at rest.
+    Messages,
 }
 
 impl MasterKey {
@@ -64,6 +68,8 @@ impl MasterKey {
             Use::Sessions => b"virga sessions 1",
             Use::Links => b"virga links 1",
             Use::Environments => b"virga environments 1",
+            Use::Receipts => b"virga receipts 1",
+            Use::Messages => b"virga messages 1",
         };
         mac(&self.0, &[label])
     }

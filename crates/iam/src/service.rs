@@ -27,6 +27,8 @@ pub struct Iam {
     pub(crate) missing_roles: MissingRoles,
     link_key: Arc<[u8; 32]>,
     environments: Arc<Sealer>,
+    receipts: Arc<Sealer>,
+    messages: Arc<Sealer>,
 }
 
 impl Iam {
@@ -46,6 +48,8 @@ impl Iam {
         Ok(Self {
             link_key: Arc::new(master.derive(Use::Links)),
             environments: Arc::new(Sealer::new(&master, Use::Environments)),
+            receipts: Arc::new(Sealer::new(&master, Use::Receipts)),
+            messages: Arc::new(Sealer::new(&master, Use::Messages)),
             verifier: Arc::new(Verifier {
                 keys,
                 sessions: Sealer::new(&master, Use::Sessions),
@@ -114,6 +118,26 @@ impl Iam {
     /// context, or was changed.
     pub fn open_environment(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         self.environments.open(context, sealed)
+    }
+
+    /// Encrypts what the holder of a received message is given. `context` says of which queue it is.
+    pub fn seal_receipt(&self, context: &str, receipt: &[u8]) -> Vec<u8> {
+        self.receipts.seal(context, receipt)
+    }
+
+    /// What [`Iam::seal_receipt`] sealed for this context, if it did.
+    pub fn open_receipt(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.receipts.open(context, sealed)
+    }
+
+    /// Encrypts a message's body for the disk. `context` says which message it is of.
+    pub fn seal_message(&self, context: &str, body: &[u8]) -> Vec<u8> {
+        self.messages.seal(context, body)
+    }
+
+    /// What [`Iam::seal_message`] sealed for this context, if it did.
+    pub fn open_message(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.messages.open(context, sealed)
     }
 
     /// A token that lets its bearer do one thing until it expires: a download link. `purpose` is not secret.

@@ -14,7 +14,8 @@
 //! Sending and finishing are synced, many of them at once.
 //!
 //! Rooms: `core` is what a queue is in memory, pure; `tables` what it is on the disk; `writing` the one task through which
-//! all changes go; `draft`, `posting`, `consumer`, `named`, `delivery`, `browse` what others do with queues; `state` what they share.
+//! all changes go; `draft`, `posting`, `consumer`, `named`, `delivery`, `browse` what others do with queues; `state` what
+//! they share.
 //!
 //! Bounds: memory knows a window of each queue and keeps a bounded number of bytes of contents; the rest is read when the
 //! window runs low. Nobody polls: who waits is woken by a message, or when one becomes due.

@@ -20,7 +20,7 @@ use crate::core::window::{Entry, Load, Millis};
 use crate::limits::{LOAD, LOOK, PURGED_AT_ONCE};
 use crate::service::{QueueName, due};
 use crate::state::{Leased, Queue, Shared};
-use crate::tables::{self, Key};
+use crate::tables::{self, Key, Stored};
 use crate::writing::{Change, Order};
 use crate::{Delivery, Error, Queues};
 
@@ -227,11 +227,14 @@ impl Queues {
             let free = !strict && !window.is_leased(number);
             free.then(|| window.remove_sent(number, sent_ms).map(|entry| entry.content))
         });
-        let Some(content) = taken else { return Ok(Finished::Over) };
+        let Some(content) = taken else {
+            let there = self.row(key).await?.is_some_and(|row| row.sent == sent_ms);
+            return Ok(if there { Finished::Over } else { Finished::Gone });
+        };
         let file = match content.flatten().map(|held| held.content.body.clone()) {
             Some(Body::File(name)) => Some(name),
             Some(Body::Inline(_)) => None,
-            None if in_file => self.file_of(key).await?,
+            None if in_file => self.row(key).await?.and_then(|row| row.file),
             None => None,
         };
         let gone = move |shared: &Shared| {
@@ -242,9 +245,9 @@ impl Queues {
         Ok(if there { Finished::Done } else { Finished::Gone })
     }
 
-    async fn file_of(&self, key: Key) -> Result<Option<String>, Error> {
+    async fn row(&self, key: Key) -> Result<Option<Stored>, Error> {
         let row: Result<_, store::Error> = self.shared.store.read(move |tx| tables::one(tx, key)).await;
-        Ok(row?.and_then(|row| row.file))
+        Ok(row?)
     }
 
     /// Has a lease last so long from now; nothing gives the message back. Whether the lease was still held.

@@ -49,8 +49,14 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     report(&launcher, address);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let schema =
-        [iam::MIGRATIONS, queues::MIGRATIONS, functions::MIGRATIONS, logs::MIGRATIONS, tables::MIGRATIONS];
+    let schema = [
+        iam::MIGRATIONS,
+        queues::MIGRATIONS,
+        functions::MIGRATIONS,
+        logs::MIGRATIONS,
+        mailboxes::MIGRATIONS,
+        tables::MIGRATIONS,
+    ];
     let store = Store::open(&data_dir.path("virga.db"), &schema).context("cannot open the database")?;
     let Identity { region, iam } =
         identity::open(&store, data_dir, &config.first_start, Arc::clone(&clock)).await?;
@@ -66,8 +72,17 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     let metrics = Arc::new(metrics.with_template_refusals(&sandbox::NO_TEMPLATE));
     let groups = logs::Logs::open(store.clone(), lines.clone(), Arc::clone(&clock));
     let (troubles, troubled) = mpsc::channel(IMAGE_TROUBLES);
+    let queues = open_queues(&store, data_dir, config, Arc::clone(&clock)).await?;
+    let mailboxes = mailboxes::Mailboxes::open(mailboxes::Deps {
+        store: store.clone(),
+        queues: queues.clone(),
+        iam: iam.clone(),
+        clock: Arc::clone(&clock),
+        region: region.clone(),
+    });
+    let mailboxes = mailboxes.await.context("cannot open the mailboxes")?;
     let functions = Functions::open(functions::Deps {
-        queues: open_queues(&store, data_dir, config, Arc::clone(&clock)).await?,
+        queues,
         store,
         blobs: Blobs::open(&data_dir.path("blobs")).context("cannot open the packages")?,
         code_dir: data_dir.path("code"),
@@ -97,6 +112,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
         functions: functions.clone(),
         iam,
         logs: groups,
+        mailboxes: mailboxes.clone(),
         clock: Arc::clone(&clock),
         region: region.clone(),
         patience: api_aws::body::Patience::default(),
@@ -126,6 +142,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     };
     admin_state.ready.store(false, Ordering::Relaxed);
     functions.stop_events();
+    mailboxes.stop();
     let since = Instant::now();
     if ended.is_ok() {
         drop(stop);
@@ -257,7 +274,8 @@ async fn open_queues(
     let files = Blobs::open(&data_dir.path("messages")).context("cannot open the messages")?;
     let deps = queues::Deps { store: store.clone(), files, clock };
     let consumed = [(functions::EVENTS, config.async_per_function as usize)];
-    let queues = queues::Queues::open(deps, &consumed, &[functions::FAILED_EVENTS]);
+    let (others, by_name) = ([functions::FAILED_EVENTS], mailboxes::kinds());
+    let queues = queues::Queues::open_with(deps, &consumed, &others, &by_name);
     queues.await.context("cannot open the queues")
 }
 

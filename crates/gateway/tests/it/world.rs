@@ -88,7 +88,13 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = store::Store::open(
             &at("db"),
-            &[iam::MIGRATIONS, queues::MIGRATIONS, functions::MIGRATIONS, logs::MIGRATIONS],
+            &[
+                iam::MIGRATIONS,
+                queues::MIGRATIONS,
+                functions::MIGRATIONS,
+                logs::MIGRATIONS,
+                mailboxes::MIGRATIONS,
+            ],
         )
         .unwrap();
         let key = at("key");
@@ -101,10 +107,20 @@ impl World {
             files: store::Blobs::open(&at("messages")).unwrap(),
             clock: Arc::clone(&clock),
         };
-        let queues = queues::Queues::open(waiting, &[(functions::EVENTS, 50)], &[functions::FAILED_EVENTS]);
+        let (consumed, others) = ([(functions::EVENTS, 50)], [functions::FAILED_EVENTS]);
+        let by_name = mailboxes::kinds();
+        let queues = queues::Queues::open_with(waiting, &consumed, &others, &by_name);
+        let queues = queues.await.unwrap();
+        let mailboxes = mailboxes::Mailboxes::open(mailboxes::Deps {
+            store: store.clone(),
+            queues: queues.clone(),
+            iam: iam.clone(),
+            clock: Arc::clone(&clock),
+            region: Region::default(),
+        });
         let functions = Functions::open(functions::Deps {
             store,
-            queues: queues.await.unwrap(),
+            queues,
             blobs: store::Blobs::open(&at("blobs")).unwrap(),
             code_dir: at("code"),
             objects: None,
@@ -125,6 +141,7 @@ impl World {
             functions: functions.clone(),
             iam: iam.clone(),
             logs: groups,
+            mailboxes: mailboxes.await.unwrap(),
             clock: Arc::clone(&clock),
             region: Region::default(),
             patience: settings.patience,
