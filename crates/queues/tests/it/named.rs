@@ -123,15 +123,32 @@ async fn who_waits_is_woken_by_a_message_and_by_a_lease_that_ends() {
             tokio::spawn(async move { queues.receive(&queue, long).await.unwrap().len() })
         })
         .collect();
-    // One that gives up hands on what it was woken for.
-    let gives_up = world.queues.receive(&queue, Ask { wait: Duration::from_millis(5), ..long });
-    assert!(gives_up.await.unwrap().is_empty());
     for number in 0..50 {
         world.send(&queue, &number.to_string()).await;
     }
     for waiter in waiters {
         assert_eq!(tokio::time::timeout(LEASE, waiter).await.unwrap().unwrap(), 1);
     }
+}
+
+#[tokio::test]
+async fn who_leaves_hands_on_what_it_was_woken_for() {
+    let world = World::new().await;
+    let queue = plain();
+    let wait = |wait| {
+        let (queues, queue) = (world.queues.clone(), queue.clone());
+        tokio::spawn(async move { queues.receive(&queue, Ask { wait, ..NOW }).await.unwrap().len() })
+    };
+    let first = wait(Duration::from_millis(500));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let second = wait(Duration::from_secs(20));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // The first is told when the message is due, and leaves before.
+    let delay = Duration::from_millis(600);
+    world.queues.send(&queue, Message { delay, ..message("x") }).await.unwrap();
+    assert_eq!(first.await.unwrap(), 0);
+    world.pass(delay);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(10), second).await.unwrap().unwrap(), 1);
 }
 
 #[tokio::test]
