@@ -17,6 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base::AccountId;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sandbox::{Artifact, Backend};
@@ -121,13 +122,13 @@ impl CodeStore {
         }
     }
 
-    /// Fetches an image, or the very one that was fetched before. It stays until what is counted for it here
+    /// Fetches an image for an account, or the very one that was fetched before. It stays until what is counted for it here
     /// ([`CodeStore::release`] of its key) is taken back.
-    pub(crate) async fn pull(&self, code: &ImageCode) -> Result<Pulled, ImageError> {
+    pub(crate) async fn pull(&self, account: &AccountId, code: &ImageCode) -> Result<Pulled, ImageError> {
         let unavailable =
             |error: Error| ImageError { problem: ImageProblem::Invalid, text: error.to_string() };
         let images = self.images().map_err(unavailable)?;
-        let pulled = images.pull(&code.uri, code.digest.as_deref()).await?;
+        let pulled = images.pull(account, &code.uri, code.digest.as_deref()).await?;
         let key = image::key(&pulled.id);
         self.retain(&key);
         // A removal that saw no use for it is over after this, and has left it alone, since the pull holds it.

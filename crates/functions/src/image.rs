@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base::AccountId;
 use futures_util::future::BoxFuture;
 use sandbox::{Artifact, Image, Runtime};
 
@@ -21,10 +22,14 @@ pub trait Images: Send + Sync + 'static {
     /// Checks a reference without asking anybody.
     fn check(&self, uri: &str) -> Result<(), ImageError>;
 
-    /// Fetches and unpacks an image; with a `digest`, the one of this digest and no other. Dropping the future leaves
-    /// nothing that is half done.
-    fn pull<'a>(&'a self, uri: &'a str, digest: Option<&'a str>)
-    -> BoxFuture<'a, Result<Pulled, ImageError>>;
+    /// Fetches and unpacks an image for an account; with a `digest`, the one of this digest and no other. Accounts do not wait
+    /// for each other. Dropping the future leaves nothing that is half done.
+    fn pull<'a>(
+        &'a self,
+        account: &'a AccountId,
+        uri: &'a str,
+        digest: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Pulled, ImageError>>;
 
     /// An image that is there.
     fn find(&self, id: &str) -> Option<Unpacked>;

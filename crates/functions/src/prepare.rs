@@ -139,7 +139,7 @@ impl Inner {
         if let Some(code) = &configuration.image
             && (configuration.code.digest.is_empty() || self.code.artifact(&configuration).is_err())
         {
-            let pulled = self.code.pull(code).await.map_err(ImageError::reason)?;
+            let pulled = self.code.pull(&function.arn.account, code).await.map_err(ImageError::reason)?;
             held.push(image::key(&pulled.id));
             configuration.code = CodeRef { digest: image::key(&pulled.id), size: pulled.bytes };
             let (resolved, digest) = (Some(pulled.resolved), Some(pulled.digest));

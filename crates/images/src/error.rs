@@ -22,6 +22,9 @@ pub enum Error {
     /// The registry did not answer, or broke off. Trying again may help.
     #[error("{0}")]
     Unreachable(String),
+    /// The store holds as much as it may.
+    #[error("{0}")]
+    Room(String),
     /// No room is left on the server's disk.
     #[error("no room is left on the server's disk while {0}")]
     Full(String),
@@ -44,7 +47,7 @@ impl Error {
             Self::Denied(_) => Kind::Denied,
             Self::NotFound(_) => Kind::NotFound,
             Self::Unreachable(_) => Kind::Unavailable,
-            Self::Full(_) => Kind::LimitExceeded,
+            Self::Full(_) | Self::Room(_) => Kind::LimitExceeded,
             Self::Host { .. } => Kind::Internal,
         }
     }
@@ -85,6 +88,7 @@ impl Error {
             Self::Invalid(text) => Self::Invalid(text.clone()),
             Self::Unreachable(text) => Self::Unreachable(text.clone()),
             Self::Full(text) => Self::Full(text.clone()),
+            Self::Room(text) => Self::Room(text.clone()),
             Self::Host { context, source } => {
                 Self::Host { context: context.clone(), source: io::Error::from(source.kind()) }
             }

@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, FileType, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::digest::Bounded;
+use crate::room::{Paying, Taken};
 use crate::tar::{Archive, Entry, Kind};
 use crate::tree::{self, Plain, Root, hostile};
 use crate::{Digest, Error, limits};
@@ -74,9 +75,15 @@ fn too_many() -> Error {
 }
 
 /// Unpacks a layer into an empty folder; the digest of the archive. Blocking. On failure the folder holds part of it.
-pub(crate) fn unpack(compressed: &mut dyn Read, into: &Path, budget: Budget) -> Result<Digest, Error> {
+pub(crate) fn unpack(
+    compressed: &mut dyn Read,
+    into: &Path,
+    budget: Budget,
+    taken: &mut Taken,
+) -> Result<Digest, Error> {
     let mut layer = Unpacking::begin(into)?;
-    let mut archive = Archive::new(Bounded::new(decompressed(compressed)?, budget.bytes));
+    let plain = Paying::new(decompressed(compressed)?, taken);
+    let mut archive = Archive::new(Bounded::new(plain, budget.bytes));
     while let Some(entry) = archive.next()? {
         layer.notes.entries += 1;
         layer.add(&entry, &mut archive)?;
@@ -330,7 +337,9 @@ mod tests {
             let names = ["a", "b"].map(|top| file(&format!("{top}/{}x", "d/".repeat(40)), b""));
             let archive = [names.concat(), vec![0; 1024]].concat();
             let budget = Budget { bytes: 1 << 20, entries };
-            unpack(&mut &archive[..], folder.path(), budget).map_err(|error| error.to_string())?;
+            let mut taken = crate::room::Room::new(u64::MAX).taken();
+            unpack(&mut &archive[..], folder.path(), budget, &mut taken)
+                .map_err(|error| error.to_string())?;
             Notes::read(folder.path()).map(|notes| notes.entries).map_err(|error| error.to_string())
         };
         assert_eq!(unpacked(84), Ok(84), "two files, each in 41 folders");

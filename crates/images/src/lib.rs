@@ -9,7 +9,7 @@
 //! - `source`: where bytes come from; `registry`: over HTTP. Every blob is checked against its digest and size while it
 //!   streams, and a layer against the digest of its uncompressed archive besides.
 //! - `tar`, `layer`: archives become trees, in a folder and nowhere else; `merge`: trees become an image.
-//! - `store`: what is kept, shared and removed.
+//! - `store`: what is kept, shared and removed; `room`: how much; `turns`: who pulls when.
 //! - [`build`]: the other way, from a folder to an image, which may be pushed.
 //!
 //! - `lazy`: images that functions start from before they are all there; `fuse`: how instances see those.
@@ -29,14 +29,17 @@ mod merge;
 mod pull;
 mod reference;
 mod registry;
+mod room;
 mod source;
 mod store;
 mod tar;
 mod tree;
+mod turns;
 
 pub use digest::Digest;
 pub use error::Error;
 pub use execution::Execution;
+pub use lazy::meter::{Meter, Outcome};
 pub use lazy::{Listener, Mounter};
 pub use pull::{Images, Pulled};
 pub use reference::{Name, Reference};
@@ -47,7 +50,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What the store is told.
-#[derive(Default)]
 pub struct Settings {
     /// Where layers and images are kept.
     pub dir: PathBuf,
@@ -67,6 +69,28 @@ pub struct Settings {
     pub completes: bool,
     /// Hears when parts of such an image cannot be had.
     pub listener: Option<Listener>,
+    /// Counts what comes of such images.
+    pub meter: Option<Arc<dyn Meter>>,
+    /// Bytes that all layers together may take; those that come in parts count as if they were there.
+    pub most_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            extras: Extras::default(),
+            plain_http: Vec::new(),
+            credentials: None,
+            certificates: None,
+            local: Vec::new(),
+            mounter: None,
+            completes: false,
+            listener: None,
+            meter: None,
+            most_bytes: u64::MAX,
+        }
+    }
 }
 
 /// Files that every image gets, whatever it has in their place.

@@ -54,8 +54,14 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 /// Redirects followed: registries send a client to their storage, once.
 pub(crate) const REDIRECTS: usize = 5;
 
-/// Images pulled at the same time: each takes a core for decompression, and the network.
-pub(crate) const PULLS_AT_ONCE: usize = 4;
+/// Images of one account that are pulled at the same time: each takes a core for decompression, and the network.
+pub(crate) const PULLS_OF_ONE: usize = 4;
+
+/// Images that are pulled at the same time, but that an account which pulls none may always pull one: each holds a thread.
+pub(crate) const PULLS_AT_ONCE: usize = 16;
+
+/// Bytes that a layer on its way takes of the store's room at a time.
+pub(crate) const ROOM_STEP: u64 = 16 << 20;
 
 /// Parts of a body that wait to be unpacked; each is what one read of the network gave, 64 KiB or so at most.
 pub(crate) const PARTS_AHEAD: usize = 16;
@@ -66,8 +72,19 @@ pub(crate) const PULL: Duration = Duration::from_secs(30 * 60);
 /// Bytes of a layer's table of contents, uncompressed: some two hundred an entry, which take as many again in memory.
 pub(crate) const TOC_BYTES: u64 = 64 << 20;
 
-/// Bytes of a part of a file that is fetched for itself; other tools make 4 MiB, and it is held in memory.
-pub(crate) const PART_BYTES: u64 = 32 << 20;
+/// Entries of a layer's table of contents, parts of files among them, which are held in memory: as many as a table of the
+/// greatest length has where names are of an ordinary one.
+pub(crate) const TOC_ENTRIES: usize = 400_000;
+
+/// Bytes of a part of a file that is fetched for itself, and of what has to be unpacked before it; other tools make 4 MiB, and
+/// it is held in memory.
+pub(crate) const PART_BYTES: u64 = 8 << 20;
+
+/// Images that are shown before they are all there: each has a thread and some forty descriptors.
+pub(crate) const SHOWN: usize = 128;
+
+/// Files and parts that all of them list: some 300 bytes each.
+pub(crate) const SHOWN_ENTRIES: u64 = 2_000_000;
 
 /// Bytes of a gzip member's header, with whatever name and comment it has, and its checksum.
 pub(crate) const MEMBER_BYTES: u64 = 4096;
@@ -87,14 +104,35 @@ pub(crate) const RUN_BYTES: u64 = 8 << 20;
 /// Bytes between two parts that are fetched along rather than asked for around.
 pub(crate) const GAP_BYTES: u64 = 64 << 10;
 
-/// Requests for parts of one image at the same time where somebody waits; memory is this many runs.
+/// Requests for parts of one image at the same time where somebody waits.
 pub(crate) const RUNS_AT_ONCE: usize = 6;
+
+/// The same for what earlier instances used: fewer, so that whoever waits has most of the line.
+pub(crate) const RUNS_AHEAD: usize = 3;
+
+/// MiB that all of them together may hold of what is on its way: two parts of the greatest size, and many of the usual one.
+pub(crate) const RUNS_MIB: u32 = 32;
 
 /// Times that a part is asked for, the pauses doubled: some six seconds, beside what the registry takes.
 pub(crate) const PART_ATTEMPTS: u32 = 6;
 
-/// How long a read may wait for its bytes in all.
+/// How long is waited for a next part; a slow line goes on for as long as it takes.
 pub(crate) const PART_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long parts that could not be had are not asked for anew.
+pub(crate) const FAILED_FOR: Duration = Duration::from_millis(500);
+
+/// How often somebody is told that parts of an image cannot be had.
+pub(crate) const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections to one registry that are kept for the next request: what one image uses at once.
+pub(crate) const KEPT_OF_ONE: usize = 8;
+
+/// Connections that are kept in all.
+pub(crate) const KEPT_IN_ALL: usize = 64;
+
+/// How long a connection is kept that nobody uses: less than servers and what is between us and them are known to.
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// Bytes of what is remembered as used of a layer.
 pub(crate) const TOUCHED_BYTES: u64 = 256 << 20;

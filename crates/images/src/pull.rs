@@ -6,8 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use crate::digest::Verified;
 use crate::layer::{self, Budget, Notes};
 use crate::lazy::partial::Partial;
@@ -16,9 +14,11 @@ use crate::lazy::view::View;
 use crate::lazy::{self, Lazy, index};
 use crate::reference::{Name, Reference};
 use crate::registry::{Access, Connector, Credentials, Session};
+use crate::room::Taken;
 use crate::source::{Found, LayerAt, Source};
 use crate::store::{Lease, Staged, Store, Stored};
 use crate::tree::Root;
+use crate::turns::{Locks, Turns};
 use crate::{Digest, Error, Settings, limits, merge};
 
 /// The store of images. Cheap to clone.
@@ -32,19 +32,12 @@ struct Inner {
     lazy: Arc<Lazy>,
     connector: Connector,
     settings: Settings,
-    pulls: Semaphore,
-    /// Layers with the same first digit are made one at a time, so that two images make a common one once.
-    layers: [tokio::sync::Mutex<()>; LOCKS],
-    /// The same for images.
-    images: [tokio::sync::Mutex<()>; LOCKS],
-}
-
-/// Locks that the names of layers and images are spread over.
-const LOCKS: usize = 16;
-
-/// Which of the locks a name has.
-fn place(name: &Digest) -> usize {
-    name.hex().as_bytes().first().map_or(0, |digit| usize::from(*digit)) % LOCKS
+    pulls: Turns,
+    /// What one account wants twice is made once.
+    layers: Locks,
+    images: Locks,
+    /// Images that are put in their place.
+    keeping: Locks,
 }
 
 /// An image that was pulled. As long as this is kept it is not removed.
@@ -65,12 +58,11 @@ pub struct Pulled {
 impl Images {
     /// Opens the store; what was being made when the server died is gone afterwards. Blocking.
     pub fn open(settings: Settings) -> Result<Self, Error> {
-        let store = Store::open(&settings.dir)?;
+        let store = Store::open(&settings.dir, settings.most_bytes)?;
         let connector = Connector::new(&settings.plain_http, settings.certificates.as_deref())?;
         let lazy = Arc::new(Lazy::new(&store, &connector, &settings)?);
-        let pulls = Semaphore::new(limits::PULLS_AT_ONCE);
-        let (layers, images) = Default::default();
-        let inner = Inner { store, lazy, connector, settings, pulls, layers, images };
+        let (pulls, layers, images, keeping) = Default::default();
+        let inner = Inner { store, lazy, connector, settings, pulls, layers, images, keeping };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -112,11 +104,17 @@ impl Images {
     }
 
     /// Fetches and unpacks an image; what is there already is not fetched again. With `pinned`, the image of this
-    /// digest and no other. Dropping the future leaves nothing but what is whole.
-    pub async fn pull(&self, reference: &str, pinned: Option<&Digest>) -> Result<Pulled, Error> {
+    /// digest and no other. Pulls of one account never wait for those of another. Dropping the future leaves nothing but what
+    /// is whole.
+    pub async fn pull(
+        &self,
+        account: &str,
+        reference: &str,
+        pinned: Option<&Digest>,
+    ) -> Result<Pulled, Error> {
         let reference = Reference::parse(reference)?;
-        let _turn = self.inner.pulls.acquire().await;
-        let pulled = tokio::time::timeout(limits::PULL, self.inner.pull(&reference, pinned)).await;
+        let _turn = self.inner.pulls.take(account).await;
+        let pulled = tokio::time::timeout(limits::PULL, self.inner.pull(account, &reference, pinned)).await;
         pulled.unwrap_or_else(|_| {
             let minutes = limits::PULL.as_secs() / 60;
             Err(Error::Unreachable(format!("the image did not come within {minutes} minutes")))
@@ -125,16 +123,20 @@ impl Images {
 }
 
 impl Inner {
-    async fn pull(&self, reference: &Reference, pinned: Option<&Digest>) -> Result<Pulled, Error> {
+    async fn pull(
+        &self,
+        account: &str,
+        reference: &Reference,
+        pinned: Option<&Digest>,
+    ) -> Result<Pulled, Error> {
         let source = self.source(reference)?;
         let found = source.find(pinned).await?;
         let plan = self.plan(&source, &found).await?;
         let lease = Arc::new(self.store.lease(&plan.id, &plan.names(&found)));
-        // Two pulls of an image make it once.
-        let one = self.images[place(&plan.id)].lock().await;
+        let one = self.images.lock(format!("{account} {}", plan.id)).await;
         let stored = match self.store.find(&plan.id) {
             Some(stored) => stored,
-            None => self.make(&source, reference, &found, &plan, &lease).await?,
+            None => self.make(account, &source, reference, &found, &plan, &lease).await?,
         };
         drop(one);
         let resolved = match reference {
@@ -202,9 +204,10 @@ impl Inner {
     /// Whether it may be begun before it is all there.
     async fn plan(&self, source: &Source, found: &Found) -> Result<Plan, Error> {
         let parts = match source {
-            Source::Registry(session) if self.lazy.is_possible() => {
-                lazy::plan::plan(session, found, &self.store).await?
-            }
+            Source::Registry(session) => match self.lazy.room() {
+                Some(room) => lazy::plan::plan(session, found, &self.store, room).await?,
+                None => None,
+            },
             _ => None,
         };
         Ok(parts.unwrap_or_else(|| Plan::whole(found)))
@@ -214,6 +217,7 @@ impl Inner {
     /// no layer goes away under it, and none that it makes stays.
     async fn make(
         &self,
+        account: &str,
         source: &Source,
         reference: &Reference,
         found: &Found,
@@ -229,7 +233,7 @@ impl Inner {
                     partial.extend(layer);
                     notes
                 }
-                None => self.layer(source, layer, budget, lease).await?,
+                None => self.layer(account, source, layer, budget, lease).await?,
             };
             budget = budget.less(&notes)?;
         }
@@ -295,7 +299,13 @@ impl Inner {
     ) -> Result<Stored, Error> {
         let (store, lazy, lease) = (Arc::clone(&self.store), Arc::clone(&self.lazy), Arc::clone(lease));
         let extras = self.settings.extras.clone();
+        let keeping = self.keeping.lock(id.to_string()).await;
         blocking(move || {
+            let _keeping = keeping;
+            // Another account's pull was faster.
+            if let Some(stored) = store.find(&id) {
+                return Ok(stored);
+            }
             merge::furnish(&Root::open(&Store::rootfs(&staged.path))?, &extras)?;
             if Arc::strong_count(&lease) == 1 {
                 return Err(Error::Unreachable("nobody waits for the image any more".to_owned()));
@@ -321,19 +331,21 @@ impl Inner {
         budget: Budget,
         lease: &Arc<Lease>,
     ) -> Result<(Notes, Option<Arc<Partial>>), Error> {
-        let _one = self.layers[place(&planned.key)].lock().await;
+        let one = self.layers.lock(planned.key.to_string()).await;
         let (store, lazy, lease) = (Arc::clone(&self.store), Arc::clone(&self.lazy), Arc::clone(lease));
-        let Planned { key, made_from } = planned.clone();
+        let Planned { key, made_from, .. } = planned.clone();
         blocking(move || {
-            let _lease = lease;
+            let (_one, _lease) = (one, lease);
             let layer = store.layer(&key);
             let fresh = !layer.is_dir();
             if fresh {
                 let gone = || Error::Unreachable("a layer was removed meanwhile".to_owned());
                 let (index, text) = made_from.ok_or_else(gone)?;
                 let staged = store.stage()?;
-                index::outline(&index, &text, &staged.path, budget)?;
-                store.keep_layer(staged, &key)?;
+                let notes = index::outline(&index, &text, &staged.path, budget)?;
+                let mut taken = store.room.taken();
+                taken.more(notes.bytes)?;
+                store.keep_layer(staged, &key, taken)?;
             }
             let notes = Notes::read(&layer)?;
             let partial =
@@ -350,12 +362,13 @@ impl Inner {
     /// Has a layer unpacked, and says how large it is. A download that breaks off is begun again.
     async fn layer(
         &self,
+        account: &str,
         source: &Source,
         layer: &LayerAt,
         budget: Budget,
         lease: &Arc<Lease>,
     ) -> Result<Notes, Error> {
-        let _one = self.layers[place(&layer.diff)].lock().await;
+        let _one = self.layers.lock(format!("{account} {}", layer.diff)).await;
         let place = self.store.layer(&layer.diff);
         let mut pause = limits::RETRY_AFTER;
         let mut attempt = 1;
@@ -385,25 +398,34 @@ impl Inner {
         blocking(move || {
             let _lease = lease;
             let staged = store.stage()?;
-            unpack(blob, &layer, &staged.path, budget)?;
-            store.keep_layer(staged, &layer.diff)
+            let mut taken = store.room.taken();
+            unpack(blob, &layer, &staged.path, budget, &mut taken)?;
+            store.keep_layer(staged, &layer.diff, taken)
         })
         .await
     }
 }
 
 /// Unpacks a layer while it is checked. What the blob is comes before what is wrong with it.
-fn unpack(blob: Box<dyn io::Read + Send>, layer: &LayerAt, into: &Path, budget: Budget) -> Result<(), Error> {
+fn unpack(
+    blob: Box<dyn io::Read + Send>,
+    layer: &LayerAt,
+    into: &Path,
+    budget: Budget,
+    taken: &mut Taken,
+) -> Result<(), Error> {
     let found = match &layer.blob {
         None => {
             let mut blob = blob;
-            layer::unpack(&mut blob, into, budget)
+            layer::unpack(&mut blob, into, budget, taken)
         }
         Some(digest) => {
             let mut verified = Verified::new(blob, digest, layer.size);
-            match layer::unpack(&mut verified, into, budget) {
+            match layer::unpack(&mut verified, into, budget, taken) {
                 // What broke off says nothing about the blob.
-                Err(error @ (Error::Full(_) | Error::Host { .. } | Error::Unreachable(_))) => {
+                Err(
+                    error @ (Error::Full(_) | Error::Room(_) | Error::Host { .. } | Error::Unreachable(_)),
+                ) => {
                     return Err(error);
                 }
                 outcome => {

@@ -22,7 +22,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::layer::Notes;
 use crate::manifest::Config;
+use crate::room::{Room, Taken};
 use crate::{Digest, Error, Execution};
 
 const STAGING: &str = ".staging";
@@ -36,6 +38,8 @@ const RECORD: &str = "image.json";
 /// The folders, and who uses what.
 pub(crate) struct Store {
     dir: PathBuf,
+    /// What layers take.
+    pub(crate) room: Arc<Room>,
     uses: Mutex<Uses>,
     /// Names what is being made.
     next: std::sync::atomic::AtomicU64,
@@ -48,6 +52,8 @@ struct Uses {
     layers: HashMap<Digest, usize>,
     /// Pulls.
     leased: HashMap<Digest, usize>,
+    /// Bytes of layers that are there.
+    sizes: HashMap<Digest, u64>,
 }
 
 /// What is written beside an image's files.
@@ -68,7 +74,8 @@ pub struct Stored {
 
 impl Store {
     /// Opens or makes the folder; what was being made when the server died is gone afterwards.
-    pub(crate) fn open(dir: &Path) -> Result<Arc<Self>, Error> {
+    /// Layers take no more than so many bytes.
+    pub(crate) fn open(dir: &Path, most_bytes: u64) -> Result<Arc<Self>, Error> {
         let opening = || format!("opening {}", dir.display());
         let staging = dir.join(STAGING);
         if staging.exists() {
@@ -80,7 +87,8 @@ impl Store {
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))
                 .map_err(Error::host(opening()))?;
         }
-        Ok(Arc::new(Self { dir: dir.to_owned(), uses: Mutex::default(), next: 0.into() }))
+        let room = Room::new(most_bytes);
+        Ok(Arc::new(Self { dir: dir.to_owned(), room, uses: Mutex::default(), next: 0.into() }))
     }
 
     /// Removes every image but these, then every layer that no image has. Once, before anything is pulled.
@@ -96,10 +104,12 @@ impl Store {
             }
         }
         for (name, path) in self.list(LAYERS)? {
-            if !name.is_some_and(|name| uses.layers.contains_key(&name)) {
-                self.remove_folder(&path)?;
+            match name.filter(|name| uses.layers.contains_key(name)) {
+                Some(name) => drop(uses.sizes.insert(name, Notes::read(&path)?.bytes)),
+                None => self.remove_folder(&path)?,
             }
         }
+        self.room.set(uses.sizes.values().sum());
         *self.uses.lock() = uses;
         Ok(())
     }
@@ -198,7 +208,7 @@ impl Store {
     fn let_go(&self, layers: &[Digest]) -> Result<(), Error> {
         for layer in layers {
             let hidden = self.staging_path();
-            {
+            let bytes = {
                 let mut uses = self.uses.lock();
                 let Some(count) = uses.layers.get_mut(layer) else { continue };
                 *count -= 1;
@@ -206,14 +216,16 @@ impl Store {
                     continue;
                 }
                 uses.layers.remove(layer);
+                let bytes = uses.sizes.remove(layer).unwrap_or(0);
                 // Under the lock, so that a pull that comes now makes it anew.
                 match fs::rename(self.layer(layer), &hidden) {
-                    Ok(()) => {}
+                    Ok(()) => bytes,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                     Err(error) => return Err(Error::host("removing a layer")(error)),
                 }
-            }
+            };
             fs::remove_dir_all(&hidden).map_err(Error::host("removing a layer"))?;
+            self.room.give_back(bytes);
         }
         Ok(())
     }
@@ -227,9 +239,14 @@ impl Store {
         Ok(Staged { path })
     }
 
-    /// Puts a layer in its place. Blocking.
-    pub(crate) fn keep_layer(&self, staged: Staged, diff: &Digest) -> Result<(), Error> {
-        staged.rename_to(&self.layer(diff))
+    /// Puts a layer in its place, for which room was taken. Its lease is the caller's. Blocking.
+    pub(crate) fn keep_layer(&self, staged: Staged, diff: &Digest, taken: Taken) -> Result<(), Error> {
+        let bytes = Notes::read(&staged.path)?.bytes;
+        if staged.rename_to(&self.layer(diff))? {
+            self.uses.lock().sizes.insert(diff.clone(), bytes);
+            taken.keep(bytes);
+        }
+        Ok(())
     }
 
     /// A folder for the files of an image that is being made.
@@ -312,12 +329,13 @@ impl Staged {
         rustix::fs::syncfs(&folder).map_err(Error::host("writing an image to the disk"))
     }
 
-    fn rename_to(self, place: &Path) -> Result<(), Error> {
+    /// Whether it came to be there by this.
+    fn rename_to(self, place: &Path) -> Result<bool, Error> {
         self.sync()?;
         match fs::rename(&self.path, place) {
-            Ok(()) => self.kept(place),
+            Ok(()) => self.kept(place).map(|()| true),
             // Another pull was faster; what has this name has this content.
-            Err(_) if place.is_dir() => self.discard(),
+            Err(_) if place.is_dir() => self.discard().map(|()| false),
             Err(error) => Err(Error::host("keeping a layer")(error)),
         }
     }

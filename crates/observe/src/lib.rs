@@ -8,11 +8,13 @@
 
 mod backlogs;
 mod histogram;
+mod image_parts;
 mod logs;
 mod metrics;
 mod residents;
 
 pub use backlogs::Backlog;
+pub use image_parts::ImageParts;
 pub use logs::{Event, EventPage, GroupInfo, LogStream, Logs, LogsError, Matcher, Query, StreamInfo};
 pub use metrics::{
     CONTENT_TYPE, Calls, Egress, Ending, FunctionLabels, FunctionMeter, FunctionMetrics, Phase,

@@ -14,6 +14,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::backlogs::{Backlog, Backlogs};
 use crate::histogram::Histogram;
+use crate::image_parts::ImageParts;
 use crate::residents::{Resident, Residents};
 
 /// What [`FunctionMetrics::encode`] writes, for the `Content-Type` header.
@@ -176,6 +177,7 @@ pub struct Calls {
 pub struct FunctionMetrics {
     registry: Registry,
     families: Families,
+    image_parts: ImageParts,
     /// Why a version may have no template.
     no_template: &'static [&'static str],
 }
@@ -186,7 +188,14 @@ impl FunctionMetrics {
         let families = Families::default();
         let mut registry = Registry::with_prefix("faas");
         families.register(&mut registry);
-        Self { registry, families, no_template: &[] }
+        let image_parts = ImageParts::default();
+        image_parts.register(&mut registry);
+        Self { registry, families, image_parts, no_template: &[] }
+    }
+
+    /// What counts parts of container images.
+    pub fn image_parts(&self) -> ImageParts {
+        self.image_parts.clone()
     }
 
     /// Versions may have no template for these reasons and no other.

@@ -126,6 +126,8 @@ pub struct Images {
     pub local: Vec<PathBuf>,
     /// How much of an image has to be there before its function starts.
     pub parts: ImageParts,
+    /// GiB that all images together may take.
+    pub most_gb: u32,
 }
 
 /// How much of an image has to be there before its function starts, where it was built for that.

@@ -7,9 +7,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use base::AccountId;
 use functions::{Functions, ImageError, ImageProblem, Pulled, Unpacked};
 use futures_util::future::BoxFuture;
-use images::{Digest, Error, Images, Mounter, Stored};
+use images::{Digest, Error, Images, Meter, Mounter, Outcome, Stored};
+use observe::ImageParts;
 use sandbox::process::jail::Launcher;
 use tokio::sync::mpsc;
 
@@ -23,6 +25,23 @@ impl Mounter for Mounts {
 
     fn unmount(&self, folder: &Path) -> io::Result<()> {
         self.0.unmount(folder)
+    }
+}
+
+/// Counts parts of images.
+pub(crate) struct Counted(pub(crate) ImageParts);
+
+impl Meter for Counted {
+    fn received(&self, bytes: u64) {
+        self.0.received(bytes);
+    }
+
+    fn part(&self) {
+        self.0.part();
+    }
+
+    fn run(&self, took: Duration, outcome: Outcome) {
+        self.0.run(took, outcome.reason());
     }
 }
 
@@ -46,12 +65,13 @@ impl functions::Images for Adapter {
 
     fn pull<'a>(
         &'a self,
+        account: &'a AccountId,
         uri: &'a str,
         digest: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Pulled, ImageError>> {
         Box::pin(async move {
             let pinned = digest.and_then(Digest::from_hex);
-            let pulled = self.0.pull(uri, pinned.as_ref()).await.map_err(told)?;
+            let pulled = self.0.pull(account.as_str(), uri, pinned.as_ref()).await.map_err(told)?;
             Ok(Pulled {
                 id: pulled.id.hex().to_owned(),
                 digest: pulled.digest.hex().to_owned(),
@@ -103,7 +123,9 @@ fn told(error: Error) -> ImageError {
         Error::Denied(_) => ImageProblem::Denied,
         Error::NotFound(_) => ImageProblem::Missing,
         Error::Reference(_) | Error::Invalid(_) => ImageProblem::Invalid,
-        Error::Unreachable(_) | Error::Full(_) | Error::Host { .. } => ImageProblem::Unavailable,
+        Error::Unreachable(_) | Error::Full(_) | Error::Room(_) | Error::Host { .. } => {
+            ImageProblem::Unavailable
+        }
     };
     let mut text = error.to_string();
     if let Error::Host { .. } = error {

@@ -12,7 +12,7 @@ use base::{Clock, SystemClock};
 use functions::{Bounds, Functions, Pace, Scaling};
 use gateway::Gateway;
 use iam::Iam;
-use observe::{Backlog, FunctionMetrics, Resident};
+use observe::{Backlog, FunctionMetrics, ImageParts, Resident};
 use sandbox::egress::Network;
 use sandbox::process::jail::{Launcher, Status};
 use sandbox::process::{FromInside, ProcessBackend, image_files, image_users};
@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admin::{self, Admin};
 use crate::data_dir::DataDir;
 use crate::identity::{self, Identity};
-use crate::images::{Adapter, Mounts, Trouble};
+use crate::images::{Adapter, Counted, Mounts, Trouble};
 use crate::signals::Signals;
 use crate::subscribers::Subscribers;
 use crate::{Config, WASM_WORKER, config, credentials, file_systems, host, tables};
@@ -86,7 +86,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
         store,
         blobs: Blobs::open(&data_dir.path("blobs")).context("cannot open the packages")?,
         code_dir: data_dir.path("code"),
-        images: Some(Arc::new(images(config, data_dir, launcher, troubles)?)),
+        images: Some(Arc::new(images(config, data_dir, launcher, troubles, metrics.image_parts())?)),
         objects: objects(config, &clock)?,
         logs: lines,
         metrics: Arc::clone(&metrics),
@@ -187,8 +187,10 @@ fn images(
     data_dir: &DataDir,
     launcher: Launcher,
     troubles: mpsc::Sender<Trouble>,
+    parts_seen: ImageParts,
 ) -> Result<Adapter> {
-    let config::Images { plain_registries, credentials, certificates, local, parts } = config.images.clone();
+    let config::Images { plain_registries, credentials, certificates, local, parts, most_gb } =
+        config.images.clone();
     let mounter = (parts != config::ImageParts::Off).then(|| Arc::new(Mounts(launcher)) as Arc<dyn Mounter>);
     let extras = ::images::Extras {
         files: image_files().map(|(path, text)| (path.to_owned(), text)).into(),
@@ -203,6 +205,8 @@ fn images(
         local,
         mounter,
         completes: parts == config::ImageParts::Background,
+        meter: Some(Arc::new(Counted(parts_seen))),
+        most_bytes: u64::from(most_gb) << 30,
         // Who is flooded with them hears of enough.
         listener: Some(Arc::new(move |id, text| drop(troubles.try_send((id.clone(), text.to_owned()))))),
     };

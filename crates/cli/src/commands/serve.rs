@@ -123,6 +123,9 @@ pub(crate) struct Args {
     /// When functions start of images that `virga build` (or another tool that writes eStargz) has made
     #[arg(long, value_enum, default_value_t = Parts::Background)]
     image_parts: Parts,
+    /// GiB that container images may take, unpacked and all together; one for which there is no room is refused
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    images_gb: u32,
     /// A folder that functions may share by FileSystemConfigs: the name or ARN of its access point; may be repeated
     #[arg(long = "file-system", value_name = "NAME=FOLDER", value_parser = parse_folder)]
     file_systems: Vec<(String, PathBuf)>,
@@ -273,6 +276,7 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
                 Parts::Used => ImageParts::Used,
                 Parts::Off => ImageParts::Off,
             },
+            most_gb: args.images_gb,
         },
         file_systems: args.file_systems.clone(),
         package_store: package_store(args),

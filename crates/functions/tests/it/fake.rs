@@ -403,6 +403,7 @@ impl functions::Images for NoAnswer {
 
     fn pull<'a>(
         &'a self,
+        _: &'a base::AccountId,
         _: &'a str,
         _: Option<&'a str>,
     ) -> BoxFuture<'a, Result<functions::Pulled, functions::ImageError>> {

@@ -13,7 +13,9 @@
 //! says. A layer made so is never taken for one that was checked by its archive's digest: they have different names in the store,
 //! and so have images. Where the file system cannot be shown, or a registry gives no parts, images are fetched whole.
 
+mod bring;
 pub(crate) mod index;
+pub(crate) mod meter;
 pub(crate) mod partial;
 pub(crate) mod plan;
 pub(crate) mod remote;
@@ -40,6 +42,7 @@ use crate::reference::{Name, Reference};
 use crate::registry::Connector;
 use crate::store::Store;
 use crate::{Digest, Error, Settings, fuse, limits};
+use meter::Meter;
 use partial::Partial;
 use remote::Remote;
 use touched::Touched;
@@ -78,6 +81,7 @@ pub(crate) struct Lazy {
     mounter: Option<Arc<dyn Mounter>>,
     completes: bool,
     listener: Option<Listener>,
+    meter: Arc<dyn Meter>,
     touched: PathBuf,
     /// Whether the host can show them; found out at start.
     mountable: AtomicBool,
@@ -109,6 +113,7 @@ impl Lazy {
             mounter: settings.mounter.clone(),
             completes: settings.completes,
             listener: settings.listener.clone(),
+            meter: settings.meter.clone().unwrap_or_else(|| Arc::new(meter::Nobody)),
             touched,
             mountable: AtomicBool::new(false),
             shown: Mutex::default(),
@@ -116,9 +121,15 @@ impl Lazy {
         })
     }
 
-    /// Whether an image may be begun before it is all there.
-    pub(crate) fn is_possible(&self) -> bool {
-        self.mountable.load(Ordering::Relaxed)
+    /// How much an image may list that is begun before it is all there: all of them have a thread, descriptors and memory here.
+    /// `None` where there can be no further one.
+    pub(crate) fn room(&self) -> Option<u64> {
+        if !self.mountable.load(Ordering::Relaxed) {
+            return None;
+        }
+        let shown = self.shown.lock();
+        let entries = shown.values().map(|shown| shown.view.entries()).sum::<u64>();
+        (shown.len() < limits::SHOWN).then(|| limits::SHOWN_ENTRIES.saturating_sub(entries))
     }
 
     /// How long instances have waited for bytes of an image; `None` if it is all there.
@@ -203,7 +214,8 @@ impl Lazy {
             }
         };
         let (connector, credentials) = (self.connector.clone(), self.credentials.clone());
-        Arc::new(Remote::new(connector, name.clone(), credentials, Arc::new(complain)))
+        let meter = Arc::clone(&self.meter);
+        Arc::new(Remote::new(connector, name.clone(), credentials, Arc::new(complain), meter))
     }
 
     /// Shows an image of the store to instances, and has it completed. Where the host cannot show it, it is out of sight until
@@ -261,13 +273,17 @@ fn tokio_spawn(work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
 
 /// Writes down what is used, and sees when all has come.
 async fn keep(lazy: Arc<Lazy>, view: Weak<View>, folder: PathBuf) {
+    let mut pause = limits::KEEP;
     loop {
-        tokio::time::sleep(limits::KEEP).await;
+        tokio::time::sleep(pause).await;
         let Some(view) = view.upgrade() else { return };
+        let is_whole = view.is_whole();
+        if !is_whole && !view.layers.iter().any(|layer| layer.touched.lock().has_changed()) {
+            continue;
+        }
         let (lazy, folder) = (Arc::clone(&lazy), folder.clone());
         let kept = tokio::task::spawn_blocking(move || {
             view.layers.iter().for_each(|layer| layer.touched.lock().keep());
-            let is_whole = view.is_whole();
             if is_whole && let Err(error) = lazy.finish(&view, &folder) {
                 let detail = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(image = %view.id, %error, detail, "an image that is complete could not be kept so");
@@ -280,6 +296,9 @@ async fn keep(lazy: Arc<Lazy>, view: Weak<View>, folder: PathBuf) {
         });
         if kept.await.unwrap_or(true) {
             return;
+        }
+        if is_whole {
+            pause = limits::COMPLETE_AGAIN;
         }
     }
 }

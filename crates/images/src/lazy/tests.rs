@@ -7,11 +7,13 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::index::{self, Index};
+use super::meter::{Meter, Outcome};
 use super::partial::Partial;
 use super::remote::{Remote, Urgency};
 use super::toc;
@@ -27,9 +29,10 @@ use crate::{Digest, Error, Reference};
 /// What a registry does to a part: its first byte in the blob, and its bytes.
 type Meddle = Box<dyn Fn(u64, &mut Vec<u8>) -> u16 + Send>;
 
-/// A registry of one blob.
+/// A registry of one blob, which keeps connections open.
 struct Registry {
     address: String,
+    connections: Arc<AtomicU32>,
     parts: Arc<Mutex<Vec<(u64, usize)>>>,
     meddle: Arc<Mutex<Option<Meddle>>>,
 }
@@ -39,11 +42,20 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (parts, meddle) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None)));
-        let registry = Self { address, parts: Arc::clone(&parts), meddle: Arc::clone(&meddle) };
+        let connections = Arc::new(AtomicU32::new(0));
+        let registry = Self {
+            address,
+            connections: Arc::clone(&connections),
+            parts: Arc::clone(&parts),
+            meddle: Arc::clone(&meddle),
+        };
+        let blob: Arc<[u8]> = blob.into();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
+                connections.fetch_add(1, Ordering::Relaxed);
+                let (blob, parts, meddle) = (Arc::clone(&blob), Arc::clone(&parts), Arc::clone(&meddle));
                 // One that hangs up is no more than that.
-                let _ = serve(stream.unwrap(), &blob, &parts, &meddle);
+                std::thread::spawn(move || drop(serve(&stream.unwrap(), &blob, &parts, &meddle)));
             }
         });
         registry
@@ -55,31 +67,60 @@ impl Registry {
 }
 
 fn serve(
-    mut stream: TcpStream,
+    mut stream: &TcpStream,
     blob: &[u8],
     parts: &Mutex<Vec<(u64, usize)>>,
     meddle: &Mutex<Option<Meddle>>,
 ) -> std::io::Result<()> {
-    let lines: Vec<String> =
-        BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-    let range = lines.iter().find_map(|line| line.strip_prefix("range: bytes=")?.split_once('-'));
-    let Some((first, last)) = range else {
-        return stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-    };
-    let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
-    let mut bytes = blob[first..=last].to_vec();
-    let status = match &*meddle.lock() {
-        Some(meddle) => meddle(first as u64, &mut bytes),
-        None => 206,
-    };
-    parts.lock().push((first as u64, bytes.len()));
-    let head = format!(
-        "HTTP/1.1 {status} X\r\ncontent-range: bytes {first}-{last}/{}\r\ncontent-length: {}\r\n\r\n",
-        blob.len(),
-        bytes.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(&bytes)
+    let mut lines = BufReader::new(stream).lines();
+    loop {
+        let head: Vec<String> =
+            lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        if head.is_empty() {
+            return Ok(());
+        }
+        let range = head.iter().find_map(|line| line.strip_prefix("range: bytes=")?.split_once('-'));
+        let Some((first, last)) = range else {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+            continue;
+        };
+        let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+        let mut bytes = blob[first..=last].to_vec();
+        let status = match &*meddle.lock() {
+            Some(meddle) => meddle(first as u64, &mut bytes),
+            None => 206,
+        };
+        if status == HANG_UP {
+            return Ok(());
+        }
+        parts.lock().push((first as u64, bytes.len()));
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\ncontent-range: bytes {first}-{last}/{}\r\ncontent-length: {}\r\n\r\n",
+            blob.len(),
+            bytes.len()
+        );
+        stream.write_all(answer.as_bytes())?;
+        stream.write_all(&bytes)?;
+    }
+}
+
+/// What is no status: the registry hangs up instead.
+const HANG_UP: u16 = 0;
+
+/// Remembers how runs went.
+#[derive(Default)]
+struct Seen(Mutex<Vec<Outcome>>, AtomicU32);
+
+impl Meter for Seen {
+    fn received(&self, bytes: u64) {
+        self.1.fetch_add(u32::try_from(bytes).unwrap(), Ordering::Relaxed);
+    }
+
+    fn part(&self) {}
+
+    fn run(&self, _: Duration, outcome: Outcome) {
+        self.0.lock().push(outcome);
+    }
 }
 
 /// A layer that was packed, the registry that has it, and the place where it is made.
@@ -100,7 +141,10 @@ fn noise(length: u32, seed: u32) -> Vec<u8> {
     (0..length).map(next).collect()
 }
 
-fn world() -> World {
+/// A layer, the digest of its table, and its files.
+type Packed = (Vec<u8>, Digest, HashMap<PathBuf, Vec<u8>>);
+
+fn packed() -> Packed {
     let dir = tempfile::tempdir().unwrap();
     let app = dir.path().join("app");
     fs::create_dir_all(app.join("sub")).unwrap();
@@ -116,8 +160,15 @@ fn world() -> World {
     }
     std::os::unix::fs::symlink("sub/other", app.join("link")).unwrap();
     let items = list(&app, &|_, _| Choice::Keep).unwrap();
-    let packed = crate::build::pack_for_tests(&items, "app", dir.path());
-    let (blob, toc) = packed;
+    let (blob, toc) = crate::build::pack_for_tests(&items, "app", dir.path());
+    (blob, toc, files)
+}
+
+fn world() -> World {
+    // Packed once for all tests: it takes a while.
+    static PACKED: std::sync::OnceLock<Packed> = std::sync::OnceLock::new();
+    let (blob, toc, files) = PACKED.get_or_init(packed).clone();
+    let dir = tempfile::tempdir().unwrap();
     let size = blob.len() as u64;
     let end = toc::place(&blob[blob.len() - 51..], size).unwrap();
     let table = toc::text(&blob[usize::try_from(end).unwrap()..blob.len() - 51], &toc).unwrap();
@@ -138,7 +189,7 @@ impl World {
         Arc::new(Partial::open(&self.layer(), touched, fresh).unwrap())
     }
 
-    fn remote(&self, complaints: &Arc<AtomicU32>) -> Arc<Remote> {
+    fn remote(&self, complaints: &Arc<AtomicU32>, seen: Arc<Seen>) -> Arc<Remote> {
         let Ok(Reference::Registry(name)) = Reference::parse(&format!("{}/a/b", self.registry.address))
         else {
             panic!("a name")
@@ -147,15 +198,20 @@ impl World {
         let complain = Arc::new(move |_: &str| {
             complaints.fetch_add(1, Ordering::Relaxed);
         });
-        Arc::new(Remote::new(Connector::new(&[], None).unwrap(), name, None, complain))
+        Arc::new(Remote::new(Connector::new(&[], None).unwrap(), name, None, complain, seen))
     }
 
     fn view(&self, fresh: bool) -> (Arc<View>, Arc<AtomicU32>) {
-        let complaints = Arc::default();
-        let remote = self.remote(&complaints);
+        let (view, complaints, _) = self.seen(fresh);
+        (view, complaints)
+    }
+
+    fn seen(&self, fresh: bool) -> (Arc<View>, Arc<AtomicU32>, Arc<Seen>) {
+        let (complaints, seen) = (Arc::default(), Arc::<Seen>::default());
+        let remote = self.remote(&complaints, Arc::clone(&seen));
         let id = Digest::of(b"image");
         let view = View::open(&id, &self.layer().join(TREE), vec![self.open(fresh)], remote).unwrap();
-        (Arc::new(view), complaints)
+        (Arc::new(view), complaints, seen)
     }
 }
 
@@ -204,7 +260,7 @@ async fn what_is_read_is_fetched_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_that_is_not_what_the_index_says_reaches_nobody() {
     let world = world();
-    let (view, complaints) = world.view(true);
+    let (view, complaints, seen) = world.seen(true);
     *world.registry.meddle.lock() = Some(Box::new(|_, bytes| {
         let last = bytes.len() - 100;
         bytes[last / 2] ^= 1;
@@ -212,8 +268,16 @@ async fn a_part_that_is_not_what_the_index_says_reaches_nobody() {
     }));
     assert_eq!(read(&view, "app/sub/other", 0, 100).await, Err(Errno::IO));
     assert_eq!(complaints.load(Ordering::Relaxed), 1);
-    assert!(world.registry.parts.lock().len() >= 2, "it is asked for once more");
+    let asked = world.registry.parts.lock().len();
+    assert!(asked >= 2, "it is asked for once more");
+    assert_eq!(*seen.0.lock(), [Outcome::Invalid]);
+    for _ in 0..20 {
+        assert_eq!(read(&view, "app/sub/other", 0, 100).await, Err(Errno::IO));
+    }
+    assert_eq!(world.registry.parts.lock().len(), asked, "whoever asks again at once hears the same");
+    assert_eq!(complaints.load(Ordering::Relaxed), 1);
     *world.registry.meddle.lock() = None;
+    tokio::time::sleep(crate::limits::FAILED_FOR + Duration::from_millis(100)).await;
     assert_eq!(
         read(&view, "app/sub/other", 0, 100).await.unwrap(),
         world.files[Path::new("app/sub/other")][..100]
@@ -238,7 +302,7 @@ async fn a_registry_that_fails_for_a_while_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_without_parts_or_with_others_gives_nothing() {
+async fn a_registry_that_breaks_off_gives_nothing() {
     let world = world();
     let (view, _) = world.view(true);
     *world.registry.meddle.lock() = Some(Box::new(|_, bytes| {
@@ -247,6 +311,78 @@ async fn a_registry_without_parts_or_with_others_gives_nothing() {
     }));
     let session = |layer: Arc<Partial>| async move { layer.fetch(0..1, &view.remote, Urgency::Now).await };
     assert!(matches!(&*session(world.open(true)).await.unwrap_err(), Error::Unreachable(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_used_again() {
+    let world = world();
+    let (view, _, seen) = world.seen(true);
+    let layer = &view.layers[0];
+    // From the back, so that each is a run of its own.
+    for part in (0..layer.parts.len()).rev() {
+        layer.fetch(part..part + 1, &view.remote, Urgency::Now).await.unwrap();
+    }
+    assert!(view.is_whole());
+    let runs = world.registry.parts.lock().len();
+    assert!(runs >= 7, "{runs}");
+    // A part is there before its answer was read to the end: two may be under way.
+    let connections = world.registry.connections.load(Ordering::Relaxed);
+    assert!(connections <= 2, "{connections} for {runs} runs");
+    assert_eq!(seen.1.load(Ordering::Relaxed) as usize, world.registry.fetched());
+    assert!(seen.0.lock().iter().all(|outcome| *outcome == Outcome::Came));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_closed_is_no_failure() {
+    let world = world();
+    let (view, _) = world.view(true);
+    // One try each.
+    let range = async || view.remote.range(&world.index.blob, 0, 1000).await?.all().await;
+    range().await.unwrap();
+    let hung_up = AtomicU32::new(0);
+    *world.registry.meddle.lock() = Some(Box::new(move |_, _| {
+        // Once: the connection that was kept.
+        if hung_up.fetch_add(1, Ordering::Relaxed) == 0 { HANG_UP } else { 206 }
+    }));
+    range().await.unwrap();
+    assert_eq!(world.registry.connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_it_broke_off_is_not_fetched_again() {
+    let world = world();
+    let (view, _) = world.view(true);
+    let layer = &view.layers[0];
+    let failures = AtomicU32::new(0);
+    *world.registry.meddle.lock() = Some(Box::new(move |_, bytes| {
+        // The last byte of the first answer is wrong.
+        if failures.fetch_add(1, Ordering::Relaxed) == 0 {
+            let last = bytes.len() - 20;
+            bytes[last] ^= 1;
+        }
+        206
+    }));
+    layer.fetch_all(&view.remote).await.unwrap();
+    let runs = world.registry.parts.lock().clone();
+    assert_eq!(runs[0].0 + runs[0].1 as u64, runs[1].0 + runs[1].1 as u64, "the same run: {runs:?}");
+    assert!(runs[1].1 < 1_600_000, "the last part of it alone: {runs:?}");
+}
+
+#[test]
+fn a_part_that_is_there_stays_so() {
+    let world = world();
+    let layer = world.open(false);
+    let parts = layer.parts.len();
+    for part in 0..parts - 1 {
+        layer.settle(part, true);
+        // Somebody who looked before it came.
+        layer.settle(part, false);
+        assert!(layer.is_there(part));
+        layer.settle(part, true);
+    }
+    assert!(!layer.is_whole(), "one is missing");
+    layer.settle(parts - 1, true);
+    assert!(layer.is_whole());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -337,7 +473,12 @@ fn hostile(entries: &serde_json::Value) -> Result<(), String> {
 #[test]
 fn an_index_makes_nothing_outside_its_layer() {
     use serde_json::json;
-    let file = |name: &str, size: u64| json!({ "name": name, "type": "reg", "size": size, "offset": 1, "chunkDigest": Digest::of(b"").to_string() });
+    let offset = std::cell::Cell::new(0);
+    let file = |name: &str, size: u64| {
+        offset.set(offset.get() + 1);
+        let digest = Digest::of(b"").to_string();
+        json!({ "name": name, "type": "reg", "size": size, "offset": offset.get(), "chunkDigest": digest })
+    };
     let link = |name: &str, to: &str| json!({ "name": name, "type": "symlink", "linkName": to });
     let hard = |name: &str, to: &str| json!({ "name": name, "type": "hardlink", "linkName": to });
     hostile(&json!([file("a", 5), hard("b", "a"), link("c", "/etc/passwd")])).unwrap();

@@ -2,14 +2,15 @@
 //! compressed blob each file's bytes are, and their digest.
 //!
 //! Its own digest is in the manifest, so that everything that it says is the image's author's, and is still a
-//! stranger's: parts must cover each file once and without gaps, lie before the table itself, and be of a size that can be
-//! held. Names are looked at where files are made of them ([`crate::layer::outline`]).
+//! stranger's: parts must cover each file once and without gaps, lie before the table itself and beside each other. A table
+//! that is too large to be held, or whose parts are, is no reason to refuse an image: its layer is fetched whole. Names are looked at where files are made of them ([`crate::layer::outline`]).
 
 use std::io::Read;
 use std::ops::Range;
 
 use flate2::read::GzDecoder;
 use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
 
 use crate::tar::{Archive, Entry, Kind};
 use crate::{Digest, Error, limits};
@@ -52,10 +53,70 @@ pub(crate) struct Part {
     pub(crate) digest: Digest,
 }
 
+impl Part {
+    /// Bytes of memory that it takes on its way.
+    pub(crate) fn weight(&self) -> u64 {
+        self.room + self.size
+    }
+}
+
+/// What is wrong with a table.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// It is, or its parts are, more than is held in memory. What it says may well be true.
+    Large,
+    /// It says what cannot be.
+    Invalid(Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Invalid(error)
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Large => invalid("it, or a part of a file, is too large"),
+            Problem::Invalid(error) => error,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Document {
     version: u32,
-    entries: Vec<Raw>,
+    entries: Raws,
+}
+
+/// Entries as they are written: one more than there may be, at most.
+struct Raws(Vec<Raw>);
+
+impl<'de> Deserialize<'de> for Raws {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded;
+        impl<'de> Visitor<'de> for Bounded {
+            type Value = Raws;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of entries")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Raws, A::Error> {
+                let mut raws = Vec::new();
+                while raws.len() <= limits::TOC_ENTRIES {
+                    match list.next_element()? {
+                        Some(raw) => raws.push(raw),
+                        None => return Ok(Raws(raws)),
+                    }
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Raws(raws))
+            }
+        }
+        deserializer.deserialize_seq(Bounded)
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -116,13 +177,16 @@ pub(crate) fn text(member: &[u8], digest: &Digest) -> Result<Vec<u8>, Error> {
 }
 
 /// Reads and checks a table of a blob in which it begins at `end`.
-pub(crate) fn parse(text: &[u8], end: u64) -> Result<Toc, Error> {
-    let document: Document = crate::manifest::read(text, "layer's index")?;
-    if document.version != 1 {
-        return Err(invalid("it is of an unknown version"));
+pub(crate) fn parse(text: &[u8], end: u64) -> Result<Toc, Problem> {
+    let Document { version, entries: Raws(entries) } = crate::manifest::read(text, "layer's index")?;
+    if version != 1 {
+        return Err(invalid("it is of an unknown version").into());
+    }
+    if entries.len() > limits::TOC_ENTRIES {
+        return Err(Problem::Large);
     }
     let mut toc = Toc { entries: Vec::new(), parts: Vec::new() };
-    let mut raws = document.entries.into_iter().peekable();
+    let mut raws = entries.into_iter().peekable();
     while let Some(raw) = raws.next() {
         let kind = kind(&raw)?;
         let size = if kind == Kind::File { raw.size } else { 0 };
@@ -144,7 +208,8 @@ pub(crate) fn parse(text: &[u8], end: u64) -> Result<Toc, Error> {
         toc.entries.push(Listed { entry, parts: first..toc.parts.len() });
     }
     place_parts(&mut toc.parts, end)?;
-    Ok(toc)
+    let is_held = |part: &Part| part.inner + part.size <= limits::PART_BYTES;
+    if toc.parts.iter().all(is_held) { Ok(toc) } else { Err(Problem::Large) }
 }
 
 fn kind(raw: &Raw) -> Result<Kind, Error> {
@@ -173,8 +238,9 @@ fn parts(chunks: &[Raw], size: u64) -> Result<Vec<Part>, Error> {
         if chunk.chunk_offset != at || at.checked_add(stated) != Some(next) || stated == 0 {
             return Err(invalid("the parts of a file overlap, or leave something out"));
         }
-        if stated > limits::PART_BYTES || chunk.inner_offset > limits::PART_BYTES {
-            return Err(invalid("a part of a file is too large"));
+        // What is sane stays so when it is added up.
+        if stated > limits::IMAGE_BYTES || chunk.inner_offset > limits::IMAGE_BYTES {
+            return Err(invalid("a part of a file is larger than any image"));
         }
         let digest = Digest::parse(&chunk.chunk_digest);
         parts.push(Part {
@@ -190,21 +256,31 @@ fn parts(chunks: &[Raw], size: u64) -> Result<Vec<Part>, Error> {
     Ok(parts)
 }
 
-/// A member ends where the next one begins, or earlier.
+/// A member ends where the next one begins, or earlier. Parts of one member lie beside each other in it, so that what it takes
+/// to unpack them all is no more than they are.
 fn place_parts(parts: &mut [Part], end: u64) -> Result<(), Error> {
-    let mut offsets: Vec<u64> = parts.iter().map(|part| part.offset).collect();
-    offsets.push(end);
-    offsets.sort_unstable();
-    offsets.dedup();
-    for part in parts {
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_unstable_by_key(|part| (parts[*part].offset, parts[*part].inner));
+    // From the back: where the member behind the one at hand begins.
+    let (mut behind, mut next) = (end, None::<(u64, u64)>);
+    for number in order.into_iter().rev() {
+        let part = &mut parts[number];
         if part.offset >= end {
             return Err(invalid("a part of a file lies outside"));
         }
-        let next = offsets.partition_point(|other| *other <= part.offset);
-        let room = offsets.get(next).map_or(0, |next| next - part.offset);
+        match next {
+            Some((offset, inner)) if offset == part.offset => {
+                if part.inner + part.size > inner {
+                    return Err(invalid("parts of files lie over each other"));
+                }
+            }
+            Some((offset, _)) => behind = offset,
+            None => {}
+        }
+        next = Some((part.offset, part.inner));
         let plain = part.inner + part.size;
         // Deflate makes nothing larger than this (stored blocks: 5 bytes each), beside the member's own header.
-        part.room = room.min(plain + plain / 1000 + limits::MEMBER_BYTES);
+        part.room = (behind - part.offset).min(plain + plain / 1000 + limits::MEMBER_BYTES);
     }
     Ok(())
 }
@@ -236,7 +312,23 @@ mod tests {
 
     fn read(entries: &[Value]) -> Result<Toc, String> {
         let text = json!({ "version": 1, "entries": entries }).to_string();
-        parse(text.as_bytes(), 1000).map_err(|error| error.to_string())
+        parse(text.as_bytes(), 1000).map_err(|problem| Error::from(problem).to_string())
+    }
+
+    #[test]
+    fn parts_of_one_member_are_neighbours() {
+        let small = |name: &str, inner: u64| with(file(name, 10, 1), &[("innerOffset", json!(inner))]);
+        let toc = read(&[small("b", 10), small("a", 0), file("c", 10, 500)]).unwrap();
+        assert_eq!(toc.parts.iter().map(|part| part.room).collect::<Vec<_>>(), [499, 499, 500]);
+    }
+
+    #[test]
+    fn a_table_without_end_is_not_held() {
+        let text = format!(
+            r#"{{"version":1,"entries":[{}{{}}]}}"#,
+            r#"{"type":"dir"},"#.repeat(limits::TOC_ENTRIES)
+        );
+        assert!(matches!(parse(text.as_bytes(), 1000), Err(Problem::Large)));
     }
 
     #[test]
@@ -269,10 +361,13 @@ mod tests {
             ("overlap", vec![first.clone(), second(7)]),
             ("overlap", vec![first.clone()]),
             ("overlap", vec![with(file("a", 10, 1), &[("chunkSize", json!(u64::MAX))])]),
+            ("over each other", vec![file("a", 10, 1), file("b", 10, 1)]),
+            ("over each other", vec![file("a", 10, 1), with(file("b", 10, 1), &[("innerOffset", json!(9))])]),
             ("overlap", vec![with(file("a", 10, 1), &[("chunkOffset", json!(3))])]),
             ("belongs to no file", vec![second(0)]),
             ("too large", vec![file("a", huge, 1)]),
             ("too large", vec![with(file("a", 1, 1), &[("innerOffset", json!(huge))])]),
+            ("larger than any", vec![with(file("a", 1, 1), &[("innerOffset", json!(u64::MAX))])]),
             ("outside", vec![file("a", 10, 1000)]),
             ("no digest", vec![with(file("a", 10, 1), &[("chunkDigest", json!("md5:1"))])]),
             ("unknown kind", vec![json!({ "name": "x", "type": "door" })]),

@@ -46,6 +46,11 @@ impl Touched {
         self.changed = true;
     }
 
+    /// Whether anything is new.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed
+    }
+
     /// Writes it down, if anything is new. What was used before stays, behind. Blocking.
     pub(crate) fn keep(&mut self) {
         if !std::mem::take(&mut self.changed) {

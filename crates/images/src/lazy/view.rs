@@ -23,7 +23,7 @@ use crate::fuse::{Attributes, Bytes, Entry, Name, ROOT, Tree};
 use crate::{Digest, Error};
 
 /// Files that are kept open, and folders whose lists are kept.
-const OPEN_FILES: usize = 64;
+const OPEN_FILES: usize = 32;
 const LISTS: usize = 4;
 
 /// An image's files, and where what is missing of them comes from.
@@ -40,11 +40,38 @@ pub(crate) struct View {
     lists: Mutex<Vec<(u64, Arc<Vec<Name>>)>>,
 }
 
-/// What the kernel calls things. Nothing is ever forgotten: there are as many as the image has entries.
+/// What the kernel calls things. Nothing is ever forgotten: there are as many as the image has entries, and those of all images
+/// that are shown are bounded.
 struct Nodes {
-    /// By node, from [`ROOT`] on: path and inode.
-    all: Vec<(PathBuf, u64)>,
+    /// From [`ROOT`] on.
+    all: Vec<Node>,
     by_inode: HashMap<u64, u64>,
+}
+
+/// One of them, by its name in the folder around it.
+struct Node {
+    around: u64,
+    name: Box<OsStr>,
+    inode: u64,
+}
+
+impl Nodes {
+    fn get(&self, node: u64) -> Option<&Node> {
+        self.all.get(usize::try_from(node.checked_sub(ROOT)?).ok()?)
+    }
+
+    /// Where it is in the tree.
+    fn path(&self, node: u64) -> Option<(PathBuf, u64)> {
+        let inode = self.get(node)?.inode;
+        let mut names = Vec::new();
+        let mut at = node;
+        while at != ROOT {
+            let Node { around, name, .. } = self.get(at)?;
+            names.push(name);
+            at = *around;
+        }
+        Some((names.into_iter().rev().map(AsRef::<OsStr>::as_ref).collect(), inode))
+    }
 }
 
 impl View {
@@ -65,7 +92,7 @@ impl View {
             spread.extend(files.map(|(file, about)| (about.inode, (at, file))));
         }
         let nodes = Nodes {
-            all: vec![(PathBuf::new(), found.st_ino)],
+            all: vec![Node { around: ROOT, name: OsStr::new("").into(), inode: found.st_ino }],
             by_inode: HashMap::from([(found.st_ino, ROOT)]),
         };
         Ok(Self {
@@ -88,14 +115,18 @@ impl View {
         layer.fetch(layer.parts_of(file, 0, file.size), &self.remote, Urgency::Now).await
     }
 
+    /// How much it lists, as far as its layers come in parts.
+    pub(crate) fn entries(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.entries).sum()
+    }
+
     /// Whether nothing is missing.
     pub(crate) fn is_whole(&self) -> bool {
         self.layers.iter().all(|layer| layer.is_whole())
     }
 
     fn path(&self, node: u64) -> Result<(PathBuf, u64), Errno> {
-        let at = usize::try_from(node.checked_sub(ROOT).ok_or(Errno::STALE)?).map_err(|_| Errno::STALE)?;
-        self.nodes.lock().all.get(at).cloned().ok_or(Errno::STALE)
+        self.nodes.lock().path(node).ok_or(Errno::STALE)
     }
 
     fn attributes_at(&self, path: &Path) -> Result<Attributes, Errno> {
@@ -144,7 +175,8 @@ impl View {
 impl Tree for View {
     fn look_up(&self, folder: u64, name: &[u8]) -> Result<Option<Entry>, Errno> {
         let (around, _) = self.path(folder)?;
-        let path = around.join(OsStr::from_bytes(name));
+        let name = OsStr::from_bytes(name);
+        let path = around.join(name);
         let attributes = match self.attributes_at(&path) {
             Ok(attributes) => attributes,
             Err(Errno::NOENT) => return Ok(None),
@@ -154,7 +186,7 @@ impl Tree for View {
         let node = match nodes.by_inode.get(&attributes.inode) {
             Some(node) => *node,
             None => {
-                nodes.all.push((path, attributes.inode));
+                nodes.all.push(Node { around: folder, name: name.into(), inode: attributes.inode });
                 let node = nodes.all.len() as u64;
                 nodes.by_inode.insert(attributes.inode, node);
                 node

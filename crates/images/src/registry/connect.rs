@@ -1,4 +1,4 @@
-//! Connections to registries: TLS, but where plain HTTP is allowed.
+//! Connections to registries: TLS, but where plain HTTP is allowed. Those that answered are kept for a while.
 
 use std::io;
 use std::net::IpAddr;
@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{Outgoing, Progress};
+use super::body::Arriving;
+use super::pool::{Place, Pool};
+use super::{Outgoing, Progress, nothing};
 use crate::{Error, limits};
 
 /// Makes connections. Cheap to clone.
@@ -19,6 +22,7 @@ use crate::{Error, limits};
 pub(crate) struct Connector {
     tls: tls::Client,
     plain: Arc<[String]>,
+    pool: Arc<Pool>,
 }
 
 impl Connector {
@@ -31,7 +35,7 @@ impl Connector {
             tls::Client::new(&roots)
         };
         let tls = client().map_err(Error::host("setting TLS up"))?;
-        Ok(Self { tls, plain: plain.into() })
+        Ok(Self { tls, plain: plain.into(), pool: Arc::default() })
     }
 
     /// Whether the operator says that a registry has no TLS.
@@ -49,60 +53,122 @@ impl Connector {
         &self,
         uri: &Uri,
         request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Arriving>, Error> {
+        let place = self.place(uri)?;
+        let mut sender = self.connect(uri, &place).await?;
+        let answer = exchange(&mut sender, request).await.map_err(|failure| failure.of(&place))?;
+        Ok(answer.map(Arriving::once))
+    }
+
+    /// Sends a request that has no body and changes nothing, over a connection that is there, if one is.
+    pub(super) async fn get(&self, uri: &Uri, request: Request<()>) -> Result<Response<Arriving>, Error> {
+        let place = self.place(uri)?;
+        if let Some(mut sender) = self.pool.take(&place).await {
+            match exchange(&mut sender, request.clone().map(|()| nothing())).await {
+                Ok(answer) => return Ok(self.kept(answer, place, sender)),
+                // It was closed meanwhile, which says nothing of the registry.
+                Err(Failure::Broken(_)) => self.pool.forget(&place),
+                Err(failure) => {
+                    self.pool.forget(&place);
+                    return Err(failure.of(&place));
+                }
+            }
+        }
+        let mut sender = self.connect(uri, &place).await?;
+        let answer = exchange(&mut sender, request.map(|()| nothing())).await;
+        Ok(self.kept(answer.map_err(|failure| failure.of(&place))?, place, sender))
+    }
+
+    fn kept(
+        &self,
+        answer: Response<Incoming>,
+        place: Place,
+        sender: SendRequest<Outgoing>,
+    ) -> Response<Arriving> {
+        answer.map(|body| Arriving::kept(body, &self.pool, place, sender))
+    }
+
+    /// Who an address means, if it may be spoken to.
+    fn place(&self, uri: &Uri) -> Result<Place, Error> {
         let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
         // `127.0.0.1:80@elsewhere` is not on this machine, though it begins so.
         if authority.contains('@') {
             return Err(Error::Invalid("a registry sends us to an address with a user in it".to_owned()));
         }
-        let sent = async {
-            let encrypted = uri.scheme_str() == Some("https");
-            if !encrypted && !self.may_be_plain(authority) {
-                return Err(Error::Denied(format!(
-                    "{authority} would be spoken to without encryption, which the server's settings do not allow"
-                )));
-            }
-            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-            let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
-            let stream = within(limits::CONNECT, TcpStream::connect((host, port))).await;
-            let stream = stream.map_err(|error| unreachable(authority, &error))?;
-            // The request would wait until the handshake's end is acknowledged; no more is lost than that.
-            let _ = stream.set_nodelay(true);
-            if !encrypted {
-                return exchange(TokioIo::new(stream), request, authority).await;
-            }
-            let stream = within(limits::CONNECT, self.tls.connect(host, stream)).await;
-            let stream = stream.map_err(|error| match tls::Cause::of(&error) {
-                tls::Cause::Name => Error::Reference(format!("{host} is not a host's name")),
-                _ => unreachable(authority, &error),
-            })?;
-            exchange(TokioIo::new(stream), request, authority).await
-        };
-        sent.await
+        let encrypted = uri.scheme_str() == Some("https");
+        if !encrypted && !self.may_be_plain(authority) {
+            return Err(Error::Denied(format!(
+                "{authority} would be spoken to without encryption, which the server's settings do not allow"
+            )));
+        }
+        Ok(Place { encrypted, authority: authority.to_owned() })
+    }
+
+    async fn connect(&self, uri: &Uri, place: &Place) -> Result<SendRequest<Outgoing>, Error> {
+        let Place { encrypted, authority } = place;
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = uri.port_u16().unwrap_or(if *encrypted { 443 } else { 80 });
+        let stream = within(limits::CONNECT, TcpStream::connect((host, port))).await;
+        let stream = stream.map_err(|error| unreachable(authority, &error))?;
+        // The request would wait until the handshake's end is acknowledged; no more is lost than that.
+        let _ = stream.set_nodelay(true);
+        if !encrypted {
+            return greet(TokioIo::new(stream), place).await;
+        }
+        let stream = within(limits::CONNECT, self.tls.connect(host, stream)).await;
+        let stream = stream.map_err(|error| match tls::Cause::of(&error) {
+            tls::Cause::Name => Error::Reference(format!("{host} is not a host's name")),
+            _ => unreachable(authority, &error),
+        })?;
+        greet(TokioIo::new(stream), place).await
     }
 }
 
-async fn exchange(
+/// Why there is no answer.
+enum Failure {
+    /// The connection ended, or what came is no HTTP.
+    Broken(hyper::Error),
+    /// Nothing came.
+    Silence,
+}
+
+impl Failure {
+    fn of(self, place: &Place) -> Error {
+        let authority = &place.authority;
+        Error::Unreachable(match self {
+            Self::Broken(error) => format!("{authority}: {}", root_cause(&error)),
+            Self::Silence => format!("{authority} does not answer"),
+        })
+    }
+}
+
+async fn greet(
     stream: impl Read + Write + Unpin + Send + 'static,
-    request: Request<Outgoing>,
-    authority: &str,
-) -> Result<Response<Incoming>, Error> {
-    let failed = |error: hyper::Error| Error::Unreachable(format!("{authority}: {}", root_cause(&error)));
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(failed)?;
-    // Ends with the answer's body, or with whoever reads it.
+    place: &Place,
+) -> Result<SendRequest<Outgoing>, Error> {
+    let greeted = hyper::client::conn::http1::handshake(stream).await;
+    let (sender, connection) = greeted.map_err(|error| Failure::Broken(error).of(place))?;
+    // Ends with the connection: when nobody has the sender any more, or the other end hangs up.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(error = root_cause(&error), "a connection to a registry broke off");
         }
     });
+    Ok(sender)
+}
+
+async fn exchange(
+    sender: &mut SendRequest<Outgoing>,
+    request: Request<Outgoing>,
+) -> Result<Response<Incoming>, Failure> {
     let progress = request.extensions().get::<Progress>().cloned().unwrap_or_default();
     let mut answer = std::pin::pin!(sender.send_request(request));
     loop {
         let before = progress.bytes();
         match tokio::time::timeout(limits::SILENCE, &mut answer).await {
-            Ok(answered) => return answered.map_err(failed),
+            Ok(answered) => return answered.map_err(Failure::Broken),
             Err(_) if progress.bytes() > before => {}
-            Err(_) => return Err(Error::Unreachable(format!("{authority} does not answer"))),
+            Err(_) => return Err(Failure::Silence),
         }
     }
 }
@@ -163,7 +229,8 @@ mod tests {
         {
             let nothing = http_body_util::Empty::new().map_err(|never| match never {});
             let request = Request::get("/x").body(nothing.boxed_unsync()).unwrap();
-            let error = connector.send(&address.parse().unwrap(), request).await.unwrap_err();
+            let sent = connector.send(&address.parse().unwrap(), request).await;
+            let error = sent.err().expect("it is refused");
             assert!(matches!(error, Error::Invalid(_)), "{address}: {error}");
         }
     }

@@ -6,10 +6,12 @@
 //! loopback address says so.
 
 mod auth;
+mod body;
 mod connect;
+mod pool;
 mod push;
 
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,8 +22,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use tokio::sync::{Mutex, OnceCell, mpsc};
+use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinSet;
 
 use crate::manifest::{self, Descriptor};
@@ -29,6 +30,8 @@ use crate::reference::Name;
 use crate::{Digest, Error, limits};
 use auth::Challenge;
 pub(crate) use auth::{Credentials, Login};
+use body::{Arriving, discard, whole};
+pub(crate) use body::{Part, Stream};
 pub(crate) use connect::Connector;
 pub use push::Pushed;
 
@@ -55,10 +58,9 @@ impl<'a> Wanted<'a> {
 }
 
 /// What came of asking for a part of a blob.
-#[derive(Debug)]
 pub(crate) enum Ranged {
     /// The part, of the length that was asked for.
-    Part(Bytes),
+    Part(Part),
     /// The registry gives blobs whole only; nothing of it was read.
     Unsupported,
 }
@@ -142,27 +144,11 @@ impl Session {
     /// A blob as it comes.
     pub(crate) async fn blob(&self, digest: &Digest) -> Result<Stream, Error> {
         let response = self.get(&format!("blobs/{digest}"), Wanted::all("*/*")).await?;
-        let (parts, stream) = mpsc::channel(limits::PARTS_AHEAD);
-        let mut body = response.into_body();
-        let registry = self.name.registry.clone();
+        let (stream, passing) = Stream::of(response, self.name.registry.clone());
         let mut bodies = self.bodies.lock();
         while bodies.try_join_next().is_some() {}
-        bodies.spawn(async move {
-            loop {
-                let part = match next_part(&mut body).await {
-                    Ok(Some(part)) => Ok(part),
-                    Ok(None) => return,
-                    Err(error) => Err(broke_off(&registry, &error)),
-                };
-                let failed = part.is_err();
-                // Nobody reads on: the layer was refused.
-                if parts.send(part).await.is_err() || failed {
-                    return;
-                }
-            }
-        });
-        drop(bodies);
-        Ok(Stream { parts: stream, current: Bytes::new() })
+        bodies.spawn(passing);
+        Ok(stream)
     }
 
     /// A part of a blob, from a byte on. One try: whoever waits for it decides how long.
@@ -184,11 +170,7 @@ impl Session {
         if !said.starts_with(&format!("bytes {from}-{last}/")) {
             return Err(other(&format!(": {said:.60}")));
         }
-        let bytes = whole(response, length).await?;
-        match (bytes.len() as u64).cmp(&length) {
-            std::cmp::Ordering::Equal => Ok(Ranged::Part(bytes)),
-            _ => Err(broke_off(&self.name.registry, "a part of a blob is shorter than it says")),
-        }
+        Ok(Ranged::Part(Part::new(response, length, &self.name.registry)))
     }
 
     /// Something small, whole. What may have failed by chance is tried again.
@@ -210,16 +192,14 @@ impl Session {
     }
 
     /// An answer of 200, or of 206 where a part is wanted, wherever the registry sends us for it.
-    async fn get(&self, path: &str, wanted: Wanted<'_>) -> Result<Response<Incoming>, Error> {
+    async fn get(&self, path: &str, wanted: Wanted<'_>) -> Result<Response<Arriving>, Error> {
         let uri = self.uri(path).await?;
-        let response = self.ask(&uri, wanted).await?;
-        let response = match response.status() {
-            StatusCode::UNAUTHORIZED => {
-                self.log_in(&response).await?;
-                self.ask(&uri, wanted).await?
-            }
-            _ => response,
-        };
+        let shown = self.shown().await;
+        let mut response = self.send(&uri, wanted, shown.clone()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            self.log_in(response, shown.as_ref()).await?;
+            response = self.send(&uri, wanted, self.shown().await).await?;
+        }
         let response = self.follow(uri, response, wanted).await?;
         self.judge(response, wanted).await
     }
@@ -244,15 +224,17 @@ impl Session {
         }
         // Without credentials. A server of TLS answers 400 to this, or nothing that is HTTP.
         match self.send(&uri, Wanted::all("*/*"), None).await {
-            Ok(response) if response.status() != StatusCode::BAD_REQUEST => "http",
+            Ok(response) if response.status() != StatusCode::BAD_REQUEST => {
+                discard(response).await;
+                "http"
+            }
             _ => "https",
         }
     }
 
-    /// Asks the registry itself, with what it wants to see.
-    async fn ask(&self, uri: &Uri, wanted: Wanted<'_>) -> Result<Response<Incoming>, Error> {
-        let authorization = self.authorization.lock().await.clone();
-        self.send(uri, wanted, authorization).await
+    /// What the registry wants to see, as far as is known.
+    async fn shown(&self) -> Option<HeaderValue> {
+        self.authorization.lock().await.clone()
     }
 
     async fn send(
@@ -260,16 +242,17 @@ impl Session {
         uri: &Uri,
         wanted: Wanted<'_>,
         authorization: Option<HeaderValue>,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Arriving>, Error> {
         let accept = HeaderValue::try_from(wanted.accept).unwrap_or_else(|_| HeaderValue::from_static("*/*"));
         let mut headers = vec![(ACCEPT, accept)];
         let range = wanted.range.map(|(first, last)| HeaderValue::try_from(format!("bytes={first}-{last}")));
         headers.extend(range.into_iter().flatten().map(|range| (RANGE, range)));
         headers.extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
-        self.transmit(Method::GET, uri, headers, nothing(), Progress::default()).await
+        let request = request(Method::GET, uri, headers)?.body(());
+        self.connector.get(uri, request.map_err(|_| no_address(uri))?).await
     }
 
-    /// Sends any request. `progress` grows while its body is taken.
+    /// Sends a request that changes something. `progress` grows while its body is taken.
     async fn transmit(
         &self,
         method: Method,
@@ -277,27 +260,18 @@ impl Session {
         headers: Vec<(HeaderName, HeaderValue)>,
         body: Outgoing,
         progress: Progress,
-    ) -> Result<Response<Incoming>, Error> {
-        let host = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-        let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let mut request =
-            http::Request::builder().method(method).uri(target).extension(progress).header(HOST, host);
-        request = request.header(USER_AGENT, concat!("virga/", env!("CARGO_PKG_VERSION")));
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        let request = request.body(body);
-        let request = request.map_err(|_| Error::Invalid(format!("{host} sent us to no address")))?;
-        self.connector.send(uri, request).await
+    ) -> Result<Response<Arriving>, Error> {
+        let request = request(method, uri, headers)?.extension(progress).body(body);
+        self.connector.send(uri, request.map_err(|_| no_address(uri))?).await
     }
 
     /// Follows redirects, to which no credentials go.
     async fn follow(
         &self,
         mut uri: Uri,
-        mut response: Response<Incoming>,
+        mut response: Response<Arriving>,
         wanted: Wanted<'_>,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Arriving>, Error> {
         for _ in 0..limits::REDIRECTS {
             if !response.status().is_redirection() {
                 return Ok(response);
@@ -305,16 +279,21 @@ impl Session {
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let nowhere = || Error::Invalid(format!("{} redirects to no address", self.name.registry));
             uri = relative_to(&uri, location.ok_or_else(nowhere)?).ok_or_else(nowhere)?;
+            discard(response).await;
             response = self.send(&uri, wanted, None).await?;
         }
         Err(Error::Invalid(format!("{} redirects without end", self.name.registry)))
     }
 
-    /// Does what a 401 asks for, once.
-    async fn log_in(&self, response: &Response<Incoming>) -> Result<(), Error> {
+    /// Does what a 401 asks for, once, however many requests were refused with what they had `shown`.
+    async fn log_in(&self, response: Response<Arriving>, shown: Option<&HeaderValue>) -> Result<(), Error> {
         let mut authorization = self.authorization.lock().await;
         let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = challenges.filter_map(|value| Challenge::parse(value.to_str().ok()?)).next();
+        discard(response).await;
+        if authorization.as_ref() != shown {
+            return Ok(());
+        }
         *authorization = match (challenge, &self.login) {
             (Some(Challenge::Basic), Some(login)) => Some(login.basic()),
             (Some(Challenge::Bearer { realm, service }), login) => {
@@ -362,9 +341,9 @@ impl Session {
     /// The error that a status means.
     async fn judge(
         &self,
-        response: Response<Incoming>,
+        response: Response<Arriving>,
         wanted: Wanted<'_>,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Arriving>, Error> {
         let status = response.status();
         match status {
             StatusCode::OK => Ok(response),
@@ -404,56 +383,24 @@ fn keeps_encryption(scheme: Option<&str>, target: &Uri) -> bool {
     target.scheme_str() == Some("https") || scheme == Some("http")
 }
 
-async fn next_part(body: &mut Incoming) -> Result<Option<Bytes>, String> {
-    loop {
-        match tokio::time::timeout(limits::SILENCE, body.frame()).await {
-            Err(_) => return Err(format!("nothing came for {} s", limits::SILENCE.as_secs())),
-            Ok(None) => return Ok(None),
-            Ok(Some(Err(error))) => return Err(connect::root_cause(&error)),
-            Ok(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
-        }
+/// The head of a request.
+fn request(
+    method: Method,
+    uri: &Uri,
+    headers: Vec<(HeaderName, HeaderValue)>,
+) -> Result<http::request::Builder, Error> {
+    let host = uri.authority().ok_or_else(|| no_address(uri))?.as_str();
+    let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let mut request = http::Request::builder().method(method).uri(target).header(HOST, host);
+    request = request.header(USER_AGENT, concat!("virga/", env!("CARGO_PKG_VERSION")));
+    for (name, value) in headers {
+        request = request.header(name, value);
     }
+    Ok(request)
 }
 
-fn broke_off(registry: &str, error: &str) -> Error {
-    Error::Unreachable(format!("{registry} broke off in the middle: {error}"))
-}
-
-/// A body that is small.
-async fn whole(response: Response<Incoming>, most: u64) -> Result<Bytes, Error> {
-    let mut body = response.into_body();
-    let mut bytes = bytes::BytesMut::new();
-    while let Some(part) = next_part(&mut body).await.map_err(|error| broke_off("the registry", &error))? {
-        bytes.extend_from_slice(&part);
-        if bytes.len() as u64 > most {
-            return Err(Error::Invalid("a document of the image is too large".to_owned()));
-        }
-    }
-    Ok(bytes.freeze())
-}
-
-/// A body on its way to a thread that unpacks it.
-pub(crate) struct Stream {
-    parts: mpsc::Receiver<Result<Bytes, Error>>,
-    current: Bytes,
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.parts.blocking_recv() {
-                None => return Ok(0),
-                Some(part) => self.current = part.map_err(Error::into_io)?,
-            }
-        }
-        let count = buffer.len().min(self.current.len());
-        buffer[..count].copy_from_slice(&self.current.split_to(count));
-        Ok(count)
-    }
+fn no_address(uri: &Uri) -> Error {
+    Error::Invalid(format!("{} sent us to no address", uri.host().unwrap_or("the registry")))
 }
 
 #[cfg(test)]

@@ -13,11 +13,12 @@ use futures_util::stream;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{Outgoing, Progress, Session, nothing, relative_to, whole};
+use super::body::{Arriving, whole};
+use super::{Outgoing, Progress, Session, nothing, relative_to};
 use crate::build::{Blob, Made, document};
 use crate::digest::Verified;
 use crate::{Digest, Error, limits};
@@ -120,7 +121,7 @@ impl Session {
         ];
         // Storage elsewhere is told where to put it by the address alone.
         let own = target.authority().map(http::uri::Authority::as_str) == Some(self.name.authority());
-        if own && let Some(authorization) = self.authorization.lock().await.clone() {
+        if own && let Some(authorization) = self.shown().await {
             headers.push((http::header::AUTHORIZATION, authorization));
         }
         let body = body_of(blob.open().await?, Arc::clone(&sending));
@@ -133,7 +134,7 @@ impl Session {
     }
 
     /// Where an upload goes, with the digest that it is to have.
-    async fn upload_target(&self, begun: &Response<Incoming>, digest: &Digest) -> Result<Uri, Error> {
+    async fn upload_target(&self, begun: &Response<Arriving>, digest: &Digest) -> Result<Uri, Error> {
         let nowhere = || Error::Invalid(format!("{} gives no address to push to", self.name.registry));
         let location = begun.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let base = self.uri("blobs/uploads/").await?;
@@ -149,9 +150,9 @@ impl Session {
         path: &str,
         kind: Option<&'static str>,
         body: Bytes,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Arriving>, Error> {
         let uri = self.uri(path).await?;
-        let send = async || {
+        let send = async |shown: Option<HeaderValue>| {
             let mut headers = vec![(ACCEPT, HeaderValue::from_static("*/*"))];
             if method != Method::HEAD {
                 headers.push((CONTENT_LENGTH, body.len().into()));
@@ -159,18 +160,17 @@ impl Session {
             if let Some(kind) = kind {
                 headers.push((CONTENT_TYPE, HeaderValue::from_static(kind)));
             }
-            if let Some(authorization) = self.authorization.lock().await.clone() {
-                headers.push((http::header::AUTHORIZATION, authorization));
-            }
+            headers.extend(shown.map(|shown| (http::header::AUTHORIZATION, shown)));
             let body = if body.is_empty() { nothing() } else { full(body.clone()) };
             self.transmit(method.clone(), &uri, headers, body, Progress::default()).await
         };
-        let answer = send().await?;
+        let shown = self.shown().await;
+        let answer = send(shown.clone()).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        self.log_in(&answer).await?;
-        send().await
+        self.log_in(answer, shown.as_ref()).await?;
+        send(self.shown().await).await
     }
 
     async fn retried<T, F: Future<Output = Result<T, Error>>>(
@@ -190,12 +190,12 @@ impl Session {
     }
 
     /// An answer of success (201, 202).
-    async fn accepted(&self, answer: Response<Incoming>, what: &str) -> Result<Response<Incoming>, Error> {
+    async fn accepted(&self, answer: Response<Arriving>, what: &str) -> Result<Response<Arriving>, Error> {
         if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer, what).await) }
     }
 
     /// The error that a status means, with what the registry says about it.
-    async fn refusal(&self, answer: Response<Incoming>, what: &str) -> Error {
+    async fn refusal(&self, answer: Response<Arriving>, what: &str) -> Error {
         let status = answer.status();
         let registry = &self.name.registry;
         match status {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use images::Digest;
@@ -28,7 +28,7 @@ fn layers_of_a_pull_that_was_given_up_go() {
     world.image(&[layer]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (images, reference) = (world.images.clone(), world.reference());
-    let pull = runtime.spawn(async move { images.pull(&reference, None).await.map(drop) });
+    let pull = runtime.spawn(async move { images.pull("1", &reference, None).await.map(drop) });
     until("it unpacks", || !world.kept(".staging").is_empty());
     pull.abort();
     assert!(runtime.block_on(pull).unwrap_err().is_cancelled());
@@ -61,11 +61,11 @@ fn drip(stream: TcpStream, config: &[u8], manifest: &[u8], gone: &Sender<()>) {
     }
 }
 
-#[test]
-fn a_registry_that_never_ends_holds_nothing() {
-    let world = World::new();
+/// Starts a registry of an image with this layer, of which it never sends the end: its name there, and what tells when a client
+/// that wanted the layer is gone.
+fn silent_registry(layer: &[u8]) -> (String, Receiver<()>) {
     let config = json!({
-        "os": "linux", "architecture": ARCHITECTURE, "rootfs": { "diff_ids": [Digest::of(b"a layer")] },
+        "os": "linux", "architecture": ARCHITECTURE, "rootfs": { "diff_ids": [Digest::of(layer)] },
     });
     let config = config.to_string().into_bytes();
     let manifest = json!({
@@ -82,9 +82,38 @@ fn a_registry_that_never_ends_holds_nothing() {
             std::thread::spawn(move || drip(stream.unwrap(), &config, &manifest, &gone));
         }
     });
+    (reference, told)
+}
+
+#[test]
+fn nobody_waits_for_another_accounts_registry() {
+    let world = World::new();
+    let layer = Tarball::default().file("x", b"x").end();
+    let (reference, _told) = silent_registry(&layer);
+    world.image(&[layer]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let pulls: Vec<_> = (0..20)
+        .map(|_| {
+            let (images, reference) = (world.images.clone(), reference.clone());
+            runtime.spawn(async move { images.pull("1", &reference, None).await.map(drop) })
+        })
+        .collect();
+    until("one unpacks", || !world.kept(".staging").is_empty());
+    let (images, reference) = (world.images.clone(), world.reference());
+    // The same layer.
+    let other = async move { tokio::time::timeout(PATIENCE, images.pull("2", &reference, None)).await };
+    let pulled = runtime.block_on(other).expect("it is not kept waiting").unwrap();
+    assert!(pulled.stored.root.join("x").exists());
+    pulls.into_iter().for_each(|pull| pull.abort());
+}
+
+#[test]
+fn a_registry_that_never_ends_holds_nothing() {
+    let world = World::new();
+    let (reference, told) = silent_registry(b"a layer");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let images = world.images.clone();
-    let pull = runtime.spawn(async move { images.pull(&reference, None).await.map(drop) });
+    let pull = runtime.spawn(async move { images.pull("1", &reference, None).await.map(drop) });
     until("it unpacks", || !world.kept(".staging").is_empty());
     pull.abort();
     assert!(runtime.block_on(pull).unwrap_err().is_cancelled());

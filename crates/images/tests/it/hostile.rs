@@ -221,6 +221,6 @@ fn layouts_lead_nowhere_else() {
     std::os::unix::fs::symlink(world.path("elsewhere"), &blob).unwrap();
     assert!(problem(world.pull()).contains("does not exist"), "a link to an absolute path is one inside");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let outside = runtime.block_on(world.images.pull("oci:/etc", None));
+    let outside = runtime.block_on(world.images.pull("1", "oci:/etc", None));
     assert!(problem(outside).contains("not in a folder that the server takes images from"));
 }

@@ -17,15 +17,20 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_room(u64::MAX)
+    }
+
+    /// A store whose layers may take so many bytes.
+    pub(crate) fn with_room(bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let images = open(dir.path());
+        let images = open(dir.path(), bytes);
         images.sweep(&|_| false).unwrap();
         Self { dir, images }
     }
 
     /// The server ends and starts again, and wants to keep these.
     pub(crate) fn restart(&mut self, wanted: &dyn Fn(&Digest) -> bool) {
-        self.images = open(self.dir.path());
+        self.images = open(self.dir.path(), u64::MAX);
         self.images.sweep(wanted).unwrap();
     }
 
@@ -73,7 +78,7 @@ impl World {
 
     pub(crate) fn pull(&self) -> Result<Pulled, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(self.images.pull(&self.reference(), None))
+        runtime.block_on(self.images.pull("1", &self.reference(), None))
     }
 
     /// Pulls an image of one layer.
@@ -89,7 +94,7 @@ impl World {
     }
 }
 
-fn open(dir: &Path) -> Images {
+fn open(dir: &Path, most_bytes: u64) -> Images {
     let settings = Settings {
         dir: dir.join("store"),
         extras: Extras {
@@ -97,6 +102,7 @@ fn open(dir: &Path) -> Images {
             lines: vec![("etc/passwd".to_owned(), "sandbox:x:993:993::/tmp:/sbin/nologin".to_owned())],
         },
         local: vec![dir.to_owned()],
+        most_bytes,
         ..Settings::default()
     };
     Images::open(settings).unwrap()

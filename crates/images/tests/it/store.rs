@@ -53,6 +53,29 @@ fn a_start_keeps_what_is_wanted_and_whole() {
 }
 
 #[test]
+fn a_store_that_is_full_says_so_and_takes_more_once_there_is_room() {
+    // What a layer takes at once while it comes, and two small ones.
+    let world = World::with_room((16 << 20) + 5000);
+    world.image(&[layer("one")]);
+    let one = world.pull().unwrap().id;
+    world.image(&[layer("one"), layer("two")]);
+    world.pull().unwrap();
+    world.image(&[layer("one"), layer("two"), layer("three")]);
+    world.pull().unwrap();
+    world.image(&[layer("four")]);
+    let problem = problem(world.pull());
+    assert!(problem.contains("--images-gb"), "{problem}");
+    assert_eq!((world.kept("layers").len(), world.kept(".staging").len()), (3, 0));
+    world.image(&[layer("one")]);
+    world.pull().expect("what is there takes nothing");
+    for id in world.kept("images").iter().filter(|id| *id != one.hex()) {
+        world.images.remove(&images::Digest::from_hex(id).unwrap()).unwrap();
+    }
+    world.image(&[layer("four")]);
+    world.pull().unwrap();
+}
+
+#[test]
 fn what_is_there_is_not_fetched_again() {
     let world = World::new();
     world.image(&[layer("base")]);
@@ -112,7 +135,7 @@ fn archives_of_docker_save() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let pull = |tag: &str| {
         let reference = format!("docker-archive:{}{tag}", world.path("app.tar").display());
-        runtime.block_on(world.images.pull(&reference, None))
+        runtime.block_on(world.images.pull("1", &reference, None))
     };
     let pulled = pull("").unwrap();
     assert!(pulled.stored.root.join("top").exists());
