@@ -7,12 +7,13 @@ import pathlib
 import random
 import shutil
 import subprocess
+import threading
 import uuid
 
 import pytest
 import requests
 
-from support import clients, images, kinds, poll
+from support import clients, host, images, kinds, poll
 from support.clients import FAST, ROLE
 from support.parts import PartsProxy
 from support.server import Server, binary, clean_environment
@@ -117,6 +118,7 @@ def test_a_function_starts_before_its_image_is_there(serve, proxy, built, conten
     assert sha(get(functions, name, "big").content) == sha(content)
     used = proxy.bytes()
     assert BIG < used < BIG + 12 * MIB, used
+    assert proxy.connections < 10 < len(proxy.blobs), f"{proxy.connections} connections for {len(proxy.blobs)} parts"
     anew(functions, name)
     assert get(functions, name).text == "hello in parts\n"
     assert sha(get(functions, name, "big").content) == sha(content)
@@ -167,7 +169,15 @@ def test_a_part_that_is_not_what_the_index_says_is_refused(serve, proxy, built, 
     said = poll.until(lambda: told(functions, name), "the log says why", 20)
     assert "not what the image's index says" in said or "cannot be unpacked" in said, said
     proxy.meddle = None
-    assert sha(get(functions, name, "big").content) == sha(content), "it recovers"
+    poll.until(lambda: whole(functions, name, "big", content), "it recovers", 10)
+
+
+def whole(functions, name, path, content):
+    """Whether a page comes, and is right."""
+    try:
+        return sha(get(functions, name, path).content) == sha(content)
+    except requests.RequestException:
+        return False
 
 
 def told(functions, name):
@@ -199,7 +209,13 @@ def test_a_registry_that_fails_half_way(serve, proxy, built, content):
     assert "503" in poll.until(lambda: told(functions, name), "the log says why", 20)
     assert get(functions, name).text == "hello in parts\n", "the instance goes on"
     proxy.meddle = None
-    assert sha(get(functions, name, "other").content) == sha(content[::-1]), "it recovers"
+    poll.until(lambda: whole(functions, name, "other", content[::-1]), "it recovers", 10)
+    counted = {f.name: f.samples for f in server.metric_families() if f.name.startswith("faas_image_")}
+    failures = {s.labels["reason"]: s.value for s in counted["faas_image_fetch_failures"] if s.name.endswith("_total")}
+    assert failures.keys() == {"unreachable"} and failures["unreachable"] >= 1, counted
+    value = lambda name: next(s.value for s in counted[name] if s.name.endswith(("_total", "_count")))
+    assert value("faas_image_parts") >= 2 * BIG / MIB and value("faas_image_fetched_bytes") > 2 * BIG
+    assert value("faas_image_fetch_duration_seconds") > failures["unreachable"]
 
 
 def test_a_registry_that_gives_no_parts(serve, proxy, registry, built, content):
@@ -247,8 +263,7 @@ def test_kill_9_and_a_disk_that_lost_something(serve, proxy, built, content):
     name = deploy(functions, f"{proxy.host}/{built}")
     assert sha(get(functions, name, "big").content) == sha(content)
     server.kill()
-    mounts = pathlib.Path("/proc/self/mounts").read_text()
-    assert str(server.data) not in mounts, "nothing stays mounted"
+    poll.until(lambda: not host.mounts(str(server.data)), "nothing stays mounted", 10)
     [big] = (server.data / "images/layers").glob("*/tree/app/www/big")
     with open(big, "r+b") as file:
         file.seek(5 * MIB)
@@ -260,9 +275,58 @@ def test_kill_9_and_a_disk_that_lost_something(serve, proxy, built, content):
     assert sha(get(functions, name, "big").content) == sha(content)
     assert 0 < proxy.bytes() - before < 3 * MIB, "one part comes anew, the others are there"
     assert sha(get(functions, name, "other").content) == sha(content[::-1])
+    assert shown(server), "it is shown again"
     functions.api.delete_function(FunctionName=name)
     poll.until(lambda: not list((server.data / "images/images").iterdir()), "the image goes", 20)
     poll.until(lambda: not list((server.data / "images/layers").iterdir()), "and its layer", 20)
+    poll.until(lambda: not shown(server), "and what showed it", 10)
+
+
+def shown(server):
+    """Images that somebody sees through a file system of the server's."""
+    return [line for line in host.mounts(str(server.data / "images")) if "fuse" in line]
+
+
+def test_reads_end_when_the_server_does(serve, proxy, built):
+    """A registry says nothing, a function and a process that outlives the server wait for it, and the server is killed."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to look into the launcher's mounts")
+    server, functions = serve("--image-parts", "used")
+    name = deploy(functions, f"{proxy.host}/{built}")
+    assert get(functions, name).text == "hello in parts\n"
+    asked, answer = threading.Semaphore(0), threading.Event()
+
+    def hang(handler, *_):
+        asked.release()
+        answer.wait(60)
+        return False
+
+    proxy.meddle = hang
+    waiting = threading.Thread(target=lambda: pytest.raises(requests.RequestException, get, functions, name, "big"))
+    waiting.start()
+    assert asked.acquire(timeout=20)
+    started = host.descendants(server.process.pid)
+    [big] = (server.data / "images/images").glob("*/rootfs/app/www/other")
+    [viewer] = [pid for pid in started if shown_to(pid, server)][:1]
+    reader = subprocess.Popen(["nsenter", f"--mount=/proc/{viewer}/ns/mnt", "/bin/busybox", "cat", big],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert asked.acquire(timeout=20), "it waits too"
+    server.kill()
+    said = reader.communicate(timeout=10)[1]
+    assert reader.returncode and ("abort" in said or "not connected" in said or "I/O error" in said), said
+    waiting.join(10)
+    poll.until(lambda: not [pid for pid in started if os.path.exists(f"/proc/{pid}")], "its processes end", 10)
+    poll.until(lambda: not host.mounts(str(server.data)), "nothing stays mounted", 10)
+    answer.set()
+    proxy.meddle = None
+    server.start()
+    assert get(functions, name).text == "hello in parts\n"
+
+
+def shown_to(pid, server):
+    """Whether a process sees images, at their places in the store, through a file system of the server's."""
+    mounts = pathlib.Path(f"/proc/{pid}/mounts").read_text().splitlines()
+    return [line for line in mounts if "fuse" in line and str(server.data / "images") in line]
 
 
 def test_what_was_used_is_fetched_ahead(serve, proxy, built):
@@ -352,5 +416,36 @@ def test_without_root_images_are_fetched_whole(workspace, proxy, built, content,
         assert proxy.bytes() > 2 * BIG and not incomplete(server)
         assert sha(get(clients.Functions(server), name, "big").content) == sha(content)
         assert "fetched whole" in server.tail()
+    finally:
+        server.stop()
+
+
+class OwnDevice(Server):
+    """A server whose user may open the /dev/fuse that it sees."""
+
+    def command(self):
+        place = self.data.parent / "device"
+        place.mkdir(exist_ok=True)
+        make = f"mount -t tmpfs none {place} && mknod {place}/fuse c 10 229 && chmod 666 {place}/fuse && mount --bind {place}/fuse /dev/fuse"
+        return ["unshare", "--mount", "sh", "-c", f'{make} && exec "$@"', "sh", *super().command()]
+
+
+def test_without_root_images_come_in_parts_where_fuse_may_be_opened(workspace, proxy, built, content, monkeypatch):
+    """The file system is mounted in a user namespace."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make a device")
+    folder = workspace / f"rootless-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    program = shutil.copy(binary(), folder / "virga")
+    os.chmod(program, 0o755)
+    monkeypatch.setenv("VIRGA_BIN", str(program))
+    server = OwnDevice(folder / "data", uid=65534, env={"HOME": str(folder)}, arguments=["--image-parts", "used"]).start()
+    try:
+        functions = clients.Functions(server)
+        name = deploy(functions, f"{proxy.host}/{built}")
+        assert get(functions, name).text == "hello in parts\n"
+        assert proxy.bytes() < 6 * MIB and incomplete(server)
+        assert sha(get(functions, name, "big").content) == sha(content)
     finally:
         server.stop()

@@ -15,9 +15,14 @@ class PartsProxy:
         outer = self
         self.meddle = meddle
         self.blobs = []
+        self.connections = 0
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                outer.connections += 1
+                super().setup()
 
             def do_GET(self):
                 headers = {k: v for k, v in self.headers.items() if k.lower() in PASSED_ON}
