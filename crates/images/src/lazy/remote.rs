@@ -237,3 +237,24 @@ impl Drop for Wait<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_lasts_as_long_as_something_comes() {
+        let came = AtomicU64::new(0);
+        let slow = async {
+            for _ in 0..5 {
+                tokio::time::sleep(limits::PART_PATIENCE * 9 / 10).await;
+                came.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        patiently(slow, || came.load(Ordering::Relaxed)).await.unwrap();
+        let since = tokio::time::Instant::now();
+        let error = patiently(std::future::pending::<()>(), || 0).await.unwrap_err();
+        assert!(error.to_string().contains("within 60 s"), "{error}");
+        assert_eq!(since.elapsed().as_secs(), limits::PART_PATIENCE.as_secs());
+    }
+}

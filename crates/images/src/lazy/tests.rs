@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,17 +95,25 @@ fn serve(
         }
         parts.lock().push((first as u64, bytes.len()));
         let answer = format!(
-            "HTTP/1.1 {status} X\r\ncontent-range: bytes {first}-{last}/{}\r\ncontent-length: {}\r\n\r\n",
+            "HTTP/1.1 {} X\r\ncontent-range: bytes {first}-{last}/{}\r\ncontent-length: {}\r\n\r\n",
+            if status == FALL_SILENT { 206 } else { status },
             blob.len(),
             bytes.len()
         );
         stream.write_all(answer.as_bytes())?;
+        if status == FALL_SILENT {
+            stream.write_all(&bytes[..bytes.len() / 2])?;
+            // Until the other side has had enough.
+            return stream.read(&mut [0]).map(drop);
+        }
         stream.write_all(&bytes)?;
     }
 }
 
 /// What is no status: the registry hangs up instead.
 const HANG_UP: u16 = 0;
+/// A status after which the registry sends half, and says nothing more.
+const FALL_SILENT: u16 = 206 + 1;
 
 /// Remembers how runs went.
 #[derive(Default)]
@@ -346,6 +354,19 @@ async fn a_connection_that_was_closed_is_no_failure() {
     }));
     range().await.unwrap();
     assert_eq!(world.registry.connections.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_there_before_the_rest_has_come() {
+    let world = world();
+    let (view, _) = world.view(true);
+    *world.registry.meddle.lock() = Some(Box::new(|_, _| FALL_SILENT));
+    let layer = &view.layers[0];
+    let first = layer.order[0] as usize;
+    let fetched = layer.fetch(first..first + 1, &view.remote, Urgency::Whenever);
+    tokio::time::timeout(crate::limits::SILENCE / 2, fetched).await.expect("it does not wait").unwrap();
+    let [(_, length)] = world.registry.parts.lock()[..] else { panic!("one run") };
+    assert!(length > 6_000_000, "{length}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
