@@ -268,14 +268,12 @@ fn place_parts(parts: &mut [Part], end: u64) -> Result<(), Error> {
         if part.offset >= end {
             return Err(invalid("a part of a file lies outside"));
         }
-        match next {
-            Some((offset, inner)) if offset == part.offset => {
-                if part.inner + part.size > inner {
-                    return Err(invalid("parts of files lie over each other"));
-                }
+        if let Some((offset, inner)) = next {
+            if offset != part.offset {
+                behind = offset;
+            } else if part.inner + part.size > inner {
+                return Err(invalid("parts of files lie over each other"));
             }
-            Some((offset, _)) => behind = offset,
-            None => {}
         }
         next = Some((part.offset, part.inner));
         let plain = part.inner + part.size;
