@@ -65,7 +65,7 @@ mod tests {
         let account = AccountId::parse("123456789012").unwrap();
         let share = |folder: PathBuf| open(&[("x".into(), folder)], &Region::default(), &account, &data_dir);
         for folder in [data_dir.clone(), data_dir.join("inside"), around.clone()] {
-            let opened = share(folder.clone()).err().expect("it is refused");
+            let opened = share(folder.clone()).expect_err("it is refused");
             assert!(opened.to_string().contains("must be apart"), "{}: {opened}", folder.display());
         }
         assert!(share(around.join("beside")).is_ok());
