@@ -304,10 +304,16 @@ async fn who_am_i_and_what_is_not_here() {
     let bucket = world.signed("s3", Method::PUT, "/bucket", &[], "").await;
     assert_eq!(bucket.status, 501);
     assert!(bucket.text().contains("<Code>NotImplemented</Code>"), "{}", bucket.text());
-    let sqs = [("x-amz-target", "AmazonSQS.SendMessage"), ("content-type", "application/x-amz-json-1.0")];
-    let queue = world.signed("sqs", Method::POST, "/", &sqs, "{}").await;
-    assert_eq!((queue.status, &queue.json()["__type"]), (400, &json!("UnknownOperationException")));
-    assert!(queue.text().contains("SendMessage"));
+    let json = ("content-type", "application/x-amz-json-1.0");
+    let states = [("x-amz-target", "AWSStepFunctions.ListActivities"), json];
+    let absent = world.signed("states", Method::POST, "/", &states, "{}").await;
+    assert_eq!((absent.status, &absent.json()["__type"]), (400, &json!("UnknownOperationException")));
+    assert!(absent.text().contains("ListActivities"));
+    // A service that was spoken to in forms before JSON: its errors have both names.
+    let sqs = [("x-amz-target", "AmazonSQS.GetQueueUrl"), json];
+    let queue = world.signed("sqs", Method::POST, "/", &sqs, r#"{"QueueName":"none"}"#).await;
+    assert_eq!((queue.status, &queue.json()["__type"]), (400, &json!("QueueDoesNotExist")));
+    assert_eq!(queue.header("x-amzn-query-error"), "AWS.SimpleQueueService.NonExistentQueue;Sender");
     let providers = lambda(&world, Method::GET, "/2025-11-30/capacity-providers", &Value::Null).await;
     assert_eq!((providers.status, providers.header("x-amzn-errortype")), (501, "NotImplementedException"));
     assert!(providers.text().contains("ListCapacityProviders"));
