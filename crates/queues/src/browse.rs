@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::content::{Body, Content, read};
+use crate::content::{Body, Content, gone, read};
 use crate::delivery::moved;
 use crate::limits::SWEPT_AT_ONCE;
 use crate::service::QueueName;
@@ -36,7 +36,7 @@ impl Queues {
         let Some(queue) = self.known(queue) else { return Ok(Vec::new()) };
         let read = move |tx: &mut dyn store::Tx| tables::browse(tx, queue, after.0, most);
         let rows: Result<Vec<Stored>, store::Error> = self.shared.store.read(read).await;
-        rows?.into_iter().map(found).collect()
+        Ok(rows?.into_iter().map(found).collect())
     }
 
     /// One message of a queue.
@@ -45,7 +45,7 @@ impl Queues {
         let key = Key { queue, number: mark.0 };
         let row: Result<Option<Stored>, store::Error> =
             self.shared.store.read(move |tx| tables::one(tx, key)).await;
-        row?.map(found).transpose()
+        Ok(row?.map(found))
     }
 
     /// The body of a message that was found.
@@ -53,6 +53,7 @@ impl Queues {
         match &found.body {
             Body::Inline(bytes) => Ok(bytes.clone()),
             Body::File(name) => read(&self.shared.files, name).await,
+            Body::Gone => Err(gone()),
         }
     }
 
@@ -61,11 +62,11 @@ impl Queues {
         let Some(queue) = self.known(queue) else { return Ok(false) };
         let key = Key { queue, number: found.mark.0 };
         let file = found.file();
-        let gone = move |shared: &Shared| {
+        let removed = move |shared: &Shared| {
             shared.state.lock().change(queue, |queue| queue.messages = queue.messages.saturating_sub(1));
             file.into_iter().for_each(|file| shared.forget_file(file));
         };
-        self.change(Change::Delete(key), false, gone).await
+        self.change(Change::Delete(key), false, removed).await
     }
 
     /// Moves a message from a queue that nobody consumes to another, with another head, in one transaction; whether it
@@ -85,7 +86,12 @@ impl Queues {
         let key = Key { queue: from, number: found.mark.0 };
         let change = Change::Transfer { from: key, to, sent: now, head: Arc::new(head.to_vec()) };
         let content = Content { head, body: found.body.clone() };
-        self.change(change, false, move |shared| moved(shared, from, to, now, Some(content))).await
+        let moved = move |shared: &Shared| moved(shared, from, to, now, Some(content));
+        let moved = self.change(change, false, moved).await;
+        if !matches!(moved, Ok(true)) {
+            self.shared.state.lock().change(to.queue, |queue| queue.window.not_written(to.number));
+        }
+        moved
     }
 
     /// Removes what was sent before from all queues of a kind that nobody consumes; how many messages that were.
@@ -110,7 +116,7 @@ impl Queues {
                 self.shared.state.lock().change(queue, less);
                 files.into_iter().for_each(|file| self.shared.forget_file(file));
                 swept += count;
-                if count == 0 {
+                if i64::try_from(count).is_ok_and(|count| count < SWEPT_AT_ONCE) {
                     break;
                 }
             }
@@ -140,13 +146,13 @@ impl Found {
     fn file(&self) -> Option<String> {
         match &self.body {
             Body::File(name) => Some(name.clone()),
-            Body::Inline(_) => None,
+            Body::Inline(_) | Body::Gone => None,
         }
     }
 }
 
-fn found(row: Stored) -> Result<Found, Error> {
+fn found(row: Stored) -> Found {
     let (mark, sent_ms) = (Mark(row.number), row.sent);
-    let Content { head, body } = Content::of(row)?;
-    Ok(Found { mark, sent_ms, head, body })
+    let Content { head, body } = Content::of(row);
+    Found { mark, sent_ms, head, body }
 }

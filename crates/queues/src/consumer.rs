@@ -100,8 +100,7 @@ pub(crate) async fn deliver(shared: &Arc<Shared>, leased: Vec<Leased>) -> Result
     let mut rows = rows.into_iter();
     for delivery in deliveries.iter_mut().filter(|delivery| !delivery.is_complete()) {
         match rows.next().flatten().map(Content::of) {
-            Some(Ok(content)) => delivery.complete(content),
-            Some(Err(error)) => tracing::error!(%error, "a message cannot be read"),
+            Some(content) => delivery.complete(content),
             // It was removed where it lies.
             None => delivery.is_gone(),
         }
@@ -124,7 +123,7 @@ pub(crate) async fn fill(shared: Arc<Shared>, queue: u32, load: Load, most: usiz
         let entry = |row: Stored| {
             let Stored { number, sent, due, attempts, .. } = row;
             let group = in_order.then(|| group_of(&row.head));
-            let content = Content::of(row).ok().and_then(|content| keep(content, &shared.kept));
+            let content = keep(Content::of(row), &shared.kept);
             Entry { number, sent, due, attempts, first: 0, group, content }
         };
         rows.into_iter().map(entry).collect()

@@ -1,5 +1,6 @@
 //! What a message holds, and how much of it memory keeps.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,6 +19,8 @@ pub(crate) enum Body {
     Inline(Bytes),
     /// In a file of its own, by name.
     File(String),
+    /// Nowhere: its row is damaged. Who asks for it is told.
+    Gone,
 }
 
 /// Head and body.
@@ -28,19 +31,20 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    pub(crate) fn of(row: Stored) -> Result<Self, Error> {
+    pub(crate) fn of(row: Stored) -> Self {
         let body = match (row.body, row.file) {
             (_, Some(file)) => Body::File(file),
             (Some(bytes), None) => Body::Inline(bytes.into()),
-            (None, None) => return Err(Error::Damaged(format!("message {} has no body", row.number))),
+            (None, None) => Body::Gone,
         };
-        Ok(Self { head: row.head.into(), body })
+        Self { head: row.head.into(), body }
     }
 
     fn size(&self) -> usize {
         let body = match &self.body {
             Body::Inline(bytes) => bytes.len(),
             Body::File(name) => name.len(),
+            Body::Gone => 0,
         };
         self.head.len() + body
     }
@@ -83,9 +87,19 @@ pub(crate) async fn write(files: &Blobs, body: &Bytes) -> Result<String, Error> 
     Ok(files.put(bytes.into()).await?)
 }
 
+/// What is said of a body that its row does not have.
+pub(crate) fn gone() -> Error {
+    Error::Damaged("a message has no body".into())
+}
+
 /// Reads it.
 pub(crate) async fn read(files: &Blobs, name: &str) -> Result<Bytes, Error> {
-    let bytes = files.get(name).await?;
+    let bytes = match files.get(name).await {
+        Err(store::Error::Io { source, .. }) if source.kind() == ErrorKind::InvalidData => {
+            return Err(Error::Damaged(format!("the body {name} is damaged")));
+        }
+        bytes => bytes?,
+    };
     let bytes = bytes.filter(|bytes| bytes.len() >= UNIQUE);
     let bytes = bytes.ok_or_else(|| Error::Damaged(format!("the body {name} is gone")))?;
     Ok(bytes.slice(UNIQUE..))

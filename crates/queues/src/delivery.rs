@@ -1,12 +1,15 @@
 //! A message in somebody's hand. Dropped, it is given back.
+//!
+//! What becomes of it is ordered before its lease ends, without a wait between: who is gone meanwhile leaves a message that
+//! is either still leased, and given back, or on its way to the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::content::{Body, Content, read};
+use crate::content::{Body, Content, gone, read};
 use crate::core::window::{Entry, Millis};
 use crate::service::{QueueName, due};
 use crate::state::{Leased, Shared};
@@ -106,6 +109,7 @@ impl Delivery {
         match self.content.as_ref().map(|content| &content.body) {
             Some(Body::Inline(bytes)) => Ok(bytes.clone()),
             Some(Body::File(name)) => read(&self.shared.files, name).await,
+            Some(Body::Gone) => Err(gone()),
             None => Ok(Bytes::new()),
         }
     }
@@ -127,6 +131,8 @@ impl Delivery {
     /// It is done with: removed, and what follows from it sent, in one transaction. Answers when that is on the disk;
     /// `false` if the lease was lost, and then nothing was done.
     pub async fn finish(mut self, follow: Vec<Draft>) -> Result<bool, Error> {
+        let shared = Arc::clone(&self.shared);
+        let room = room(&shared).await?;
         if !self.take() {
             return Ok(false);
         }
@@ -136,28 +142,32 @@ impl Delivery {
             shared.state.lock().change(queue, |queue| queue.messages = queue.messages.saturating_sub(1));
             file.into_iter().for_each(|file| shared.forget_file(file));
         };
-        self.write(Change::Delete(self.key()), follow, gone).await
+        write(room, Change::Delete(self.key()), follow, gone).await
     }
 
     /// It becomes a message of another queue with another head, in one transaction with what else is sent: a dead
     /// letter, for example. Answers when that is on the disk; `false` if the lease was lost, and then nothing was done.
     pub async fn transfer(mut self, to: &QueueName, head: Bytes, follow: Vec<Draft>) -> Result<bool, Error> {
-        let id = Queues { shared: Arc::clone(&self.shared) }.id(to).await?;
+        let shared = Arc::clone(&self.shared);
+        let id = Queues { shared: Arc::clone(&shared) }.id(to).await?;
+        let room = room(&shared).await?;
         if !self.take() {
             return Ok(false);
         }
-        let (shared, from, now) = (Arc::clone(&self.shared), self.queue, self.shared.now());
+        let (from, now) = (self.queue, shared.now());
         let number = shared.state.lock().change(id, |queue| queue.window.number());
         let to = Key { queue: id, number };
         let change = Change::Transfer { from: self.key(), to, sent: now, head: Arc::new(head.to_vec()) };
         let content = self.content.take().map(|content| Content { head, ..content });
         let moved = move |shared: &Shared| moved(shared, from, to, now, content);
-        self.write(change, follow, moved).await
+        write(room, change, follow, moved).await
     }
 
     /// Sends it back, to be received after a delay with one attempt more. Answers when that is on the disk; `false` if the
     /// lease was lost, and then nothing was done.
     pub async fn retry(mut self, delay: Duration) -> Result<bool, Error> {
+        let shared = Arc::clone(&self.shared);
+        let room = room(&shared).await?;
         if !self.take() {
             return Ok(false);
         }
@@ -168,29 +178,7 @@ impl Delivery {
             Entry { number: self.number, sent: self.sent, attempts, due, first: 0, group: None, content: () };
         let content = self.content.take();
         let written = move |shared: &Shared| shared.arrived(key.queue, entry, content);
-        self.write(Change::Delay { key, due, attempts }, Vec::new(), written).await
-    }
-
-    async fn write(
-        &self,
-        first: Change,
-        follow: Vec<Draft>,
-        done: impl FnOnce(&Shared) + Send + 'static,
-    ) -> Result<bool, Error> {
-        let inserts = follow.iter().map(|draft| Change::Insert(draft.queue(), draft.row()));
-        let changes = std::iter::once(first).chain(inserts).collect();
-        let (reply, answer) = oneshot::channel();
-        let then = Box::new(move |shared: &Shared, written: Result<bool, Error>| {
-            let there = matches!(written, Ok(true));
-            if there {
-                done(shared);
-            }
-            follow.into_iter().for_each(|draft| draft.settle(there));
-            let _ = reply.send(written);
-        });
-        let order = Order { changes, insist: true, then };
-        self.shared.orders.send(order).await.map_err(|_| Error::Closed)?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        write(room, Change::Delay { key, due, attempts }, Vec::new(), written).await
     }
 
     /// Ends the lease; whether it was still held.
@@ -217,6 +205,34 @@ impl Delivery {
             _ => None,
         }
     }
+}
+
+/// Room for one order.
+async fn room(shared: &Shared) -> Result<mpsc::Permit<'_, Order>, Error> {
+    shared.orders.reserve().await.map_err(|_| Error::Closed)
+}
+
+/// Orders a change and what follows from it; ordered it is when this is first polled.
+async fn write(
+    room: mpsc::Permit<'_, Order>,
+    first: Change,
+    follow: Vec<Draft>,
+    done: impl FnOnce(&Shared) + Send + 'static,
+) -> Result<bool, Error> {
+    let inserts = follow.iter().map(|draft| Change::Insert(draft.queue(), draft.row()));
+    let changes = std::iter::once(first).chain(inserts).collect();
+    let (reply, answer) = oneshot::channel();
+    let then = Box::new(move |shared: &Shared, written: Result<bool, Error>| {
+        let there = matches!(written, Ok(true));
+        if there {
+            done(shared);
+        }
+        follow.into_iter().for_each(|draft| draft.settle(there));
+        // Who has gone away no longer wants to know.
+        let _ = reply.send(written);
+    });
+    room.send(Order { changes, insist: true, then });
+    answer.await.unwrap_or(Err(Error::Closed))
 }
 
 /// A message is in another queue now.

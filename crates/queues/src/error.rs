@@ -19,6 +19,9 @@ pub enum Error {
     /// Another change of the same transaction failed, or the transaction did. Nothing of it is kept.
     #[error("the change was not written: {0}")]
     NotWritten(String),
+    /// There are as many queues as there can be; those without messages are forgotten at the next start.
+    #[error("there are too many queues")]
+    TooMany,
     /// The queues are closed.
     #[error("the queues are closed")]
     Closed,
@@ -33,6 +36,7 @@ impl Error {
         match self {
             Self::TooLarge { .. } => Kind::Invalid,
             Self::Store(error) => error.kind(),
+            Self::TooMany => Kind::LimitExceeded,
             Self::NotWritten(_) | Self::Closed => Kind::Unavailable,
             Self::Damaged(_) => Kind::Internal,
         }

@@ -233,7 +233,7 @@ impl Queues {
         };
         let file = match content.flatten().map(|held| held.content.body.clone()) {
             Some(Body::File(name)) => Some(name),
-            Some(Body::Inline(_)) => None,
+            Some(Body::Inline(_) | Body::Gone) => None,
             None if in_file => self.row(key).await?.and_then(|row| row.file),
             None => None,
         };

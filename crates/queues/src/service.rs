@@ -191,11 +191,12 @@ impl Queues {
         if let Some(id) = self.known(name) {
             return Ok(id);
         }
-        let id = self.shared.state.lock().new_id();
+        let id = self.shared.state.lock().new_id().ok_or(Error::TooMany)?;
         let row = name.clone();
         let write =
             move |tx: &mut dyn store::Tx| tables::name(tx, id, row.kind, row.account.as_str(), &row.name);
-        self.shared.store.write(write).await?;
+        let named: Result<u32, store::Error> = self.shared.store.write(write).await;
+        let id = named?;
         self.shared.state.lock().add(id, name.clone(), None);
         Ok(id)
     }

@@ -18,7 +18,7 @@ use crate::core::window::{Entry, Load, Millis, Window};
 use crate::limits::{LOAD, WINDOW, WINDOW_BY_NAME, WINDOW_IN_ORDER};
 use crate::named::group_of;
 use crate::service::QueueName;
-use crate::tables::Found;
+use crate::tables::{Found, LAST_ID};
 use crate::writing::Order;
 
 /// What all handles share.
@@ -200,10 +200,10 @@ impl State {
         self.names.get(name).copied()
     }
 
-    /// An id for a queue that is going to be named.
-    pub(crate) fn new_id(&mut self) -> u32 {
-        self.next_id += 1;
-        self.next_id
+    /// An id for a queue that is going to be named, if there is one left.
+    pub(crate) fn new_id(&mut self) -> Option<u32> {
+        self.next_id = (self.next_id < LAST_ID).then_some(self.next_id + 1)?;
+        Some(self.next_id)
     }
 
     /// Adds a queue; `found`: what the disk had of it at the start.

@@ -48,6 +48,9 @@ const ONCE: &str = "
 /// Bits of a key that are the message's number: a trillion messages a queue, eight million queues.
 const NUMBER_BITS: u32 = 40;
 
+/// The highest id of a queue: the key behind its last message is one too.
+pub(crate) const LAST_ID: u32 = (1 << (63 - NUMBER_BITS)) - 2;
+
 /// A message of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
@@ -57,7 +60,7 @@ pub(crate) struct Key {
 
 impl Key {
     fn value(self) -> i64 {
-        // A queue's id has 23 bits, which `name` sees to, and numbers count from 1.
+        // No queue's id is beyond `LAST_ID`, and numbers count from 1.
         (i64::from(self.queue) << NUMBER_BITS) | (self.number & ((1 << NUMBER_BITS) - 1)) as i64
     }
 
@@ -99,13 +102,20 @@ pub(crate) struct Found {
     pub(crate) last: u64,
 }
 
-/// Names a queue. Its id must be below 2^23.
-pub(crate) fn name(tx: &mut dyn Tx, id: u32, kind: &str, account: &str, name: &str) -> Result<(), Error> {
+/// Names a queue; its id, which is another where it was named already: who did so may have gone away before memory knew.
+pub(crate) fn name(tx: &mut dyn Tx, id: u32, kind: &str, account: &str, name: &str) -> Result<u32, Error> {
+    let named: [Value; 3] = [kind.into(), account.into(), name.into()];
+    let found =
+        tx.query("SELECT id FROM queue_names WHERE kind = $1 AND account = $2 AND name = $3", &named)?;
+    if let Some(row) = found.first() {
+        return Ok(u32::try_from(row.int(0)?).unwrap_or_default());
+    }
+    let [kind, account, name] = named;
     tx.execute(
         "INSERT INTO queue_names (id, kind, account, name) VALUES ($1, $2, $3, $4)",
-        &[i64::from(id).into(), kind.into(), account.into(), name.into()],
-    )
-    .map(drop)
+        &[i64::from(id).into(), kind, account, name],
+    )?;
+    Ok(id)
 }
 
 /// All queues that have messages, or claims that hold; others are forgotten. At start only.
@@ -320,7 +330,8 @@ pub(crate) fn browse(tx: &mut dyn Tx, queue: u32, above: u64, limit: usize) -> R
     )
 }
 
-/// Removes the first messages of a queue that were sent before; how many, and the files of their bodies.
+/// Removes those of the first messages of a queue, at most `limit`, that were sent before; how many, and the files of
+/// their bodies. Messages are about in the order of their times: no more are looked at, since everybody's writes wait.
 pub(crate) fn remove_old(
     tx: &mut dyn Tx,
     queue: u32,
@@ -330,14 +341,18 @@ pub(crate) fn remove_old(
     let first = Key { queue, number: 0 }.value();
     let end = Key { queue: queue + 1, number: 0 }.value();
     let rows = tx.query(
-        "SELECT id, file FROM queue_messages WHERE id > $1 AND id < $2 AND sent < $3 ORDER BY id LIMIT $4",
-        &[first.into(), end.into(), before.into(), limit.into()],
+        "SELECT id, file, sent FROM queue_messages WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3",
+        &[first.into(), end.into(), limit.into()],
     )?;
+    let (mut count, mut files) = (0, Vec::new());
     for row in &rows {
-        tx.execute("DELETE FROM queue_messages WHERE id = $1", &[row.int(0)?.into()])?;
+        if row.int(2)? < before {
+            count += 1;
+            files.extend(row.text(1).ok().map(str::to_owned));
+            tx.execute("DELETE FROM queue_messages WHERE id = $1", &[row.int(0)?.into()])?;
+        }
     }
-    let files = rows.iter().filter_map(|row| row.text(1).ok().map(str::to_owned)).collect();
-    Ok((rows.len() as u64, files))
+    Ok((count, files))
 }
 
 /// One message.
@@ -372,13 +387,13 @@ fn stored(row: &Row) -> Result<Stored, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::Key;
+    use super::{Key, LAST_ID};
 
     #[test]
     fn keys_keep_queues_apart_and_numbers_in_order() {
         let key = |queue, number| Key { queue, number }.value();
         assert!(key(1, (1 << 40) - 1) < key(2, 0) && key(2, 1) < key(2, 2));
-        for (queue, number) in [(0, 1), (7, 1 << 39), ((1 << 23) - 1, (1 << 40) - 1)] {
+        for (queue, number) in [(0, 1), (7, 1 << 39), (LAST_ID, (1 << 40) - 1), (LAST_ID + 1, 0)] {
             let there = Key { queue, number };
             assert!(there.value() >= 0);
             assert_eq!(Key::read(there.value()), there);

@@ -91,7 +91,7 @@ pub(crate) async fn writer(shared: Weak<Shared>, store: Store, mut orders: mpsc:
         if waiting.is_empty() && orders.recv_many(&mut waiting, CHANGES_AT_ONCE).await == 0 {
             return;
         }
-        // Not for a time: for one turn of everybody who could run by now.
+        // What comes meanwhile goes with what is left or tried again: where the disk is full it is told so, too. Not for a time: for one turn of everybody who could run by now.
         tokio::task::yield_now().await;
         while waiting.len() < CHANGES_AT_ONCE
             && let Ok(order) = orders.try_recv()

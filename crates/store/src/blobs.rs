@@ -121,7 +121,8 @@ impl Inner {
             Err(error) => return Err(failed("read", &path, error)),
         };
         if hex::encode(Sha256::digest(&bytes)) != digest {
-            return Err(failed("trust", &path, std::io::Error::other("its bytes do not match its name")));
+            let damaged = std::io::Error::new(ErrorKind::InvalidData, "its bytes do not match its name");
+            return Err(failed("trust", &path, damaged));
         }
         Ok(Some(bytes.into()))
     }

@@ -1,5 +1,8 @@
 //! What of a queue is ready: in the order in which it came, or in order within groups.
 //!
+//! Without groups, what was delayed waits apart from what never was, and the two take turns: a backlog of retries does
+//! not hold up what is new, nor the other way round.
+//!
 //! In groups, a group of which something is in somebody's hand is closed to everybody else, and what comes back goes to
 //! where it was: the messages of a group are handed out by their numbers, whatever happens between. Groups take turns by
 //! the number of their first message.
@@ -13,9 +16,42 @@ use super::window::Entry;
 #[derive(Debug)]
 pub(crate) enum Ready<C> {
     /// First in, first out, more or less.
-    Any(VecDeque<Entry<C>>),
+    Any(Lines<C>),
     /// In order within each group.
     Grouped(Groups<C>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Lines<C> {
+    new: VecDeque<Entry<C>>,
+    due: VecDeque<Entry<C>>,
+    /// Whose turn it is.
+    due_first: bool,
+}
+
+impl<C> Lines<C> {
+    /// Where a message waits.
+    fn of(&mut self, entry: &Entry<C>) -> &mut VecDeque<Entry<C>> {
+        if entry.due > 0 { &mut self.due } else { &mut self.new }
+    }
+
+    fn take(&mut self) -> Option<Entry<C>> {
+        let (first, second) = match self.due_first {
+            true => (&mut self.due, &mut self.new),
+            false => (&mut self.new, &mut self.due),
+        };
+        let entry = first.pop_front().or_else(|| second.pop_front())?;
+        self.due_first = !self.due_first;
+        Some(entry)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry<C>> {
+        [&mut self.new, &mut self.due].into_iter().find_map(|line| {
+            let place = line.iter().position(|entry| entry.number == number)?;
+            line.remove(place)
+        })
+    }
 }
 
 /// See the module.
@@ -85,7 +121,7 @@ impl<C> Groups<C> {
 
 impl<C> Ready<C> {
     pub(crate) fn any() -> Self {
-        Self::Any(VecDeque::new())
+        Self::Any(Lines { new: VecDeque::new(), due: VecDeque::new(), due_first: false })
     }
 
     pub(crate) fn grouped() -> Self {
@@ -95,15 +131,31 @@ impl<C> Ready<C> {
     /// What waits, whether or not it may be handed out.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Any(entries) => entries.len(),
+            Self::Any(lines) => lines.new.len() + lines.due.len(),
             Self::Grouped(groups) => groups.len,
+        }
+    }
+
+    /// What waits that never was delayed; in groups, everything.
+    pub(crate) fn len_new(&self) -> usize {
+        match self {
+            Self::Any(lines) => lines.new.len(),
+            Self::Grouped(groups) => groups.len,
+        }
+    }
+
+    /// What waits that was delayed; in groups it is not told apart.
+    pub(crate) fn len_due(&self) -> usize {
+        match self {
+            Self::Any(lines) => lines.due.len(),
+            Self::Grouped(_) => 0,
         }
     }
 
     /// Whether there is something to hand out.
     pub(crate) fn has_some(&self) -> bool {
         match self {
-            Self::Any(entries) => !entries.is_empty(),
+            Self::Any(_) => self.len() > 0,
             Self::Grouped(groups) => !groups.open.is_empty(),
         }
     }
@@ -111,7 +163,7 @@ impl<C> Ready<C> {
     /// A message is ready.
     pub(crate) fn push(&mut self, entry: Entry<C>) {
         match self {
-            Self::Any(entries) => entries.push_back(entry),
+            Self::Any(lines) => lines.of(&entry).push_back(entry),
             Self::Grouped(groups) => groups.push(entry),
         }
     }
@@ -119,8 +171,8 @@ impl<C> Ready<C> {
     /// What was handed out comes back.
     pub(crate) fn put_back(&mut self, entry: Entry<C>, first: bool) {
         match self {
-            Self::Any(entries) if first => entries.push_front(entry),
-            Self::Any(entries) => entries.push_back(entry),
+            Self::Any(lines) if first => lines.of(&entry).push_front(entry),
+            Self::Any(lines) => lines.of(&entry).push_back(entry),
             Self::Grouped(groups) => groups.change(&name(&entry), |group| {
                 group.in_hand = group.in_hand.saturating_sub(1);
                 group.waiting.insert(entry.number, entry);
@@ -139,7 +191,7 @@ impl<C> Ready<C> {
     /// an open one.
     pub(crate) fn take(&mut self, held: Option<&Entry<C>>) -> Option<Entry<C>> {
         match self {
-            Self::Any(entries) => entries.pop_front(),
+            Self::Any(lines) => lines.take(),
             Self::Grouped(groups) => held.and_then(|held| groups.take(&name(held))).or_else(|| {
                 let (_, name) = groups.open.first().cloned()?;
                 groups.take(&name)
@@ -150,10 +202,7 @@ impl<C> Ready<C> {
     /// Takes out a message that is in nobody's hand.
     pub(crate) fn remove(&mut self, number: u64) -> Option<Entry<C>> {
         match self {
-            Self::Any(entries) => {
-                let place = entries.iter().position(|entry| entry.number == number)?;
-                entries.remove(place)
-            }
+            Self::Any(lines) => lines.remove(number),
             Self::Grouped(groups) => groups.remove(number),
         }
     }
@@ -169,7 +218,7 @@ impl<C> Ready<C> {
     /// When the oldest was sent.
     pub(crate) fn oldest(&self) -> Option<i64> {
         match self {
-            Self::Any(entries) => entries.iter().map(|entry| entry.sent).min(),
+            Self::Any(lines) => lines.new.iter().chain(&lines.due).map(|entry| entry.sent).min(),
             Self::Grouped(groups) => {
                 groups.groups.values().flat_map(|group| group.waiting.values()).map(|entry| entry.sent).min()
             }

@@ -6,6 +6,9 @@
 //! a load is under way, what arrives is set aside and sorted in with the load: the two are not in one order. A message
 //! whose write is under way is *pending*. It comes into memory once, by its arrival or by a load that saw it first.
 //!
+//! What has come due has room for a window, and what finds none stays where it is: else all retries of a long queue would come
+//! into memory with their time.
+//!
 //! A lease is held in memory alone. Losing it (a crash, time) makes the message ready again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -68,8 +71,8 @@ pub(crate) struct Window<C> {
     delayed: BTreeMap<(Millis, u64), Entry<C>>,
     /// Memory has what is delayed up to here; `None`: all of it.
     horizon: Option<(Millis, u64)>,
-    /// The latest time that was let pass. What is delayed is later, so that nothing in hand is beyond the horizon.
-    passed: Millis,
+    /// The last that came due. What is delayed lies behind it, so that nothing in hand is beyond the horizon.
+    passed: (Millis, u64),
     leased: HashMap<u64, Lease<C>>,
     ends: BTreeSet<(Millis, u64)>,
     /// The load under way, and what arrived meanwhile.
@@ -90,7 +93,7 @@ impl<C> Window<C> {
             low: size / 4,
             next_number: last + 1,
             pending: HashMap::new(),
-            passed: 0,
+            passed: (0, 0),
             ready: Ready::any(),
             loaded_to: 0,
             behind: has_some,
@@ -148,7 +151,7 @@ impl<C> Window<C> {
         if entry.number <= self.loaded_to {
             // Committed after a later one: memory has gone past it.
             self.ready.push(entry);
-        } else if !self.behind && self.ready.len() < self.size {
+        } else if !self.behind && self.ready.len_new() < self.size {
             self.loaded_to = entry.number;
             self.ready.push(entry);
         } else {
@@ -161,7 +164,7 @@ impl<C> Window<C> {
         if self.horizon.is_some_and(|horizon| at > horizon) {
             return;
         }
-        if entry.due <= self.passed {
+        if at <= self.passed {
             self.ready.push(entry);
             self.came_due += 1;
             return;
@@ -179,12 +182,20 @@ impl<C> Window<C> {
             return None;
         }
         let load = match self.horizon {
-            Some((due, number)) if self.delayed.len() <= self.low => Load::Delayed(due, number),
-            _ if self.behind && self.ready.len() <= self.low => Load::Ready(self.loaded_to),
+            Some((due, number)) if self.is_low_on_delayed() => Load::Delayed(due, number),
+            _ if self.is_low_on_new() => Load::Ready(self.loaded_to),
             _ => return None,
         };
         self.loading = Some((load, Vec::new()));
         Some(load)
+    }
+
+    fn is_low_on_new(&self) -> bool {
+        self.behind && self.ready.len_new() <= self.low
+    }
+
+    fn is_low_on_delayed(&self) -> bool {
+        self.horizon.is_some() && self.delayed.len() + self.ready.len_due() <= self.low
     }
 
     /// What was read, in order, at most `limit`; `None` if it could not be read.
@@ -276,10 +287,12 @@ impl<C> Window<C> {
         true
     }
 
-    /// Makes ready what was delayed until now and what was leased until now; how many leases were lost.
+    /// Makes ready what was delayed until now, as far as there is room, and what was leased until now; how many leases
+    /// were lost.
     pub(crate) fn pass(&mut self, now: Millis) -> usize {
-        self.passed = self.passed.max(now);
-        while let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now) {
+        while self.ready.len_due() < self.size {
+            let Some(first) = self.delayed.first_entry().filter(|first| first.key().0 <= now) else { break };
+            self.passed = *first.key();
             self.ready.push(first.remove());
             self.came_due += 1;
         }
@@ -296,7 +309,8 @@ impl<C> Window<C> {
 
     /// When [`Window::pass`] has something to do.
     pub(crate) fn next_change(&self) -> Option<Millis> {
-        let due = self.delayed.first_key_value().map(|((due, _), _)| *due);
+        let room = self.ready.len_due() < self.size;
+        let due = self.delayed.first_key_value().filter(|_| room).map(|((due, _), _)| *due);
         let end = self.ends.first().map(|(until, _)| *until);
         due.into_iter().chain(end).min()
     }
@@ -347,8 +361,7 @@ impl<C> Window<C> {
 
     /// Whether part of the disk is being read or has to be, before it is known what is ready.
     pub(crate) fn wants_load(&self) -> bool {
-        let low = self.behind && self.ready.len() <= self.low;
-        self.loading.is_some() || low || (self.horizon.is_some() && self.delayed.len() <= self.low)
+        self.loading.is_some() || self.is_low_on_new() || self.is_low_on_delayed()
     }
 
     /// Whether nothing is being written.
@@ -438,6 +451,7 @@ mod tests {
         disk: BTreeMap<u64, Entry<()>>,
         untold: Vec<Entry<()>>,
         held: Vec<(u64, u64)>,
+        most_held: usize,
         read: Option<Vec<Entry<()>>>,
     }
 
@@ -452,6 +466,7 @@ mod tests {
                 disk: (1..=before).map(|number| (number, entry(number))).collect(),
                 untold: Vec::new(),
                 held: Vec::new(),
+                most_held: 0,
                 read: None,
             }
         }
@@ -505,6 +520,7 @@ mod tests {
                         let twice = self.held.iter().any(|(number, _)| *number == entry.number);
                         assert!(!twice, "{} is in somebody's hand", entry.number);
                         self.held.push((entry.number, token));
+                        self.most_held = self.most_held.max(self.held.len());
                     }
                 }
                 Step::Finish(which) => {
@@ -580,6 +596,9 @@ mod tests {
             for step in steps {
                 world.run(step);
                 assert!(world.window.delayed.len() <= 2 * SIZE, "delayed ones are bounded");
+                // Those that were in hand or being written when there was no room come on top.
+                let back = world.most_held + world.untold.len() + world.numbered.len();
+                assert!(world.window.ready.len_due() <= SIZE + back, "so are those that came due");
             }
             world.drain();
         }
@@ -603,6 +622,45 @@ mod tests {
         }
         assert_eq!((window.delayed.len(), window.horizon), (SIZE, Some((10, 1_000_004))));
         assert!(window.pending.is_empty());
+    }
+
+    #[test]
+    fn what_comes_due_unheard_is_bounded_too() {
+        let mut window = Window::new(SIZE, 0);
+        for time in 1..1_000 {
+            let number = window.number();
+            window.arrived(entry(number, time));
+            window.pass(time);
+        }
+        assert_eq!((window.ready.len_due(), window.delayed.len()), (SIZE, SIZE));
+        assert_eq!(window.next_change(), None, "there is no room: nothing to wake up for");
+        assert!(window.load().is_none());
+        window.lease(Millis::MAX).unwrap();
+        assert_eq!(window.next_change(), Some(5));
+        // After a restart, all of them due.
+        let mut window = Window::new(SIZE, 1_000);
+        for _ in 0..10 {
+            let Some(Load::Delayed(due, number)) = window.load() else { break };
+            let found = (1..=SIZE as u64).map(|more| entry(number + more, due + more as i64)).collect();
+            window.loaded(Some(found), SIZE);
+            window.pass(2_000);
+        }
+        assert_eq!((window.ready.len_due(), window.delayed.len()), (SIZE, 0));
+    }
+
+    #[test]
+    fn retries_and_what_is_new_take_turns() {
+        let mut window = Window::new(SIZE, 0);
+        for due in [0, 0, 0, 1, 1, 1] {
+            let number = window.number();
+            window.arrived(entry(number, due));
+        }
+        window.pass(1);
+        let mut order = Vec::new();
+        while let Some((_, entry)) = window.lease(Millis::MAX) {
+            order.push(entry.number);
+        }
+        assert_eq!(order, [1, 4, 2, 5, 3, 6]);
     }
 
     #[test]

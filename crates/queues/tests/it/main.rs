@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod cancelled;
 mod crashes;
 mod dead_letters;
 mod named;
