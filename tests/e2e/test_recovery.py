@@ -7,10 +7,11 @@ import pathlib
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 import requests
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EventStreamError
 
 from support import clients, host, kinds, poll, zips
 from support.clients import FAST, ROLE, Functions, code_of
@@ -170,6 +171,22 @@ def test_a_stop_waits_for_calls_under_way(own, marker, word):
         assert call.result(20).ok()["count"] == 2
     assert server.process.wait(20) == 0
     assert not host.processes(marker)
+
+
+def test_a_live_tail_is_told_of_a_stop_and_does_not_hold_it_up(own):
+    server, _ = own
+    logs = clients.client(server, "logs", check=False, inject_host_prefix=False)
+    logs.create_log_group(logGroupName="g")
+    arn = logs.describe_log_groups()["logGroups"][0]["logGroupArn"]
+    session = iter(logs.start_live_tail(logGroupIdentifiers=[arn])["responseStream"])
+    assert "sessionStart" in next(session)
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    with pytest.raises(EventStreamError) as ended:
+        for _ in session:
+            pass
+    assert code_of(ended.value) == "SessionStreamingException" and "stopping" in str(ended.value)
+    assert server.process.wait(20) == 0 and time.monotonic() - began < 5, "calls under way may take ten seconds"
 
 
 def test_a_stopping_server_refuses_what_is_new(own):

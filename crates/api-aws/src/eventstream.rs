@@ -1,7 +1,7 @@
 //! Messages of `application/vnd.amazon.eventstream`: how AWS streams in an HTTP body.
 //!
 //! A message is its length, the length of its headers, a checksum of both, headers, payload, and a checksum of all that
-//! (Smithy: Amazon Event Stream specification). Only what is sent here is here: events with three text headers.
+//! (Smithy: Amazon Event Stream specification). Only what is sent here is here: three text headers.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -17,10 +17,24 @@ const TEXT: u8 = 7;
 
 /// An event's message.
 pub(crate) fn event(event_type: &str, content_type: &str, payload: &[u8]) -> Bytes {
+    message(
+        [(":message-type", "event"), (":event-type", event_type), (":content-type", content_type)],
+        payload,
+    )
+}
+
+/// The message of an exception that the service's model has for the stream; nothing follows it.
+pub(crate) fn exception(name: &str, text: &str) -> Bytes {
+    let payload = serde_json::json!({ "message": text }).to_string();
+    message(
+        [(":message-type", "exception"), (":exception-type", name), (":content-type", "application/json")],
+        payload.as_bytes(),
+    )
+}
+
+fn message(named: [(&str, &str); 3], payload: &[u8]) -> Bytes {
     let mut headers = BytesMut::new();
-    for (name, value) in
-        [(":message-type", "event"), (":event-type", event_type), (":content-type", content_type)]
-    {
+    for (name, value) in named {
         header(&mut headers, name, value);
     }
     let length = PRELUDE + headers.len() + payload.len() + CHECKSUM;
@@ -86,6 +100,10 @@ mod tests {
         ];
         assert_eq!((headers.as_slice(), payload.as_slice()), (&expected[..], &b"a\0b"[..]));
         assert_eq!(decode(&event("X", "y", b"")).1, b"");
+        let (headers, payload) = decode(&exception("E", "why"));
+        assert_eq!(headers[0], (":message-type".to_owned(), "exception".to_owned()));
+        assert_eq!(headers[1], (":exception-type".to_owned(), "E".to_owned()));
+        assert_eq!(payload, br#"{"message":"why"}"#);
     }
 
     #[test]

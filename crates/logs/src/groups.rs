@@ -40,20 +40,26 @@ impl Logs {
             return Err(Error::LimitExceeded("Resource limit exceeded.".to_owned()));
         }
         let name = group.clone();
-        self.on_files(move |files| files.create_group(&name.account, &name.name)).await?;
+        if self.on_files(move |files| Ok(files.has_group(&name.account, &name.name))).await? {
+            return Err(Error::AlreadyExists("The specified log group already exists"));
+        }
         let row = GroupRow { tags: tags::write(&tags)?, ..GroupRow::default() };
-        self.record(group, move |tx, group| {
-            // What an earlier group of that name left, if a crash came between.
+        // Before the group is there: whatever comes between, it never has what was said of an earlier one whose folder
+        // was lost.
+        let recorded = self.record(group, move |tx, group| {
             tables::delete_group(tx, group)?;
             tables::set_group(tx, group, &row)
-        })
-        .await
+        });
+        recorded.await?;
+        self.forget_subscriptions();
+        let name = group.clone();
+        self.on_files(move |files| files.create_group(&name.account, &name.name)).await
     }
 
     /// Removes a group, its events, and all that was said of it.
     pub async fn delete_group(&self, group: &GroupName) -> Result<(), Error> {
-        self.expect_group(group).await?;
         let _turn = self.inner.changes.lock().await;
+        self.expect_group(group).await?;
         let forgotten = self.record(group, tables::delete_group).await;
         self.forget_subscriptions();
         forgotten?;

@@ -29,8 +29,8 @@ impl Logs {
             let allowed: Vec<String> = ALLOWED_DAYS.iter().map(ToString::to_string).collect();
             return Err(Error::Invalid(format!("retentionInDays must be one of [{}].", allowed.join(", "))));
         }
-        self.expect_group(group).await?;
         let _turn = self.inner.changes.lock().await;
+        self.expect_group(group).await?;
         let mut row = self.look(group, tables::group).await?.unwrap_or_default();
         row.retention_days = days;
         self.record(group, move |tx, group| tables::set_group(tx, group, &row)).await

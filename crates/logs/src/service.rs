@@ -6,7 +6,7 @@ use std::time::Duration;
 use base::{AccountId, Clock};
 use observe::LogsError;
 use store::{Store, Tx};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::subscriptions::Subscriptions;
@@ -23,10 +23,13 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) files: observe::Logs,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Changes of groups and streams take turns: they concern the database and files at once.
+    /// Changes of groups and streams take turns: they concern the database and files at once. Held before it is looked
+    /// whether the group is there.
     pub(crate) changes: Mutex<()>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) sessions: Sessions,
+    /// Whether tails are to end.
+    pub(crate) stopping: watch::Sender<bool>,
     readers: Arc<Semaphore>,
     tasks: parking_lot::Mutex<Vec<AbortHandle>>,
 }
@@ -53,12 +56,18 @@ impl Logs {
             changes: Mutex::default(),
             subscriptions: Subscriptions::default(),
             sessions: Sessions::default(),
+            stopping: watch::Sender::new(false),
             readers: Arc::new(Semaphore::new(limits::READERS)),
             tasks: parking_lot::Mutex::default(),
         };
         let me = Self { inner: Arc::new(inner) };
         me.keep(tokio::spawn(retention::keeper(Arc::downgrade(&me.inner), RETENTION_EVERY)));
         me
+    }
+
+    /// Has tails end, which nobody else would: the server stops. New ones end at once.
+    pub fn stop_tails(&self) {
+        self.inner.stopping.send_replace(true);
     }
 
     /// Ends a task with the service.

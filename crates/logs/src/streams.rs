@@ -44,8 +44,8 @@ impl Logs {
     /// Makes a stream.
     pub async fn create_stream(&self, group: &GroupName, stream: &str) -> Result<(), Error> {
         names::check_stream(stream)?;
-        self.expect_group(group).await?;
         let _turn = self.inner.changes.lock().await;
+        self.expect_group(group).await?;
         if self.has_stream(group, stream).await? {
             return Err(Error::AlreadyExists("The specified log stream already exists"));
         }
@@ -68,8 +68,8 @@ impl Logs {
     /// Deletes a stream with its events. One that is still written to is there again with its next event.
     pub async fn delete_stream(&self, group: &GroupName, stream: &str) -> Result<(), Error> {
         names::check_stream(stream)?;
-        self.expect_group(group).await?;
         let _turn = self.inner.changes.lock().await;
+        self.expect_group(group).await?;
         self.expect_stream(group, stream).await?;
         let name = group.clone();
         let (start, end) = self

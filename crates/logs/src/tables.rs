@@ -177,7 +177,7 @@ pub(crate) fn subscriptions(tx: &mut dyn Tx) -> Result<Vec<Subscription>, Error>
     rows.iter().filter_map(|row| subscription_row(row).transpose()).collect()
 }
 
-/// Writes a subscription.
+/// Writes a subscription; the place of one that is there does not go back. Places have the order of their texts.
 pub(crate) fn set_subscription(tx: &mut dyn Tx, row: &Subscription) -> Result<(), Error> {
     let [account, group] = key(&row.group);
     let text = |text: &str| Value::from(text);
@@ -186,7 +186,8 @@ pub(crate) fn set_subscription(tx: &mut dyn Tx, row: &Subscription) -> Result<()
          (account, log_group, name, pattern, destination, distribution, created, place)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (account, log_group, name)
-         DO UPDATE SET pattern = $4, destination = $5, distribution = $6",
+         DO UPDATE SET pattern = $4, destination = $5, distribution = $6,
+         place = CASE WHEN log_subscriptions.place < $8 THEN $8 ELSE log_subscriptions.place END",
         &[
             account,
             group,

@@ -78,8 +78,8 @@ impl Logs {
         group: &GroupName,
         change: impl FnOnce(&mut BTreeMap<String, String>),
     ) -> Result<(), Error> {
-        self.expect_group(group).await?;
         let _turn = self.inner.changes.lock().await;
+        self.expect_group(group).await?;
         let mut row = self.look(group, tables::group).await?.unwrap_or_default();
         let mut tags = read(&row.tags)?;
         change(&mut tags);

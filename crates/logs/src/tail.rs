@@ -57,6 +57,15 @@ impl Logs {
 }
 
 impl Tail {
+    /// Waits until tails are to end.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopping = self.logs.inner.stopping.subscribe();
+        async move {
+            // An error means that the service is gone.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
+    }
+
     /// What has come since the last look: a bounded number of events, and which group each was written to.
     pub async fn next(&mut self) -> Result<Vec<(GroupName, Event)>, Error> {
         let mut found = Vec::new();

@@ -111,7 +111,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     let api = api_aws::Api::new(api_aws::Deps {
         functions: functions.clone(),
         iam,
-        logs: groups,
+        logs: groups.clone(),
         mailboxes: mailboxes.clone(),
         clock: Arc::clone(&clock),
         region: region.clone(),
@@ -143,6 +143,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
     admin_state.ready.store(false, Ordering::Relaxed);
     functions.stop_events();
     mailboxes.stop();
+    groups.stop_tails();
     let since = Instant::now();
     if ended.is_ok() {
         drop(stop);

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ::logs::{Event, GroupName, Tail, Wanted};
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, stream};
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::Frame;
@@ -28,6 +29,10 @@ use crate::request::Request;
 /// How often events are sent, and how long a session may last (CloudWatch Logs API: StartLiveTail).
 const EVERY: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(3 * 60 * 60);
+
+/// How a session ends that its client does not end (CloudWatch Logs API: StartLiveTailResponseStream).
+const STREAMING: &str = "SessionStreamingException";
+const TIMEOUT: &str = "SessionTimeoutException";
 
 pub(super) async fn start(request: &Request<'_>, members: &Members<'_>) -> Result<Response<Body>, Failure> {
     let identifiers = members.texts("logGroupIdentifiers")?.ok_or_else(|| missing("logGroupIdentifiers"))?;
@@ -87,20 +92,25 @@ fn answer(session: Session) -> Response<Body> {
     response
 }
 
-/// A session under way; its client ends it by going away.
+/// A session under way; its client ends it by going away. Ended otherwise, it says why.
 struct Session {
     tail: Tail,
     arns: Vec<(GroupName, String)>,
     began: Option<Bytes>,
     ticks: Interval,
     until: Instant,
+    stopped: BoxFuture<'static, ()>,
+    /// Nothing follows.
+    over: bool,
 }
 
 impl Session {
     fn new(tail: Tail, arns: Vec<(GroupName, String)>, began: Bytes) -> Self {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { tail, arns, began: Some(began), ticks, until: Instant::now() + LONGEST }
+        let stopped = tail.stopped().boxed();
+        let until = Instant::now() + LONGEST;
+        Self { tail, arns, began: Some(began), ticks, until, stopped, over: false }
     }
 
     /// The next bytes; `None` at the end.
@@ -108,16 +118,29 @@ impl Session {
         if let Some(began) = self.began.take() {
             return Some(began);
         }
-        if self.ticks.tick().await >= self.until {
+        if self.over {
             return None;
+        }
+        let tick = tokio::select! {
+            biased;
+            () = &mut self.stopped => return self.end(STREAMING, "The server is stopping."),
+            tick = self.ticks.tick() => tick,
+        };
+        if tick >= self.until {
+            return self.end(TIMEOUT, "The session has timed out.");
         }
         match self.tail.next().await {
             Ok(found) => Some(self.update(&found)),
             Err(error) => {
                 tracing::error!(%error, "a live tail ends");
-                None
+                self.end(STREAMING, "The log groups cannot be read.")
             }
         }
+    }
+
+    fn end(&mut self, exception: &str, text: &str) -> Option<Bytes> {
+        self.over = true;
+        Some(eventstream::exception(exception, text))
     }
 
     fn update(&self, found: &[(GroupName, Event)]) -> Bytes {

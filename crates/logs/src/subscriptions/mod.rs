@@ -112,8 +112,8 @@ impl Logs {
             let rule = "Member must satisfy enum value set: [Random, ByLogStream]";
             return Err(violation("distribution", &new.distribution, rule));
         }
-        self.expect_group(group).await?;
         let _turn = self.inner.changes.lock().await;
+        self.expect_group(group).await?;
         let all = self.subscriptions().await?;
         self.check_destination(group, &new.destination, &all)?;
         let old = all.iter().find(|each| each.group == *group && each.name == new.name).cloned();
@@ -123,7 +123,12 @@ impl Logs {
         }
         let name = group.clone();
         let (place, created) = match old {
-            Some(old) => (old.place, old.created),
+            // What the old pattern has passed over is not looked at again with the new one.
+            Some(old) => {
+                let key = (group.clone(), old.name);
+                let passed = self.inner.subscriptions.passed.lock().get(&key).cloned();
+                (passed.unwrap_or(old.place), old.created)
+            }
             None => {
                 let end = self.on_files(move |files| files.end(&name.account, &name.name)).await?;
                 (end, self.inner.clock.now().as_millis())
@@ -151,8 +156,8 @@ impl Logs {
     /// Ends a subscription.
     pub async fn unsubscribe(&self, group: &GroupName, name: &str) -> Result<(), Error> {
         names::check_filter(name)?;
-        self.expect_group(group).await?;
         let _turn = self.inner.changes.lock().await;
+        self.expect_group(group).await?;
         let key = name.to_owned();
         let removed = self.record(group, move |tx, group| tables::delete_subscription(tx, group, &key)).await;
         self.forget_subscriptions();

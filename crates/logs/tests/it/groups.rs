@@ -79,6 +79,35 @@ async fn a_group_that_is_made_again_is_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_group_whose_folder_was_lost_leaves_nothing_to_the_next() {
+    let world = World::new().with_stream().await;
+    world.logs.tag(&group("g"), tags(2)).await.unwrap();
+    world.logs.set_retention(&group("g"), Some(1)).await.unwrap();
+    // What is said of it stays in the database.
+    world.files.delete_group(&account(), "g").unwrap();
+    world.logs.create_group(&group("g"), BTreeMap::new()).await.unwrap();
+    assert!(world.logs.tags(&group("g")).await.unwrap().is_empty());
+    let page = world.logs.streams(&group("g"), "", Order::Name, false, 0, 10).await.unwrap();
+    assert!(page.streams.is_empty());
+    let groups = world.logs.groups(&account(), "", "", None, 10).await.unwrap().groups;
+    assert_eq!(groups[0].retention_days, None);
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_group_while_it_is_deleted_is_not_kept_for_the_next() {
+    let world = World::new().with_stream().await;
+    let name = group("g");
+    let (deleted, said) =
+        tokio::join!(world.logs.delete_group(&name), world.logs.set_retention(&name, Some(1)));
+    deleted.unwrap();
+    assert_eq!(refused(said), NO_GROUP);
+    // As a function does.
+    world.files.stream(&account(), "g", "s").line("new");
+    let groups = world.logs.groups(&account(), "", "", None, 10).await.unwrap().groups;
+    assert_eq!(groups[0].retention_days, None);
+}
+
+#[tokio::test]
 async fn streams_are_made_listed_and_removed() {
     let world = World::new().with_stream().await;
     let list = async |prefix: &str, order, descending, skip, most| {

@@ -94,6 +94,20 @@ async fn a_function_gets_what_the_pattern_takes_from_then_on() {
 }
 
 #[tokio::test]
+async fn a_new_pattern_is_for_what_comes_from_then_on() {
+    let (world, functions) = world().await;
+    world.logs.subscribe(&group("g"), new("s", "ERROR", "f")).await.unwrap();
+    world.put("s", &[(NOW, "WARN before"), (NOW, "ERROR before")]).await.unwrap();
+    world.logs.deliver_new().await.unwrap();
+    world.put("s", &[(NOW, "WARN passed over")]).await.unwrap();
+    world.logs.deliver_new().await.unwrap();
+    world.logs.subscribe(&group("g"), new("s", "WARN", "f")).await.unwrap();
+    world.put("s", &[(NOW, "ERROR after"), (NOW, "WARN after")]).await.unwrap();
+    world.logs.deliver_new().await.unwrap();
+    assert_eq!(functions.messages(), ["ERROR before", "WARN after"]);
+}
+
+#[tokio::test]
 async fn events_wait_for_a_function_that_cannot_take_them_and_survive() {
     let (world, functions) = world().await;
     world.logs.subscribe(&group("g"), new("all", "", "f")).await.unwrap();

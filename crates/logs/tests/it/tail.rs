@@ -55,6 +55,18 @@ async fn a_tail_shows_what_is_wanted() {
 }
 
 #[tokio::test]
+async fn tails_are_told_that_the_server_stops() {
+    let world = World::new().with_stream().await;
+    let tail = world.logs.tail(vec![group("g")], Wanted::default()).await.unwrap();
+    let mut stopped = std::pin::pin!(tail.stopped());
+    let waiting = stopped.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    assert!(waiting.is_pending());
+    world.logs.stop_tails();
+    stopped.await;
+    world.logs.tail(vec![group("g")], Wanted::default()).await.unwrap().stopped().await;
+}
+
+#[tokio::test]
 async fn an_account_has_fifteen_tails() {
     let world = World::new().with_stream().await;
     let mut tails = Vec::new();
