@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import requests
 from botocore.exceptions import ClientError
 
 from support import clients, kinds, ledger, poll
@@ -201,6 +202,17 @@ def test_a_circle_is_cut(quick):
     assert api.put_function_recursion_config(FunctionName=name, RecursiveLoop="Allow")["RecursiveLoop"] == "Allow"
     send(functions, name, {"n": 18})
     wait_for(server, name, "ran 18 ")
+
+
+def test_a_circle_by_a_url_is_cut(server, functions):
+    name = functions.deploy({"f.py": "def handler(event, context): return event['headers']['x-amzn-trace-id']"},
+                            kinds.python(), "f.handler", url=True)  # fmt: skip
+    trace = {}
+    for _ in range(16):
+        trace = {"X-Amzn-Trace-Id": requests.get(functions.path(name), headers=trace, timeout=20).text}
+    assert trace["X-Amzn-Trace-Id"].endswith(":16")
+    cut = requests.get(functions.path(name), headers=trace, timeout=20)
+    assert (cut.status_code, cut.headers["x-amzn-errortype"]) == (429, "RecursiveInvocationException")
 
 
 def test_what_waits_for_a_deleted_function_is_recorded(quick):

@@ -462,17 +462,10 @@ pub(crate) fn check_event(json: Bytes) -> Result<Bytes, Error> {
 pub(crate) fn event(
     json: Bytes,
     invoked_arn: String,
-    trace: Option<String>,
-    context: Option<String>,
-    sampled: bool,
+    trace_id: String,
+    client_context: Option<String>,
 ) -> Event {
-    Event {
-        json,
-        invoked_arn,
-        trace_id: trace.unwrap_or_else(|| new_trace(sampled)),
-        client_context: context,
-        cognito_identity: None,
-    }
+    Event { json, invoked_arn, trace_id, client_context, cognito_identity: None }
 }
 
 /// A request's trace, or a new one.

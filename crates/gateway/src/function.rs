@@ -11,7 +11,7 @@ use sandbox::Body;
 use crate::access::Signer;
 use crate::connection::Connection;
 use crate::event::{answer as from_event, request as to_event, streamed};
-use crate::http::headers::{REQUEST_ID, add_forwarded, add_port, strip_hop_by_hop};
+use crate::http::headers::{REQUEST_ID, add_forwarded, add_port, set_trace, strip_hop_by_hop, trace};
 use crate::{limits, refusal, router};
 
 /// Request to event, event to answer, answer to response.
@@ -24,7 +24,7 @@ pub(crate) async fn answer(
 ) -> Response<Body> {
     let id = RequestId::random();
     let mut response = match event(connection, route, path, request, id, signer).await {
-        Ok(event) => call(connection, route, id, event).await,
+        Ok((event, trace)) => call(connection, route, id, event, trace).await,
         Err(refused) => refused,
     };
     set_request_id(&mut response, id);
@@ -45,7 +45,7 @@ async fn event(
     mut request: Box<Request<Body>>,
     id: RequestId,
     signer: Option<&Signer>,
-) -> Result<bytes::Bytes, Response<Body>> {
+) -> Result<(bytes::Bytes, String), Response<Body>> {
     let gateway = &connection.gateway;
     strip_hop_by_hop(request.headers_mut(), false);
     add_forwarded(request.headers_mut(), &connection.origin);
@@ -54,9 +54,12 @@ async fn event(
         Some((domain, port)) if port.bytes().all(|b| b.is_ascii_digit()) => domain.to_owned(),
         _ => router::host(&request).to_owned(),
     };
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let body = body::read(body, limits::EVENT_BODY, gateway.settings.patience);
     let body = body.await.map_err(unread)?;
+    let trace = gateway.functions.trace(route, id, trace(&head.headers));
+    let trace = trace.map_err(|error| refusal::of(&error))?;
+    set_trace(&mut head.headers, trace.clone());
     let circumstances = to_event::Circumstances {
         url_id: &route.url.id,
         domain: &domain,
@@ -66,7 +69,7 @@ async fn event(
         time: gateway.clock.now(),
         signer,
     };
-    Ok(to_event::event(&head, &body, &circumstances))
+    Ok((to_event::event(&head, &body, &circumstances), trace))
 }
 
 pub(crate) fn unread(error: ReadError) -> Response<Body> {
@@ -79,14 +82,20 @@ pub(crate) fn unread(error: ReadError) -> Response<Body> {
     }
 }
 
-async fn call(connection: &Connection, route: &Route, id: RequestId, event: bytes::Bytes) -> Response<Body> {
+async fn call(
+    connection: &Connection,
+    route: &Route,
+    id: RequestId,
+    event: bytes::Bytes,
+    trace: String,
+) -> Response<Body> {
     let functions = &connection.gateway.functions;
     let made = match route.url.mode {
-        InvokeMode::Buffered => match functions.serve_event(route, id, event).await {
+        InvokeMode::Buffered => match functions.serve_event(route, id, event, trace).await {
             Ok(outcome) => whole(&outcome),
             Err(error) => return refusal::of(&error),
         },
-        InvokeMode::ResponseStream => match functions.serve_event_streaming(route, id, event).await {
+        InvokeMode::ResponseStream => match functions.serve_event_streaming(route, id, event, trace).await {
             Ok(streaming) => match streaming.whole() {
                 Some(outcome) => whole(outcome),
                 None => streamed::response(streaming).await,

@@ -63,6 +63,7 @@ pub(crate) fn of(error: &Error) -> Response<Body> {
         Error::Denied(_) => forbidden(),
         Error::PayloadTooLarge(_) => last_message(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"),
         Error::Throttled { retry_after_ms, .. } => throttled(*retry_after_ms),
+        Error::Recursive(_) => recursive(),
         Error::TimedOut(_) => timed_out(),
         Error::Failed { .. } => function_failed(),
         Error::NotReady(_) | Error::Conflict(_) | Error::Unavailable(_) => {
@@ -75,6 +76,14 @@ pub(crate) fn of(error: &Error) -> Response<Body> {
         // The rest are an API's refusals, which a public request cannot cause.
         _ => message(StatusCode::BAD_REQUEST, "Bad Request"),
     }
+}
+
+/// It has come round too often, and would for ever. What the function is called is not a stranger's to know.
+fn recursive() -> Response<Body> {
+    let mut response = message(StatusCode::TOO_MANY_REQUESTS, "The function is in a recursive loop.");
+    let name = HeaderValue::from_static("RecursiveInvocationException");
+    response.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), name);
+    response
 }
 
 fn throttled(retry_after_ms: u64) -> Response<Body> {
@@ -113,6 +122,7 @@ mod tests {
             (Error::FunctionNotFound("arn".into()), 404),
             (Error::PayloadTooLarge(String::new()), 413),
             (Error::TimedOut(String::new()), 504),
+            (Error::Recursive(String::new()), 429),
             (Error::Failed { error_type: "Runtime.ExitError".into(), message: "secret".into() }, 502),
             (Error::NotReady(String::new()), 503),
             (Error::Unavailable(String::new()), 503),

@@ -1,7 +1,7 @@
 //! A function URL whose function speaks HTTP: the request is passed through as it is.
 //!
 //! This is the hot path. A body is never touched, headers are changed in place, and nothing is formatted but
-//! the request's id.
+//! the request's id and its trace.
 
 use base::RequestId;
 use functions::{InFlight, Route};
@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use sandbox::Body;
 
 use crate::connection::Connection;
-use crate::http::headers::{REQUEST_ID, add_forwarded, asks_for_upgrade, strip_hop_by_hop};
+use crate::http::headers::{REQUEST_ID, add_forwarded, asks_for_upgrade, set_trace, strip_hop_by_hop, trace};
 use crate::{refusal, tunnel};
 
 /// Passes the request on and the response back.
@@ -32,7 +32,13 @@ pub(crate) async fn answer(
     strip_hop_by_hop(request.headers_mut(), upgrade.is_some());
     add_forwarded(request.headers_mut(), &connection.origin);
     let functions = &connection.gateway.functions;
-    let served = functions.serve_http(route, id, &connection.answer_alarm, request).await;
+    let served = match functions.trace(route, id, trace(request.headers())) {
+        Ok(trace) => {
+            set_trace(request.headers_mut(), trace);
+            functions.serve_http(route, id, &connection.answer_alarm, request).await
+        }
+        Err(error) => Err(error),
+    };
     let mut response = match served {
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             upgraded(connection, upgrade, response)

@@ -36,6 +36,8 @@ pub(crate) enum Use {
     Receipts,
     /// Messages at rest.
     Messages,
+    /// What events hold that wait for their functions.
+    Events,
 }
 
 impl MasterKey {
@@ -70,6 +72,7 @@ impl MasterKey {
             Use::Environments => b"virga environments 1",
             Use::Receipts => b"virga receipts 1",
             Use::Messages => b"virga messages 1",
+            Use::Events => b"virga events 1",
         };
         mac(&self.0, &[label])
     }

@@ -29,6 +29,7 @@ pub struct Iam {
     environments: Arc<Sealer>,
     receipts: Arc<Sealer>,
     messages: Arc<Sealer>,
+    events: Arc<Sealer>,
 }
 
 impl Iam {
@@ -50,6 +51,7 @@ impl Iam {
             environments: Arc::new(Sealer::new(&master, Use::Environments)),
             receipts: Arc::new(Sealer::new(&master, Use::Receipts)),
             messages: Arc::new(Sealer::new(&master, Use::Messages)),
+            events: Arc::new(Sealer::new(&master, Use::Events)),
             verifier: Arc::new(Verifier {
                 keys,
                 sessions: Sealer::new(&master, Use::Sessions),
@@ -138,6 +140,16 @@ impl Iam {
     /// What [`Iam::seal_message`] sealed for this context, if it did.
     pub fn open_message(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         self.messages.open(context, sealed)
+    }
+
+    /// As [`Iam::seal_environment`], for what an event holds that waits for its function.
+    pub fn seal_event(&self, context: &str, content: &[u8]) -> Vec<u8> {
+        self.events.seal(context, content)
+    }
+
+    /// As [`Iam::open_environment`], of what [`Iam::seal_event`] sealed.
+    pub fn open_event(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.events.open(context, sealed)
     }
 
     /// A token that lets its bearer do one thing until it expires: a download link. `purpose` is not secret.

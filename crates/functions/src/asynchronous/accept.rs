@@ -4,6 +4,7 @@ use base::RequestId;
 use bytes::Bytes;
 use queues::{Draft, Message};
 
+use super::envelope::Envelope;
 use super::head::{self, Head};
 use super::{events_of, lineage};
 use crate::model::FunctionRef;
@@ -35,16 +36,16 @@ impl Inner {
     }
 
     fn message(&self, function: &Function, accepted: Accepted) -> Result<Message, Error> {
-        let (trace, passes) = lineage::pass(&accepted.trace, &function.arn.to_string());
-        let head = Head {
-            id: accepted.id.to_string(),
-            qualifier: accepted.function.qualifier,
-            accepted: self.host.clock.now(),
-            trace,
-            passes,
-            context: accepted.context,
-        };
-        Ok(Message { head: head::write(&head)?, body: accepted.payload, ..Message::default() })
+        let (trace, passes) = lineage::pass(&accepted.trace, &function.arn);
+        let Accepted { id, function: FunctionRef { account, name, qualifier }, payload, context, .. } =
+            accepted;
+        let id = id.to_string();
+        let envelope = Envelope::new(&self.host.iam, &(account, name), &id);
+        let body = envelope.seal(&payload);
+        let context = context.map(|context| envelope.seal_member(head::CONTEXT, &context));
+        let accepted = self.host.clock.now();
+        let head = Head { id, qualifier, accepted, trace, passes, context: None, sealed_context: context };
+        Ok(Message { head: head::write(&head)?, body, ..Message::default() })
     }
 }
 

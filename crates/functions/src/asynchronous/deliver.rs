@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use base::RequestId;
 use bytes::Bytes;
-use queues::Delivery;
+use queues::{Delivery, QueueName};
 use sandbox::FunctionError;
 
 use super::accept::Accepted;
 use super::backoff::Temper;
 use super::decide::{Condition, Next, admit, after_error};
+use super::envelope::{Envelope, Unreadable};
 use super::head::{self, FailedHead, Head};
 use super::policy::Policy;
 use super::record::{self, Happened};
@@ -49,14 +50,7 @@ impl Inner {
             Ok(head) => head,
             Err(error) => {
                 tracing::error!(error = ?error, "an event's head cannot be read");
-                let unknown = Head {
-                    id: RequestId::random().to_string(),
-                    qualifier: None,
-                    accepted: base::Timestamp(delivery.sent_ms()),
-                    trace: String::new(),
-                    passes: 0,
-                    context: None,
-                };
+                let unknown = Head::unknown(delivery.sent_ms());
                 return self.give_up_unheard(&key, unknown, delivery, Condition::Damaged).await;
             }
         };
@@ -75,17 +69,13 @@ impl Inner {
     }
 
     async fn try_to_run(self: &Arc<Self>, event: InHand) -> Result<(), Error> {
-        let payload = match event.delivery.body().await {
-            Ok(payload) => payload,
-            Err(queues::Error::Damaged(reason)) => {
-                tracing::error!(reason, "an event's payload cannot be read");
-                return self.give_up(event, Condition::Damaged, None, None).await;
-            }
-            Err(error) => return Err(error.into()),
+        let context = event.head.open_context(&self.envelope(&event));
+        let (Ok(payload), Ok(context)) = (self.payload(&event).await?, context) else {
+            return self.give_up(event, Condition::Damaged, None, None).await;
         };
-        match self.run_event(&event, payload).await {
+        match self.run_event(&event, payload, context).await {
             Ok(Outcome { executed_version, result, .. }) => {
-                self.temper(&event, |temper, most| temper.ran(most));
+                self.temper(event.delivery.queue(), |temper, most| temper.ran(most));
                 match result {
                     Ok(answer) => self.succeeded(event, (executed_version, Ok(answer))).await,
                     Err(error) => self.failed(event, (executed_version, Err(error))).await,
@@ -106,7 +96,32 @@ impl Inner {
         }
     }
 
-    async fn run_event(self: &Arc<Self>, event: &InHand, payload: Bytes) -> Result<Outcome, Error> {
+    fn envelope(&self, event: &InHand) -> Envelope<'_> {
+        Envelope::new(&self.host.iam, &event.key, &event.head.id)
+    }
+
+    /// What the function is called with.
+    async fn payload(&self, event: &InHand) -> Result<Result<Bytes, Unreadable>, Error> {
+        let opened = match event.delivery.body().await {
+            Ok(kept) => self.envelope(event).open(kept),
+            Err(queues::Error::Damaged(reason)) => {
+                tracing::error!(reason, "an event's message is damaged");
+                Err(Unreadable)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if opened.is_err() {
+            tracing::error!(function = %event.function.arn, id = event.head.id, "an event's payload cannot be read");
+        }
+        Ok(opened)
+    }
+
+    async fn run_event(
+        self: &Arc<Self>,
+        event: &InHand,
+        payload: Bytes,
+        context: Option<String>,
+    ) -> Result<Outcome, Error> {
         let (account, name) = event.key.clone();
         let function = FunctionRef { account, name, qualifier: event.head.qualifier.clone() };
         // A try that follows gets the same version of an alias's two: the event's id stays.
@@ -116,7 +131,7 @@ impl Inner {
         event.delivery.extend(timeout + MARGIN);
         let head = &event.head;
         let arn = self.arn(&function).to_string();
-        let sent = invoke::event(payload, arn, Some(head.trace.clone()), head.context.clone(), false);
+        let sent = invoke::event(payload, arn, head.trace.clone(), context);
         let request = Request { id: head.request_id(), event: sent, tail: false, trace: false, sink: None };
         self.run(request, target, find).await
     }
@@ -130,15 +145,22 @@ impl Inner {
         let too_old =
             now.saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)).saturating_add(1);
         let first = self.host.bounds.pace.pause;
-        let until = self.temper(&event, |temper, _| temper.refused(now, first));
+        let until = self.temper(event.delivery.queue(), |temper, _| temper.refused(now, first));
         self.asynchronous.consumer.pause(event.delivery.queue(), until.min(too_old));
         event.delivery.release();
     }
 
-    /// Changes how the queue of an event is treated.
-    fn temper<T>(&self, event: &InHand, change: impl FnOnce(&mut Temper, usize) -> T) -> T {
+    /// What becomes of a queue's event could not be written down, which may go on for a while: the function is not run
+    /// again and again meanwhile.
+    pub(super) fn hold_off(&self, queue: &QueueName) {
+        let now = self.host.clock.now().as_millis();
+        let until = self.temper(queue, |temper, _| temper.refused(now, self.host.bounds.pace.pause));
+        self.asynchronous.consumer.pause(queue, until);
+    }
+
+    /// Changes how a queue of events is treated.
+    fn temper<T>(&self, queue: &QueueName, change: impl FnOnce(&mut Temper, usize) -> T) -> T {
         let most = self.host.bounds.pace.per_function;
-        let queue = event.delivery.queue();
         let mut tempers = self.asynchronous.tempers.lock();
         let mut temper = tempers.get(queue).copied().unwrap_or_else(|| Temper::new(most));
         let before = temper.limit;
@@ -228,7 +250,9 @@ impl Inner {
         let Some(function) = found else {
             return Ok(Err(format!("The destination {destination} does not exist.")));
         };
-        let payload = event.delivery.body().await?;
+        let Ok(payload) = self.payload(event).await? else {
+            return Ok(Err("Its payload cannot be read.".to_owned()));
+        };
         let qualifier = event.head.qualifier.as_deref().unwrap_or(LATEST);
         let record = record::record(&Happened {
             now: self.host.clock.now(),
@@ -260,15 +284,23 @@ impl Inner {
         answer: Option<&Answer>,
         reason: Option<String>,
     ) -> Result<(), Error> {
-        let response = answer.map(|(_, result)| {
+        let sealed_response = answer.map(|(_, result)| {
             let text = String::from_utf8_lossy(record::payload(result));
-            text[..text.floor_char_boundary(KEPT_BYTES)].to_owned()
+            let kept = &text[..text.floor_char_boundary(KEPT_BYTES)];
+            self.envelope(&event).seal_member(head::RESPONSE, kept)
         });
         let InHand { key, head, delivery, .. } = event;
         self.to_failed(
             &key,
             delivery,
-            FailedHead { head, condition: condition.as_str().into(), invokes, response, reason },
+            FailedHead {
+                head,
+                condition: condition.as_str().into(),
+                invokes,
+                response: None,
+                sealed_response,
+                reason,
+            },
         )
         .await
     }
@@ -283,16 +315,17 @@ impl Inner {
     ) -> Result<(), Error> {
         let invokes = delivery.attempts();
         let condition = condition.as_str().to_owned();
-        self.to_failed(key, delivery, FailedHead { head, condition, invokes, response: None, reason: None })
-            .await
+        let failed =
+            FailedHead { head, condition, invokes, response: None, sealed_response: None, reason: None };
+        self.to_failed(key, delivery, failed).await
     }
 
     async fn to_failed(&self, key: &Key, delivery: Delivery, mut failed: FailedHead) -> Result<(), Error> {
         self.asynchronous.count(key, |counts| counts.failed += 1);
         let mut head = head::write(&failed)?;
-        // Escaped, text may have become much longer.
+        // With a long client context there may be no room for the answer.
         if head.len() > queues::HEAD_BYTES {
-            failed.response = None;
+            failed.sealed_response = None;
             head = head::write(&failed)?;
         }
         delivery.transfer(&failed_of(key), head, Vec::new()).await?;

@@ -56,8 +56,10 @@ pub(crate) async fn dispatcher(service: Weak<Inner>) {
 fn start(service: &Arc<Inner>, delivery: Delivery, place: Option<OwnedSemaphorePermit>) {
     let service = Arc::clone(service);
     tokio::spawn(async move {
+        let queue = delivery.queue().clone();
         if let Err(error) = service.deliver(delivery).await {
             tracing::error!(error = ?error, "an event's outcome was not written down; it may be delivered again");
+            service.hold_off(&queue);
         }
         drop(place);
     });

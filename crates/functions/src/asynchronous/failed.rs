@@ -6,6 +6,8 @@ use bytes::Bytes;
 use iam::Caller;
 use queues::{Found, Mark};
 
+use super::decide::Condition;
+use super::envelope::Envelope;
 use super::head::{self, FailedHead, Head};
 use super::{Asynchronous, events_of, failed_of, lineage};
 use crate::Error;
@@ -37,7 +39,8 @@ pub struct FailedEvent {
 }
 
 impl FailedEvent {
-    fn of(found: &Found, failed: FailedHead) -> Self {
+    fn of(found: &Found, failed: FailedHead, envelope: &Envelope<'_>) -> Self {
+        let response = failed.open_response(envelope).unwrap_or_default();
         Self {
             id: format!("{}-{}", found.mark.0, failed.head.id),
             request_id: failed.head.id,
@@ -46,7 +49,7 @@ impl FailedEvent {
             invokes: failed.invokes,
             accepted: failed.head.accepted,
             failed: Timestamp(found.sent_ms),
-            response: failed.response,
+            response,
             reason: failed.reason,
         }
     }
@@ -72,9 +75,12 @@ impl Functions {
         let found = self.asynchronous().queues.browse(&failed_of(&key), after, max_items + 1).await?;
         let last = found.get(max_items.saturating_sub(1)).filter(|_| found.len() > max_items);
         let next_marker = last.map(|last| last.mark.0.to_string());
-        let items =
-            found.iter().take(max_items).map(|found| Ok(FailedEvent::of(found, head::read(&found.head)?)));
-        Ok(Page { items: items.collect::<Result<_, Error>>()?, next_marker })
+        let item = |found: &Found| {
+            let failed = read(found);
+            let envelope = self.envelope(&key, &failed);
+            FailedEvent::of(found, failed, &envelope)
+        };
+        Ok(Page { items: found.iter().take(max_items).map(item).collect(), next_marker })
     }
 
     /// One failed event with its payload.
@@ -86,8 +92,14 @@ impl Functions {
     ) -> Result<(FailedEvent, Bytes), Error> {
         let key = self.failed_key(caller, "GetFailedEvent", function)?;
         let (found, failed) = self.asynchronous().find(&key, id).await?;
-        let payload = self.asynchronous().queues.body(&found).await?;
-        Ok((FailedEvent::of(&found, failed), payload))
+        let kept = self.asynchronous().queues.body(&found).await?;
+        let envelope = self.envelope(&key, &failed);
+        let payload = envelope.open(kept).map_err(|_| {
+            Error::internal(format!(
+                "the payload of the failed event {id} was sealed for another or is damaged"
+            ))
+        })?;
+        Ok((FailedEvent::of(&found, failed, &envelope), payload))
     }
 
     /// Puts failed events on their function's queue again, as if they were accepted now: the one with this id, or all that
@@ -126,6 +138,10 @@ impl Functions {
         &self.inner.asynchronous
     }
 
+    fn envelope(&self, key: &Key, failed: &FailedHead) -> Envelope<'_> {
+        Envelope::new(&self.inner.host.iam, key, &failed.head.id)
+    }
+
     fn failed_key(&self, caller: &Caller, action: &str, function: &FunctionRef) -> Result<Key, Error> {
         let function = self.inner.permit_change(caller, action, function)?;
         Ok((function.account, function.name))
@@ -153,8 +169,7 @@ impl Inner {
             let Some(last) = page.last() else { return Ok(count) };
             after = last.mark;
             for found in page.iter().filter(|found| found.sent_ms <= until) {
-                let failed = head::read(&found.head)?;
-                count += u64::from(self.one_failed(key, found, failed, what).await?);
+                count += u64::from(self.one_failed(key, found, read(found), what).await?);
             }
         }
     }
@@ -177,12 +192,27 @@ impl Inner {
                 let function = self.registry.get(key);
                 let function = function.ok_or_else(|| Error::FunctionNotFound(key.1.clone()))?;
                 let begun = lineage::forget(&failed.head.trace);
-                let (trace, passes) = lineage::pass(&begun, &function.arn.to_string());
+                let (trace, passes) = lineage::pass(&begun, &function.arn);
                 let head = Head { accepted: self.host.clock.now(), trace, passes, ..failed.head };
                 Ok(queues.redrive(&from, found, &events_of(&function), head::write(&head)?).await?)
             }
         }
     }
+}
+
+/// What its head says; of one that cannot be read, that.
+fn read(found: &Found) -> FailedHead {
+    head::read(&found.head).unwrap_or_else(|error| {
+        tracing::error!(error = ?error, "a failed event's head cannot be read");
+        FailedHead {
+            head: Head::unknown(found.sent_ms),
+            condition: Condition::Damaged.as_str().into(),
+            invokes: 0,
+            response: None,
+            sealed_response: None,
+            reason: None,
+        }
+    })
 }
 
 impl Asynchronous {

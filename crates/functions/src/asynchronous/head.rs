@@ -4,6 +4,7 @@ use base::{RequestId, Timestamp};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::envelope::{Envelope, Unreadable};
 use crate::Error;
 
 /// An event that waits.
@@ -20,10 +21,19 @@ pub(crate) struct Head {
     pub(crate) trace: String,
     /// How often this function is in the lineage.
     pub(crate) passes: u32,
-    /// Decoded `X-Amz-Client-Context`.
+    /// Decoded `X-Amz-Client-Context`, as it was kept before there was sealing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) context: Option<String>,
+    /// The same, sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sealed_context: Option<String>,
 }
+
+/// What sets a sealed client context apart.
+pub(crate) const CONTEXT: &str = "context";
+
+/// What sets a sealed answer apart.
+pub(crate) const RESPONSE: &str = "response";
 
 /// An event that was given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +44,12 @@ pub(crate) struct FailedHead {
     pub(crate) condition: String,
     /// How often the function ran.
     pub(crate) invokes: u32,
-    /// The function's answer at its last try, cut off where it is long.
+    /// The function's answer at its last try, cut off where it is long, as it was kept before there was sealing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) response: Option<String>,
+    /// The same, sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sealed_response: Option<String>,
     /// What else there is to be said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
@@ -46,6 +59,37 @@ impl Head {
     /// The id as ids are; a new one in place of what is none.
     pub(crate) fn request_id(&self) -> RequestId {
         RequestId::parse(&self.id).unwrap_or_else(RequestId::random)
+    }
+
+    /// What is known of an event whose head cannot be read.
+    pub(crate) fn unknown(sent_ms: i64) -> Self {
+        Self {
+            id: RequestId::random().to_string(),
+            qualifier: None,
+            accepted: Timestamp(sent_ms),
+            trace: String::new(),
+            passes: 0,
+            context: None,
+            sealed_context: None,
+        }
+    }
+
+    /// The client context.
+    pub(crate) fn open_context(&self, envelope: &Envelope<'_>) -> Result<Option<String>, Unreadable> {
+        match &self.sealed_context {
+            Some(sealed) => envelope.open_member(CONTEXT, sealed).map(Some),
+            None => Ok(self.context.clone()),
+        }
+    }
+}
+
+impl FailedHead {
+    /// The function's answer.
+    pub(crate) fn open_response(&self, envelope: &Envelope<'_>) -> Result<Option<String>, Unreadable> {
+        match &self.sealed_response {
+            Some(sealed) => envelope.open_member(RESPONSE, sealed).map(Some),
+            None => Ok(self.response.clone()),
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! else to the function's list of failed events (`failed`), in the transaction that takes it off the queue. `lineage`
 //! finds functions that call each other in circles.
 //!
+//! What an event holds is sealed while it waits (`envelope`).
+//!
 //! A refusal for want of capacity is no attempt: it pauses the function's queue as a whole (`backoff`), in memory, so that
 //! a million events behind it cost nothing.
 //!
@@ -17,6 +19,7 @@ mod backoff;
 mod decide;
 mod deliver;
 mod dispatch;
+mod envelope;
 pub(crate) mod failed;
 mod head;
 pub(crate) mod lineage;

@@ -107,14 +107,7 @@ mod tests {
     use super::*;
 
     fn check(answer: Option<&Result<Bytes, FunctionError>>) -> Value {
-        let head = Head {
-            id: "e4b46cbf-b738-4ba1-8880-a18cdf61200e".into(),
-            qualifier: None,
-            accepted: Timestamp(0),
-            trace: String::new(),
-            passes: 0,
-            context: None,
-        };
+        let head = Head { id: "e4b46cbf-b738-4ba1-8880-a18cdf61200e".into(), ..Head::unknown(0) };
         let happened = Happened {
             now: Timestamp(1_795_160_258_123),
             head: &head,

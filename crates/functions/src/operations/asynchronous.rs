@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use base::{FunctionArn, Timestamp};
+use base::{AccountId, FunctionArn, Timestamp};
 use iam::Caller;
 
 use super::{key, not_found};
@@ -182,20 +182,20 @@ impl Inner {
     pub(crate) fn pass(
         &self,
         trace: Option<String>,
-        function: &FunctionRef,
+        account: &AccountId,
+        function: &str,
         sampled: bool,
     ) -> Result<String, Error> {
-        let key = key(function);
-        let arn = self.arn(&FunctionRef { qualifier: None, ..function.clone() });
-        let (trace, before) = lineage::pass(&invoke::trace(trace, sampled), &arn.to_string());
-        let allowed = || self.registry.get(&key).is_some_and(|function| function.events.allow_loops);
-        if before >= lineage::PASSES && !allowed() {
-            return Err(Error::Recursive(format!(
-                "Lambda has detected your function being invoked in a recursive loop with other Amazon Web Services \
-                 resources and stopped your function's invocation: {arn}"
-            )));
+        let name = lineage::Name { region: &self.host.region, account, function };
+        let (trace, before) = lineage::pass(&invoke::trace(trace, sampled), &name);
+        let found = || self.registry.get(&(account.clone(), function.to_owned()));
+        if before < lineage::PASSES || found().is_some_and(|function| function.events.allow_loops) {
+            return Ok(trace);
         }
-        Ok(trace)
+        Err(Error::Recursive(format!(
+            "Lambda has detected your function being invoked in a recursive loop with other Amazon Web Services \
+             resources and stopped your function's invocation: {name}"
+        )))
     }
 
     fn backlogs(&self) -> Vec<Backlog> {

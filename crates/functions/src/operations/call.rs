@@ -39,9 +39,18 @@ impl Functions {
         let target = find()?;
         let json = invoke::check_event(payload)?;
         let sampled = target.plan().configuration.traced;
-        let passed = self.inner.pass(trace_id, &function, sampled)?;
-        let event = invoke::event(json, arn, Some(passed), client_context, sampled);
+        let passed = self.inner.pass(trace_id, &function.account, &function.name, sampled)?;
+        let event = invoke::event(json, arn, passed, client_context);
         self.inner.run(Request { id, event, tail, trace, sink }, target, find).await
+    }
+
+    /// The trace that a public request carries on, `given` or new, with one pass more of the function; or the refusal of a
+    /// request that has come round too often.
+    pub fn trace(&self, route: &Route, id: RequestId, given: Option<String>) -> Result<String, Error> {
+        let find = || self.inner.target(&behind(route), id).ok();
+        let target = route.target.as_ref().map(Arc::clone).or_else(find);
+        let sampled = target.is_some_and(|target| target.plan().configuration.traced);
+        self.inner.pass(given, &route.function.account, &route.function.name, sampled)
     }
 
     /// A public request to a function that speaks HTTP. The response's body streams; the instance counts
@@ -60,9 +69,15 @@ impl Functions {
         self.inner.serve(target, find, id, alarm, request).await
     }
 
-    /// A public request to a function that speaks events, already made an event.
-    pub async fn serve_event(&self, route: &Route, id: RequestId, json: Bytes) -> Result<Outcome, Error> {
-        self.run_route(route, id, json, None).await
+    /// A public request to a function that speaks events, already made an event; `trace`: what [`Functions::trace`] gave.
+    pub async fn serve_event(
+        &self,
+        route: &Route,
+        id: RequestId,
+        json: Bytes,
+        trace: String,
+    ) -> Result<Outcome, Error> {
+        self.run_route(route, id, json, trace, None).await
     }
 
     /// As `serve_event`, for a URL that streams.
@@ -71,8 +86,9 @@ impl Functions {
         route: &Route,
         id: RequestId,
         json: Bytes,
+        trace: String,
     ) -> Result<Streaming, Error> {
-        streaming::stream(|sink| self.run_route(route, id, json, Some(sink))).await
+        streaming::stream(|sink| self.run_route(route, id, json, trace, Some(sink))).await
     }
 
     async fn run_route(
@@ -80,13 +96,13 @@ impl Functions {
         route: &Route,
         id: RequestId,
         json: Bytes,
+        trace: String,
         sink: Option<Sink>,
     ) -> Result<Outcome, Error> {
         let json = invoke::check_event(json)?;
         let find = || self.inner.target(&behind(route), id);
         let target = route.target.as_ref().map_or_else(find, |target| Ok(Arc::clone(target)))?;
-        let sampled = target.plan().configuration.traced;
-        let event = invoke::event(json, route.function.to_string(), None, None, sampled);
+        let event = invoke::event(json, route.function.to_string(), trace, None);
         let request = Request { id, event, tail: false, trace: false, sink };
         self.inner.run(request, target, find).await
     }

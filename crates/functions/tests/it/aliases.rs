@@ -249,7 +249,11 @@ async fn each_qualifier_has_its_url() {
     for _ in 0..200 {
         for (index, id) in ids.iter().enumerate() {
             let route = world.functions.route_by_id(id).unwrap();
-            let outcome = world.functions.serve_event(&route, RequestId::random(), "1".into()).await.unwrap();
+            let outcome = world
+                .functions
+                .serve_event(&route, RequestId::random(), "1".into(), String::new())
+                .await
+                .unwrap();
             *ran.entry((index, outcome.executed_version)).or_default() += 1;
         }
     }
@@ -275,7 +279,8 @@ async fn each_qualifier_has_its_url() {
     let alone = UpdateAlias { version: Some("2".into()), additional: Some(Vec::new()), ..Default::default() };
     world.realias("live", alone).await.unwrap();
     let route = world.functions.route_by_id(&ids[1]).unwrap();
-    let outcome = world.functions.serve_event(&route, RequestId::random(), "1".into()).await.unwrap();
+    let outcome =
+        world.functions.serve_event(&route, RequestId::random(), "1".into(), String::new()).await.unwrap();
     assert_eq!(outcome.executed_version, "2");
     world.functions.delete_alias(&world.caller, &world.named("app"), "live").await.unwrap();
     assert!(world.functions.route_by_id(&ids[1]).is_none());

@@ -9,36 +9,36 @@ use serde_json::{Value, json};
 use crate::world::{World, bounds, until};
 
 /// Retries at once: what is tested is that they happen, the delays are `decide`'s.
-fn quick() -> Bounds {
+pub(crate) fn quick() -> Bounds {
     let pace = Pace { retry_after: Duration::ZERO, pause: Duration::from_millis(1), ..Pace::default() };
     Bounds { pace, ..bounds() }
 }
 
 impl World {
-    async fn later(&self, name: &str, event: &str) -> Result<String, Error> {
+    pub(crate) async fn later(&self, name: &str, event: &str) -> Result<String, Error> {
         let call = self.call(name, event);
         let id = call.id.to_string();
         self.functions.invoke_later(&self.caller, call).await.map(|()| id)
     }
 
-    fn backlog(&self, name: &str) -> Backlog {
+    pub(crate) fn backlog(&self, name: &str) -> Backlog {
         self.functions.backlogs().into_iter().find(|each| each.function == name).unwrap_or_default()
     }
 
     /// Waits until nothing is queued for a function.
-    async fn done(&self, name: &str) -> Backlog {
+    pub(crate) async fn done(&self, name: &str) -> Backlog {
         until("all events are done", || Some(self.backlog(name)).filter(|each| each.queued == 0)).await
     }
 
-    async fn failed(&self, name: &str) -> Vec<FailedEvent> {
+    pub(crate) async fn failed(&self, name: &str) -> Vec<FailedEvent> {
         self.functions.failed_events(&self.caller, &self.named(name), None, 100).await.unwrap().items
     }
 
-    async fn configure(&self, name: &str, change: EventConfigChange) -> Result<(), Error> {
+    pub(crate) async fn configure(&self, name: &str, change: EventConfigChange) -> Result<(), Error> {
         self.functions.configure_events(&self.caller, &self.named(name), change, false).await.map(drop)
     }
 
-    fn arn(&self, name: &str) -> String {
+    pub(crate) fn arn(&self, name: &str) -> String {
         format!("arn:aws:lambda:us-east-1:{}:function:{name}", self.caller.account)
     }
 }
@@ -225,6 +225,40 @@ async fn no_capacity_is_no_attempt() {
     world.functions.unreserve(&world.caller, &world.named("f")).await.unwrap();
     let done = world.done("f").await;
     assert_eq!((done.retries, done.failed, world.stage.begun.borrow().len()), (0, 0, 1));
+}
+
+#[tokio::test]
+async fn an_event_that_has_waited_too_long_is_given_up_and_not_run() {
+    let bounds = quick();
+    let pace = Pace { retry_after: Duration::from_secs(25), ..bounds.pace };
+    let world = World::with(Bounds { pace, ..bounds }).await;
+    for (name, handler) in [("refused", "echo"), ("fails", "error"), ("other", "echo")] {
+        world.create(name, handler).await;
+        world.configure(name, EventConfigChange { max_age_s: Some(60), ..Default::default() }).await.unwrap();
+    }
+    // One that finds no capacity until it is too old.
+    world.functions.reserve(&world.caller, &world.named("refused"), 0).await.unwrap();
+    world.later("refused", "1").await.unwrap();
+    until("it was refused", || (world.backlog("refused").throttles >= 1).then_some(())).await;
+    world.pass(Duration::from_secs(58));
+    let before = world.backlog("refused").throttles;
+    until("it is tried once more", || (world.backlog("refused").throttles > before).then_some(())).await;
+    assert_eq!(world.backlog("refused").queued, 1, "it is not too old yet");
+    world.pass(Duration::from_secs(3));
+    world.functions.unreserve(&world.caller, &world.named("refused")).await.unwrap();
+    world.done("refused").await;
+    let kept = world.failed("refused").await.remove(0);
+    assert_eq!((kept.condition.as_str(), kept.invokes, kept.response), ("EventAgeExceeded", 0, None));
+    assert!(world.stage.begun.borrow().is_empty());
+    // One whose next retry would come too late.
+    world.later("fails", "2").await.unwrap();
+    until("it failed once", || (world.backlog("fails").retries == 1).then_some(())).await;
+    world.pass(Duration::from_secs(25));
+    // Another's event has the clock looked at.
+    world.later("other", "3").await.unwrap();
+    world.done("fails").await;
+    let kept = world.failed("fails").await.remove(0);
+    assert_eq!((kept.condition.as_str(), kept.invokes), ("EventAgeExceeded", 2));
 }
 
 #[tokio::test]

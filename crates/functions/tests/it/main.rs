@@ -18,6 +18,7 @@ mod queues;
 mod remembering;
 mod reserving;
 mod scaling;
+mod sealed_events;
 mod secrets;
 mod streaming;
 mod versions;

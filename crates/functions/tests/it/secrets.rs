@@ -10,7 +10,7 @@ use crate::world::World;
 const CANARY: &str = "canary-5f2d81c0-in-an-environment";
 
 /// Whether a word is anywhere in the database's files.
-fn holds(dir: &Path, word: &str) -> bool {
+pub(crate) fn holds(dir: &Path, word: &str) -> bool {
     ["db", "db-wal", "db-shm"].iter().any(|name| {
         let bytes = std::fs::read(dir.join(name)).unwrap_or_default();
         bytes.windows(word.len()).any(|window| window == word.as_bytes())

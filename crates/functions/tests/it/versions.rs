@@ -149,13 +149,17 @@ async fn urls_route_while_they_exist() {
     let world = world.crash().await;
     let route = world.functions.route_by_id(&made.url.id).unwrap();
     assert_eq!(route.url.cors.as_ref(), Some(&cors));
-    let outcome = world.functions.serve_event(&route, base::RequestId::random(), "1".into()).await.unwrap();
+    let outcome = world
+        .functions
+        .serve_event(&route, base::RequestId::random(), "1".into(), String::new())
+        .await
+        .unwrap();
     assert_eq!(outcome.result.unwrap(), "1");
     // A route from before a change still leads to the function.
     let change = UpdateConfiguration { memory_mb: Some(256), ..Default::default() };
     world.functions.update_configuration(&world.caller, &function, change).await.unwrap();
     world.settled(&function).await;
-    world.functions.serve_event(&route, base::RequestId::random(), "2".into()).await.unwrap();
+    world.functions.serve_event(&route, base::RequestId::random(), "2".into(), String::new()).await.unwrap();
     assert_eq!(world.stage.started.borrow().last().unwrap().limits.memory_bytes, 256 << 20);
 
     world.functions.delete_url(&world.caller, &function).await.unwrap();

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use base::{Clock, Region, RequestId, SystemClock};
+use base::{Clock, Region, RequestId, SystemClock, Timestamp};
 use functions::model::*;
 use functions::{Bounds, Deps, Error, Functions, Invoke, MIGRATIONS, Outcome};
 use iam::{Caller, Principal};
@@ -15,6 +16,16 @@ use crate::fake::{Fake, Stage};
 use crate::zips;
 
 pub(crate) const WAIT: Duration = Duration::from_secs(20);
+
+/// The system's clock, so many milliseconds ahead.
+#[derive(Debug, Default)]
+pub(crate) struct Shifted(AtomicI64);
+
+impl Clock for Shifted {
+    fn now(&self) -> Timestamp {
+        Timestamp(SystemClock.now().as_millis() + self.0.load(Ordering::SeqCst))
+    }
+}
 
 pub(crate) struct World {
     pub(crate) dir: Arc<tempfile::TempDir>,
@@ -26,6 +37,7 @@ pub(crate) struct World {
     pub(crate) blobs: store::Blobs,
     pub(crate) store: store::Store,
     bounds: Bounds,
+    clock: Arc<Shifted>,
 }
 
 pub(crate) fn bounds() -> Bounds {
@@ -56,7 +68,8 @@ impl World {
 
     async fn open(dir: Arc<tempfile::TempDir>, bounds: Bounds, stage: Arc<Stage>) -> Result<Self, Error> {
         let at = |name: &str| dir.path().join(name);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let shifted = Arc::new(Shifted::default());
+        let clock = Arc::clone(&shifted) as Arc<dyn Clock>;
         let store =
             store::Store::open(&at("db"), &[iam::MIGRATIONS, queues::MIGRATIONS, MIGRATIONS]).unwrap();
         let key_file = at("key");
@@ -93,7 +106,13 @@ impl World {
             backends: vec![backend(Isolation::Process), backend(Isolation::Wasm)],
             bounds: bounds.clone(),
         });
-        Ok(Self { functions: functions.await?, dir, stage, caller, logs, metrics, blobs, store, bounds })
+        let functions = functions.await?;
+        Ok(Self { functions, dir, stage, caller, logs, metrics, blobs, store, bounds, clock: shifted })
+    }
+
+    /// Lets the clock show a later time. Who waits for a time is not woken by that.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.clock.0.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
     /// As after kill -9: nothing is told to end, and the directory is opened again.

@@ -75,6 +75,7 @@ pub(crate) struct Origin {
 /// Names a call to its caller.
 pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
+static TRACE: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -94,6 +95,19 @@ pub(crate) fn add_forwarded(headers: &mut HeaderMap, origin: &Origin) {
     }
     headers.insert(FORWARDED_FOR.clone(), address);
     headers.insert(FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
+}
+
+/// The trace that a client gave (X-Ray: tracing header).
+pub(crate) fn trace(headers: &HeaderMap) -> Option<String> {
+    headers.get(&TRACE).and_then(|given| given.to_str().ok()).map(str::to_owned)
+}
+
+/// Passes a trace on.
+pub(crate) fn set_trace(headers: &mut HeaderMap, trace: String) {
+    // What is made of a header's text is one.
+    if let Ok(trace) = HeaderValue::try_from(trace) {
+        headers.insert(TRACE.clone(), trace);
+    }
 }
 
 /// The port too, as events have it on Lambda.

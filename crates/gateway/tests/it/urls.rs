@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::world::{World, read_until};
+use crate::world::{Answer, World, read_until};
 
 #[tokio::test]
 async fn an_event_function_gets_the_request_as_an_event() {
@@ -61,6 +61,54 @@ async fn an_event_functions_answer_is_a_response() {
             "{path}"
         );
     }
+}
+
+/// What a function was told of the trace, from what it answers.
+fn trace(answer: &Answer) -> String {
+    answer.json()["headers"]["x-amzn-trace-id"].as_str().expect("a trace").to_owned()
+}
+
+#[tokio::test]
+async fn a_trace_goes_with_each_request_and_cuts_a_circle() {
+    let world = World::new().await;
+    world.function("hello", "lambda", None).await;
+    world.function("web", "http", None).await;
+    for path in ["/_fn/hello/", "/_fn/web/"] {
+        let call = async |given: &str| {
+            let given = [("x-amzn-trace-id", given)];
+            world.call(Method::GET, path, if given[0].1.is_empty() { &[] } else { &given }, "").await
+        };
+        let first = trace(&call("").await);
+        assert!(first.starts_with("Root=1-") && first.ends_with(":1"), "{path}: {first}");
+        assert_ne!(first, trace(&call("").await), "{path}");
+        let mut carried = "Root=1-2-3;Sampled=1".to_owned();
+        for pass in 1..=16 {
+            let told = trace(&call(&carried).await);
+            assert!(told.starts_with("Root=1-2-3;Sampled=1;Lineage="), "{path}: {told}");
+            assert!(told.ends_with(&format!(":{pass}")), "{path}: {told}");
+            carried = told;
+        }
+        let cut = call(&carried).await;
+        assert_eq!(
+            (cut.status, cut.header("x-amzn-errortype")),
+            (429, "RecursiveInvocationException"),
+            "{path}"
+        );
+        assert!(!cut.header("x-amzn-requestid").is_empty() && !cut.text().contains("arn:"));
+    }
+    // Through each other they are passed as often together.
+    let mut carried = String::from("Root=1-2-3");
+    for _ in 0..16 {
+        for path in ["/_fn/hello/", "/_fn/web/"] {
+            carried = trace(&world.call(Method::GET, path, &[("x-amzn-trace-id", &carried)], "").await);
+        }
+    }
+    let hello = world.named("hello");
+    let again =
+        async || world.call(Method::GET, "/_fn/hello/", &[("x-amzn-trace-id", &carried)], "").await.status;
+    assert_eq!(again().await, 429);
+    world.functions.allow_recursion(&world.caller, &hello, true).await.unwrap();
+    assert_eq!(again().await, 200);
 }
 
 #[tokio::test]
