@@ -18,6 +18,8 @@ mod claim;
 mod credentials;
 pub mod directory;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod keys;
 pub mod policy;
 mod random;

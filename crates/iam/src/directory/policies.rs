@@ -146,8 +146,10 @@ impl Iam {
             let of_aws = aws_managed::all().iter().filter(|_| aws);
             let own = memory.policies.iter().filter(|((owner, _), _)| local && *owner == caller.account);
             let all = of_aws.chain(own.map(|(_, policy)| &**policy));
+            // Counted once: asked of each policy, everybody's calls would wait meanwhile.
+            let uses = memory.all_uses(&caller.account);
             let with_uses = |policy: &ManagedPolicy| {
-                let (attached, bounding) = memory.uses(&caller.account, &policy.arn);
+                let (attached, bounding) = uses.get(policy.arn.as_str()).copied().unwrap_or_default();
                 (policy.clone(), attached, bounding)
             };
             all.map(with_uses).collect()

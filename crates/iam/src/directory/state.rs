@@ -1,6 +1,6 @@
 //! All roles and policies in memory, and how they change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use base::{AccountId, Clock, Timestamp};
@@ -54,6 +54,18 @@ impl Memory {
         let own = || self.roles.values().filter(|role| role.account == *account);
         let attached = own().filter(|role| role.attached.contains(arn)).count();
         (attached, own().filter(|role| role.boundary.as_deref() == Some(arn)).count())
+    }
+}
+
+impl Memory {
+    /// The same of all policies that are used at all, by ARN.
+    pub(super) fn all_uses(&self, account: &AccountId) -> HashMap<&str, (usize, usize)> {
+        let mut uses: HashMap<&str, (usize, usize)> = HashMap::new();
+        for role in self.roles.values().filter(|role| role.account == *account) {
+            role.attached.iter().for_each(|arn| uses.entry(arn).or_default().0 += 1);
+            role.boundary.iter().for_each(|arn| uses.entry(arn).or_default().1 += 1);
+        }
+        uses
     }
 }
 

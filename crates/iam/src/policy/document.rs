@@ -1,8 +1,11 @@
 //! Reading a policy document: strictly, so that a slip of the pen never allows more than was meant.
 
 use std::collections::BTreeMap;
+use std::fmt::Formatter;
+use std::marker::PhantomData;
 
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::Context;
 use super::condition::Condition;
@@ -160,14 +163,56 @@ struct RawStatement {
     not_action: Option<OneOrMany<String>>,
     resource: Option<OneOrMany<String>>,
     not_resource: Option<OneOrMany<String>>,
-    condition: Option<BTreeMap<String, BTreeMap<String, OneOrMany<Scalar>>>>,
+    condition: Option<Unique<Unique<OneOrMany<Scalar>>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RawPrincipal {
     Everybody(String),
-    Listed(BTreeMap<String, OneOrMany<String>>),
+    Listed(Unique<OneOrMany<String>>),
+}
+
+/// An object without a name twice: the first would be lost, and with it what it demands.
+struct Unique<T>(BTreeMap<String, T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unique<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Unique<T>;
+
+            fn expecting(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                let mut all = BTreeMap::new();
+                while let Some((name, value)) = members.next_entry::<String, T>()? {
+                    if all.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a name is there twice"));
+                    }
+                }
+                Ok(Unique(all))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+impl<T> IntoIterator for Unique<T> {
+    type Item = (String, T);
+    type IntoIter = std::collections::btree_map::IntoIter<String, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<T> Default for Unique<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
 }
 
 /// Condition values are texts; numbers and booleans are as good.
@@ -344,6 +389,16 @@ mod tests {
             (&format!(r#"{{"Statement":{{{statement},"Efect":"Deny"}}}}"#), "Syntax"),
             (&format!(r#"{{"Statement":{{{statement},"NotAction":"a:B"}}}}"#), "both Action"),
             (&format!(r#"{{"Statement":{{{statement},"Principal":"*"}}}}"#), "should not specify"),
+            (
+                &format!(
+                    r#"{{"Statement":{{{statement},"Condition":{{"Bool":{{"a":true}},"Bool":{{"b":true}}}}}}}}"#
+                ),
+                "Syntax",
+            ),
+            (
+                &format!(r#"{{"Statement":{{{statement},"Condition":{{"Bool":{{"a":true,"a":false}}}}}}}}"#),
+                "Syntax",
+            ),
             (r#"{"Statement":{"Effect":"allow","Action":"a:B","Resource":"*"}}"#, "effect"),
             (r#"{"Statement":{"Effect":"Allow","Action":"GetObject","Resource":"*"}}"#, "vendor"),
             (r#"{"Statement":{"Effect":"Allow","Action":"a:B","Resource":"bucket"}}"#, "ARN"),

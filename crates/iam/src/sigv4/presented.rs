@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use base::{Region, Timestamp};
+use http::HeaderName;
 
 use super::{ALGORITHM, Request, S3, Scope, TERMINATOR};
 use crate::AuthError;
@@ -232,10 +233,12 @@ fn parse_credential(credential: &str) -> Result<(String, Scope), AuthError> {
     ))
 }
 
-/// Lower-case names in order, none twice: so each header is in the canonical request at most once.
+/// Lower-case names in order, none twice: so each header is in the canonical request at most once, and in one line.
 fn parse_signed_headers(names: &str) -> Result<Vec<String>, AuthError> {
     let names: Vec<String> = names.split(';').map(str::to_owned).collect();
-    let legal = |name: &String| !name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase());
+    let legal = |name: &String| {
+        HeaderName::from_bytes(name.as_bytes()).is_ok() && !name.bytes().any(|byte| byte.is_ascii_uppercase())
+    };
     if !names.iter().all(legal) || !names.is_sorted_by(|a, b| a < b) {
         return Err(incomplete("SignedHeaders must be lower-case header names in order, separated by ';'."));
     }
