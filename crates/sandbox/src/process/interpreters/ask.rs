@@ -17,7 +17,7 @@ use crate::Runtime;
 /// The oldest versions that the runtime clients are written for.
 const OLDEST_PYTHON: u8 = 8;
 const OLDEST_NODE: u8 = 16;
-const OLDEST_PHP: (u8, u8) = (8, 0);
+const OLDEST_PHP: (u8, u8) = (8, 1);
 const OLDEST_RUBY: (u8, u8) = (3, 0);
 const OLDEST_JAVA: u8 = 17;
 
@@ -60,6 +60,15 @@ pub(super) fn folders() -> Vec<PathBuf> {
     let homes = std::fs::read_dir(JAVA_HOMES).into_iter().flatten().flatten();
     let homes = homes.map(|home| home.path().join("bin"));
     std::env::split_paths(&path).filter(|folder| folder.is_absolute()).chain(usual).chain(homes).collect()
+}
+
+/// Those of `PATH` that are not in `/usr`.
+pub(super) fn folders_elsewhere() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let outside = |folder: &PathBuf| {
+        folder.is_absolute() && std::fs::canonicalize(folder).is_ok_and(|real| !real.starts_with("/usr"))
+    };
+    std::env::split_paths(&path).filter(outside).collect()
 }
 
 /// Files named like an interpreter, each once.

@@ -138,6 +138,11 @@ impl Interpreters {
         Self::with(python_client, ask::folders(), ROUNDS.to_vec(), WAIT)
     }
 
+    /// Those of `PATH` alone that lie outside `/usr`, which every sandbox sees anyhow: no other is asked.
+    pub fn elsewhere() -> Self {
+        Self::with(None, ask::folders_elsewhere(), ROUNDS.to_vec(), WAIT)
+    }
+
     fn with(
         client: Option<PathBuf>,
         folders: Vec<PathBuf>,

@@ -34,6 +34,9 @@ pub struct Check {
 pub struct HostReport {
     /// In the order of importance.
     pub checks: Vec<Check>,
+    /// Whether each jail has a user of its own on the host. What is in folders that jails may write to then has to belong
+    /// to [`super::SHARED_OWNER`], else to whoever runs the server.
+    pub separate_users: bool,
 }
 
 impl HostReport {

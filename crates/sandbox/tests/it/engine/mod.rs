@@ -2,6 +2,7 @@
 
 mod ahead;
 mod egress;
+mod errand;
 mod events;
 mod freeze;
 mod java;
@@ -36,7 +37,7 @@ pub(crate) const LOG_BYTES_PER_S: u64 = 4 << 20;
 /// Nothing here takes this long, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) const CASES: [&[Case]; 9] = [
+pub(crate) const CASES: [&[Case]; 10] = [
     events::CASES,
     freeze::CASES,
     web::CASES,
@@ -44,6 +45,7 @@ pub(crate) const CASES: [&[Case]; 9] = [
     ahead::CASES,
     template::CASES,
     egress::CASES,
+    errand::CASES,
     languages::CASES,
     java::CASES,
 ];

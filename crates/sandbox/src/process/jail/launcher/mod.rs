@@ -237,6 +237,7 @@ fn set_up(data_dir: &Path, proof: SingleThreaded, report: &mut HostReport) -> Re
         (Status::Ok, "all instances run as the server's user, apart by their namespaces")
     };
     report.add("users", whose.0, whose.1);
+    report.separate_users = users.are_separate();
     let masks = Masks::find(root && !users.are_separate(), report).doing("looking at /proc")?;
     let walls = Walls { filters: Filters::compile(), landlock: Landlock::find(report), masks };
     cgroups.report(report);
