@@ -25,6 +25,8 @@ from support.server import binary, clean_environment
 
 PAGE = "hello from a build\n"
 HTTPD = "/app/busybox httpd -f -p 8080 -h /app/www"
+# Steps see interpreters that lie elsewhere, and asking those, version managers' above all, takes longer than most builds.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,7 +65,7 @@ def app(place):
 def build(place):
     """Runs `virga build`; what it needs on the way is gone afterwards, whatever happened."""
     def run(*arguments, check=None, env=None):
-        environment = clean_environment() | (env or {}) | {"TMPDIR": str(place / "scratch"), "HOME": str(place)}
+        environment = clean_environment(PATH=PATH) | (env or {}) | {"TMPDIR": str(place / "scratch"), "HOME": str(place)}
         command = [binary(), "build", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=place)
         assert list((place / "scratch").iterdir()) == [], "nothing stays behind"
@@ -579,9 +581,9 @@ def test_steps_run_in_a_copy_and_what_they_make_is_packed(build, place, app):
     assert "made" not in str(tree(unpacked(place / "plain", "latest", place / "b1")))
     done = build(app, "-o", "oci:out", "--run-steps", *said, check=0)
     assert "compile | making at 3\n" in done.stderr and "more | oops\n" in done.stderr, done.stderr
-    assert f"compile | {place}/scratch/virga-build-" in done.stderr and "app: " in done.stdout
+    assert "compile | /mnt/app\n" in done.stderr and "app: " in done.stdout
     root = unpacked(place / "out", "latest", place / "b2") / "app"
-    assert (root / "www/made").read_text() == f"compiled\nlevel= home={place}\n"
+    assert (root / "www/made").read_text() == "compiled\nlevel= home=/mnt/home\n"
     assert sorted(path.name for path in root.iterdir()) == ["busybox", "www"]
     assert (app / "secret.src").exists() and not (app / "www/made").exists(), "the folder itself is not touched"
     assert all(tree(app)[path] == what for path, what in before.items())
@@ -592,7 +594,7 @@ def test_steps_run_in_a_copy_and_what_they_make_is_packed(build, place, app):
     [
         ({"name": "bad", "run": "echo told; exit 7"}, 7, "step bad failed: exit status: 7"),
         ({"name": "bad", "run": "kill -9 $$"}, 137, "step bad failed: signal: 9"),
-        ({"name": "bad", "run": ["/no/such/program"]}, 2, "step bad: cannot run /no/such/program"),
+        ({"name": "bad", "run": ["/no/such/program"]}, 127, "exec: /no/such/program: not found"),
         ({"name": "bad", "image": "x"}, 2, "virga-build.json cannot be used: step 2: it has no member run"),
     ],
 )
@@ -610,10 +612,96 @@ def test_what_a_step_forbids_is_taken_away_too(place, app):
         folder.chmod(0o777)
     other = [] if os.geteuid() else ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
     command = [*other, binary(), "build", str(app), "-o", f"oci:{place}/out", "--run-steps", "--entrypoint", HTTPD]
-    environment = clean_environment(TMPDIR=str(place / "scratch"), HOME=str(place))
+    environment = clean_environment(TMPDIR=str(place / "scratch"), HOME=str(place), PATH=PATH)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0 and "could not be removed" not in done.stderr, done.stderr
     assert not any((place / "scratch").iterdir())
+
+
+PRIVATE = "a secret of the host's"
+LOOK = """
+import json, os, pathlib, socket, sys
+place, address, port = sys.argv[1:]
+def reads(path):
+    try: return pathlib.Path(path).read_text()[:20]
+    except OSError as error: return type(error).__name__
+def writes(path):
+    try: pathlib.Path(path, "x").write_text("x"); return True
+    except OSError: return False
+def reaches(host, port):
+    try: socket.create_connection((host, int(port)), 5).close(); return True
+    except OSError: return False
+home = pathlib.Path.home()
+print(json.dumps({
+    "reads": [reads(f"{place}/secret"), reads("/etc/shadow"), reads("/var/lib/dpkg/arch"), reads("/var/lib/dpkg/status")],
+    "writes": [writes(path) for path in ("/mnt/app", "/mnt/home", "/tmp")], "elsewhere": [writes(path) for path in ("/usr", "/etc", "/", place)],
+    "reaches": [reaches("127.0.0.1", port), reaches(address, port)], "env": sorted(os.environ), "user": os.getuid(),
+    "processes": sum(name.isdigit() for name in os.listdir("/proc")), "before": [path.name for path in home.iterdir()]}))
+(home / "kept").touch()
+"""
+
+
+def own_address():
+    """One of this machine's that is not its loopback's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("198.51.100.1", 9))
+        return probe.getsockname()[0]
+
+
+def test_steps_are_confined(build, place, app):
+    """They see the system and the folder, write to that, and reach what the rule opens."""
+    (place / "secret").write_text(PRIVATE)
+    (app / "look.py").write_text(LOOK)
+    with socket.create_server(("0.0.0.0", 0)) as listening:
+        port = listening.getsockname()[1]
+        look = ["/usr/bin/python3", "look.py", str(place), own_address(), str(port)]
+        declare(app, {"name": "look", "run": look, "env": {"MINE": "1"}}, {"name": "again", "run": look})
+        usual = ["-o", "oci:out", "--entrypoint", HTTPD, "--run-steps"]
+
+        def looked(*arguments):
+            done = build(app, *usual, *arguments, check=0, env={"A_TOKEN": "secret"})
+            lines = [line.partition(" | ") for line in done.stderr.splitlines() if " | {" in line]
+            return [json.loads(text) for _, _, text in lines]
+
+        first, second = looked()
+        assert first["reads"] == ["FileNotFoundError"] * 4
+        assert first["writes"] == [True] * 3 and first["elsewhere"] == [False] * 4
+        assert first["reaches"] == [False, False], "the host and its network are not the internet"
+        assert first["env"] == sorted([*second["env"], "MINE"]) and "A_TOKEN" not in first["env"]
+        assert first["user"] != 0 and first["processes"] <= 4
+        assert (first["before"], sorted(second["before"])) == (["x"], ["kept", "x"]), "a home for the steps of one build"
+        seen, _ = looked("--step-egress", "open", "--step-env", "OF=all", "--step-sees", "/var/lib/dpkg/status")
+        assert seen["reaches"] == [False, True] and "OF" in seen["env"]
+        assert seen["reads"][2] == "FileNotFoundError" and seen["reads"][3].startswith("Package: ") and seen["before"] == ["x"], "the next build has another home"
+    done = build(app, *usual, "--step-sees", place, check=2)
+    assert "cannot be shown to steps: they have a /tmp of their own" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "run, bound, code, said",
+    [
+        ("echo on; sleep 60", ["--step-timeout", "1"], 124, "step bad failed: it took too long"),
+        (["/usr/bin/python3", "-c", "x = bytearray(1 << 28)"], ["--step-memory", "64"], (137, 1), "step bad failed"),
+        ("mkfifo package.json", [], 2, "a step made package.json, which is neither a file"),
+        ("ln -s /dev/zero package.json", [], 2, "a step made package.json, which is neither a file"),
+    ],
+)
+def test_what_a_step_may_take_is_bounded(build, place, app, run, bound, code, said):
+    declare(app, {"name": "bad", "run": run}, {"name": "good", "run": "true"})
+    done = build(app, "-o", "oci:out", "--run-steps", *bound, "--entrypoint", HTTPD)
+    assert done.returncode in (code if isinstance(code, tuple) else (code,)) and said in done.stderr, done.stderr
+    assert not (place / "out").exists()
+
+
+def test_steps_run_unconfined_where_that_is_said(build, place, app):
+    declare(app, {"name": "look", "run": 'pwd; echo "$A_TOKEN $HOME"'})
+    usual = [app, "-o", "oci:out", "--entrypoint", HTTPD, "--run-steps=unconfined"]
+    done = build(*usual, check=0, env={"A_TOKEN": "seen"})
+    assert f"look | {place}/scratch/virga-build-" in done.stderr and f"look | seen {place}\n" in done.stderr
+    done = build(*usual, "--step-egress", "none", check=2)
+    assert "--step-egress is about a sandbox" in done.stderr
+    declare(app, {"name": "bad", "run": ["/no/such/program"]})
+    assert "step bad: cannot run /no/such/program" in build(*usual, check=2).stderr
 
 
 def test_what_becomes_of_a_folder_is_looked_at_under_its_name(build, place):
@@ -639,7 +727,7 @@ def test_what_a_step_leaves_running_is_not_waited_for(build, app):
 def test_an_interrupt_leaves_nothing(place, app):
     declare(app, {"name": "first", "run": "echo begun"}, {"name": "long", "run": ["sleep", "600"]})
     command = [binary(), "build", str(app), "-o", f"oci:{place}/out", "--run-steps", "--entrypoint", HTTPD]
-    environment = clean_environment(TMPDIR=str(place / "scratch"), HOME=str(place))
+    environment = clean_environment(TMPDIR=str(place / "scratch"), HOME=str(place), PATH=PATH)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
         assert running.stderr.readline() == "first | begun\n" and any((place / "scratch").iterdir())
         running.send_signal(signal.SIGINT)
@@ -654,7 +742,7 @@ def test_a_large_file_takes_little_memory(registry, place, app):
     limited = ["sh", "-c", 'ulimit -v "$1"; shift; exec "$@"', "sh", str(400 << 10)]
     command = [*limited, binary(), "build", str(app), "-o", f"oci:{place}/out", "--entrypoint", HTTPD, "--json"]
     command += ["-o", f"docker-archive:{place}/out.tar", "-t", f"{registry.host}/team/large", "--push"]
-    environment = clean_environment(TMPDIR=str(place / "scratch"), HOME=str(place))
+    environment = clean_environment(TMPDIR=str(place / "scratch"), HOME=str(place), PATH=PATH)
     done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     peak = 0
     while done.poll() is None:

@@ -99,8 +99,11 @@ fn run(line: &Line) -> Result<()> {
             // Without keys nothing is deployed; that is said before anything is built.
             let connection = args.deploys().then(|| Connection::resolve(&line.flags)).transpose()?;
             let client = connection.map(Client::new);
+            // It forks: before there is a runtime.
+            let confinement = args.confinement()?;
             let runtime = runtime()?;
-            let done = runtime.block_on(interruptible(build::run(client.as_ref(), args, line.flags.json)));
+            let built = build::run(client.as_ref(), args, confinement.as_ref(), line.flags.json);
+            let done = runtime.block_on(interruptible(built));
             // A thread that reads from a registry is not waited for.
             runtime.shutdown_background();
             done

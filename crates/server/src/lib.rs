@@ -21,6 +21,7 @@ mod logging;
 mod objects;
 mod run;
 mod signals;
+pub mod steps;
 mod subscribers;
 mod tables;
 

@@ -3,11 +3,13 @@
 //! The folder's files become layers upon a base, packages (`node_modules`, `vendor`) in one of their own, so that a change of
 //! the code sends no packages. What starts the image is said or found out, as `virga deploy` does it. `images::build`
 //! makes and pushes it; this decides what goes in. `start` knows how each kind is started,
-//! `report` shows what came of it, `steps` runs what the folder declares, and `buildah` builds folders that have a Dockerfile.
+//! `report` shows what came of it, `steps` reads what the folder declares and `running` runs it, and `buildah` builds folders
+//! that have a Dockerfile.
 
 mod buildah;
 mod folder;
 mod report;
+mod running;
 mod start;
 mod steps;
 
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use images::build::{Base, Choice, Ignore, Item, Made, Recipe, Run, Workshop, WorkshopSettings};
 use images::{Pushed, Reference};
+use server::steps::Confinement;
 
 use super::deploy;
 use crate::client::Client;
@@ -74,9 +77,8 @@ pub(crate) struct Args {
     /// How it is called (default: found out)
     #[arg(long, value_enum)]
     contract: Option<Contract>,
-    /// Run the steps of virga-build.json first, in a copy of the folder. Nothing confines them: they may do what you may
-    #[arg(long)]
-    run_steps: bool,
+    #[command(flatten)]
+    steps: running::Args,
     /// An argument of the Dockerfile; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = deploy::parse_pair)]
     build_arg: Vec<(String, String)>,
@@ -142,18 +144,28 @@ impl Args {
         self.deploy
     }
 
+    /// What its steps are confined by, if anything. The process must have one thread.
+    pub(crate) fn confinement(&self) -> Result<Option<Confinement>> {
+        self.steps.confinement(&self.path)
+    }
+
     fn port(&self, contract: Contract) -> Option<u16> {
         self.port.or((contract == Contract::Http).then_some(PORT))
     }
 }
 
 /// Builds one image.
-pub(crate) async fn run(client: Option<&Client>, args: &Args, as_json: bool) -> Result<()> {
+pub(crate) async fn run(
+    client: Option<&Client>,
+    args: &Args,
+    confinement: Option<&Confinement>,
+    as_json: bool,
+) -> Result<()> {
     let outputs = outputs(args)?;
     let workshop = workshop(args)?;
     let summary = match buildah::file(args)? {
         Some(file) => by_buildah(&workshop, args, &file, &outputs).await?,
-        None if args.build_arg.is_empty() => by_hand(&workshop, args, &outputs).await?,
+        None if args.build_arg.is_empty() => by_hand(&workshop, args, confinement, &outputs).await?,
         None => bail!("--build-arg is for a Dockerfile, and none is built"),
     };
     report::show(args, &summary, &outputs, as_json)?;
@@ -166,8 +178,13 @@ pub(crate) async fn run(client: Option<&Client>, args: &Args, as_json: bool) -> 
 }
 
 /// The folder's files upon a base.
-async fn by_hand(workshop: &Workshop, args: &Args, outputs: &[Output]) -> Result<Summary> {
-    let copy = after_steps(args, outputs).await?;
+async fn by_hand(
+    workshop: &Workshop,
+    args: &Args,
+    confinement: Option<&Confinement>,
+    outputs: &[Output],
+) -> Result<Summary> {
+    let copy = after_steps(args, confinement, outputs).await?;
     let root = copy.as_ref().map_or(args.path.as_path(), Own::path);
     let progress = Progress::start(format!("building {}", args.path.display()));
     let base = base(workshop, args, &progress).await?;
@@ -194,9 +211,13 @@ async fn by_hand(workshop: &Workshop, args: &Args, outputs: &[Output]) -> Result
 
 /// A copy of the folder in which its steps have run, where that was asked for. In it is whatever a step may need;
 /// `.dockerignore` is about what becomes of it.
-async fn after_steps(args: &Args, outputs: &[Output]) -> Result<Option<Own>> {
+async fn after_steps(
+    args: &Args,
+    confinement: Option<&Confinement>,
+    outputs: &[Output],
+) -> Result<Option<Own>> {
     let steps = steps::of(&args.path)?;
-    if !args.run_steps {
+    if !args.steps.wanted() {
         if let Some(first) = steps.first() {
             eprintln!(
                 "warning: {} and what follows in {} runs only with --run-steps",
@@ -212,9 +233,7 @@ async fn after_steps(args: &Args, outputs: &[Output]) -> Result<Option<Own>> {
     let copy = Own::new(&std::env::temp_dir())?;
     let all = listed(&args.path, outputs, &Ignore::default(), &[])?;
     images::build::copy(&all, copy.path())?;
-    for step in &steps {
-        steps::run(step, copy.path()).await?;
-    }
+    running::run(&steps, copy.path(), &args.steps, confinement).await?;
     Ok(Some(copy))
 }
 

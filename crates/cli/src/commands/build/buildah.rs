@@ -53,7 +53,7 @@ pub(super) fn file(args: &Args) -> Result<Option<PathBuf>> {
         ("--into", args.into.is_some()),
         ("--label", !args.label.is_empty()),
         ("--handler", args.handler.is_some()),
-        ("--run-steps", args.run_steps),
+        ("--run-steps", args.steps.wanted()),
     ];
     if let Some((flag, _)) = said.into_iter().find(|(_, said)| *said) {
         let file = file.display();

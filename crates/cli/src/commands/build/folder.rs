@@ -1,6 +1,6 @@
 //! Folders of a build's own, that go with it.
 
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -31,20 +31,10 @@ impl Drop for Own {
     fn drop(&mut self) {
         if std::fs::remove_dir_all(&self.0).is_err() {
             // Go's modules, for one, are in folders that nothing can be removed from.
-            make_writable(&self.0);
+            server::steps::make_writable(&self.0);
             if let Err(error) = std::fs::remove_dir_all(&self.0) {
                 eprintln!("warning: {} could not be removed: {error}", self.0.display());
             }
-        }
-    }
-}
-
-/// Gives the owner back what a step took from folders. Links are not followed.
-fn make_writable(folder: &Path) {
-    let _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            make_writable(&entry.path());
         }
     }
 }

@@ -4,37 +4,25 @@
 //! { "steps": [{ "name": "compile", "run": ["npx", "tsc"], "env": { "NODE_ENV": "production" } }] }
 //! ```
 //!
-//! The shape is that of Tekton's tasks. `run` is a line for `/bin/sh`, or a list of words. What a step prints is shown on
-//! standard error, each line with the step's name; the first that fails ends the build with its exit code. Nothing confines a
-//! step: it is whoever runs `virga build`, with all that they may do, and so it runs only where that is said.
+//! The shape is that of Tekton's tasks. `run` is a line for `/bin/sh`, or a list of words. How they are run is `running`'s.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
+use std::io;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
-use tokio::process::Command;
-
-use crate::failure::Failure;
 
 /// The file's name.
 pub(super) const FILE: &str = "virga-build.json";
-
-/// Bytes of a line that are waited for before they are shown.
-const LINE: usize = 8 << 10;
 
 /// One command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) name: String,
-    words: Vec<String>,
-    env: BTreeMap<String, String>,
+    /// Program and arguments.
+    pub(super) words: Vec<String>,
+    pub(super) env: BTreeMap<String, String>,
 }
 
 /// The steps of a folder; none where it declares none.
@@ -97,84 +85,6 @@ fn nothing_else(rest: &Map<String, Value>) -> Result<()> {
     match rest.keys().next() {
         Some(key) => bail!("{key} is no member of it"),
         None => Ok(()),
-    }
-}
-
-/// Runs one in a folder.
-pub(super) async fn run(step: &Step, folder: &Path) -> Result<()> {
-    let (mut child, output) = start(step, folder)?;
-    let mut output = Receiver::from_owned_fd(output).context("cannot read what a step prints")?;
-    let mut lines = Lines { name: &step.name, pending: Vec::new() };
-    let mut buffer = [0; 4096];
-    let status = loop {
-        tokio::select! {
-            read = output.read(&mut buffer) => match read.context("cannot read what a step prints")? {
-                0 => break child.wait().await,
-                count => lines.add(&buffer[..count]),
-            },
-            status = child.wait() => {
-                // What it wrote is there by now. Whatever it left running is not waited for.
-                while let Ok(count @ 1..) = output.try_read(&mut buffer) {
-                    lines.add(&buffer[..count]);
-                }
-                break status;
-            }
-        }
-    };
-    lines.end();
-    let status = status.with_context(|| format!("cannot wait for step {}", step.name))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::Exit { message: format!("step {} failed: {status}", step.name), code: code(status) }.into())
-}
-
-fn start(step: &Step, folder: &Path) -> Result<(tokio::process::Child, OwnedFd)> {
-    let (output, input) = io::pipe().context("cannot make a pipe")?;
-    let error = input.try_clone().context("cannot make a pipe")?;
-    let mut command = Command::new(&step.words[0]);
-    command.args(&step.words[1..]).envs(&step.env).current_dir(folder).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(input).stderr(error);
-    let child = command.spawn();
-    let child = child.with_context(|| format!("step {}: cannot run {}", step.name, step.words[0]))?;
-    Ok((child, output.into()))
-}
-
-/// As a shell tells it.
-fn code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
-}
-
-/// What a step prints, by lines.
-struct Lines<'a> {
-    name: &'a str,
-    pending: Vec<u8>,
-}
-
-impl Lines<'_> {
-    fn add(&mut self, bytes: &[u8]) {
-        self.pending.extend(bytes);
-        while let Some(at) = self.pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.pending.drain(..=at).collect();
-            self.show(&line[..at]);
-        }
-        if self.pending.len() >= LINE {
-            self.end();
-        }
-    }
-
-    fn end(&mut self) {
-        let rest = std::mem::take(&mut self.pending);
-        if !rest.is_empty() {
-            self.show(&rest);
-        }
-    }
-
-    fn show(&self, line: &[u8]) {
-        let text = [self.name.as_bytes(), b" | ", line, b"\n"].concat();
-        // Nobody looks any more: the step goes on.
-        let _ = io::stderr().lock().write_all(&text);
     }
 }
 
