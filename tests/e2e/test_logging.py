@@ -50,15 +50,34 @@ def handler(event:, context:)
   context.aws_request_id
 end
 '''
+PHP = '''<?php
+return function ($event, $context) {
+    $log = $context->getLogger();
+    echo "as it is\\n";
+    $log->debug('a detail');
+    $log->info('said so', ['order' => 7]);
+    try {
+        intdiv(1, 0);
+    } catch (DivisionByZeroError $error) {
+        $log->error($error->getMessage(), ['exception' => $error]);
+    }
+    if ($event['raise'] ?? false) {
+        throw new DomainException('raised');
+    }
+    return $context->getAwsRequestId();
+};
+'''
 SOURCES = {
     "python": (kinds.python, "app.py", PYTHON), "system python": (kinds.system_python, "app.py", PYTHON),
     "node": (kinds.node, "app.js", NODE), "ruby": (kinds.ruby, "app.rb", RUBY),
+    "php": (kinds.php, "app.php", PHP),
 }  # fmt: skip
 
 
 def deploy(functions, language, config, **options):
     runtime, file, source = SOURCES[language]
-    return functions.deploy({file: source}, runtime(), LoggingConfig=config, **options)
+    handler = file if language == "php" else "app.handler"
+    return functions.deploy({file: source}, runtime(), handler, LoggingConfig=config, **options)
 
 
 def entries(functions, name):
@@ -91,10 +110,12 @@ def test_lines_are_objects(logged, language):
     assert said[0]["message"] == "said so" and said[0]["requestId"] == invocation, said
     assert said[0]["timestamp"][10] == "T" and said[0]["timestamp"][-5] == "." and said[0]["timestamp"].endswith("Z")
     (caught,) = of_level(found, "ERROR")
-    assert caught["errorType"] in ("ZeroDivisionError", "RangeError"), caught
+    assert caught["errorType"] in ("ZeroDivisionError", "RangeError", "DivisionByZeroError"), caught
     assert caught["errorMessage"] and isinstance(caught["stackTrace"], list) and caught["stackTrace"]
     if language == "node":
         assert said[1]["message"] == {"order": 7} and "Circular" in said[2]["message"]
+    if language == "php":
+        assert said[0]["order"] == 7
     if "python" in language:
         assert said[0]["logger"] == "mine" and said[0]["order"] == 7 and "handler" in caught["location"]
     kinds_of = [entry["type"] for entry in found if isinstance(entry, dict) and "type" in entry]

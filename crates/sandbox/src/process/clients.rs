@@ -47,7 +47,7 @@ pub(crate) const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 /// The Python client's module, relative to the folder.
 pub(crate) const PYTHON_MODULE: &str = "python/virga_runtime.py";
 
-const FILES: [(&str, &[u8]); 30] = [
+const FILES: [(&str, &[u8]); 31] = [
     ("python/bootstrap.py", include_bytes!("clients/python/bootstrap.py")),
     ("python/ahead.py", include_bytes!("clients/python/ahead.py")),
     ("python/virga_template.py", include_bytes!("clients/python/virga_template.py")),
@@ -72,6 +72,7 @@ const FILES: [(&str, &[u8]); 30] = [
     ("php/bootstrap.php", include_bytes!("clients/php/bootstrap.php")),
     ("php/ahead.php", include_bytes!("clients/php/ahead.php")),
     ("php/runtime.php", include_bytes!("clients/php/runtime.php")),
+    ("php/logger.php", include_bytes!("clients/php/logger.php")),
     ("php/server.php", include_bytes!("clients/php/server.php")),
     ("ruby/bootstrap.rb", include_bytes!("clients/ruby/bootstrap.rb")),
     ("ruby/ahead.rb", include_bytes!("clients/ruby/ahead.rb")),

@@ -236,3 +236,82 @@ async fn an_exit_in_the_handler_ends_the_process() {
         call.abort();
     }
 }
+
+/// PSR-3's interface as its third version declares it; the first two say less of types.
+const PSR: &str = "<?php
+namespace Psr\\Log;
+class InvalidArgumentException extends \\InvalidArgumentException {}
+interface LoggerInterface {
+    public function emergency(string|\\Stringable $message, array $context = []): void;
+    public function alert(string|\\Stringable $message, array $context = []): void;
+    public function critical(string|\\Stringable $message, array $context = []): void;
+    public function error(string|\\Stringable $message, array $context = []): void;
+    public function warning(string|\\Stringable $message, array $context = []): void;
+    public function notice(string|\\Stringable $message, array $context = []): void;
+    public function info(string|\\Stringable $message, array $context = []): void;
+    public function debug(string|\\Stringable $message, array $context = []): void;
+    public function log($level, string|\\Stringable $message, array $context = []): void;
+}
+";
+
+#[tokio::test]
+async fn a_logger_writes_lines_or_objects() {
+    let source = r#"<?php
+spl_autoload_register(fn ($class) => str_starts_with($class, 'Psr\\Log\\') && require_once __DIR__ . '/psr.php');
+return function ($event, $context) {
+    $log = $context->getLogger();
+    $log->debug('a detail');
+    $log->info('{who} said {count}', ['who' => 'Ada', 'count' => 7]);
+    $log->log('critical', 'caught', ['exception' => new RangeException('far', 0, new LogicException('why'))]);
+    if (is_array($event)) { echo $event['missing']; @$event['hushed']; trigger_error('of mine', E_USER_NOTICE); }
+    if ($event === 'raise') { throw new DomainException("ra\nised"); }
+    try { $log->log('loud', 'x'); } catch (InvalidArgumentException $error) { $class = get_class($error); }
+    return [$log instanceof Psr\Log\LoggerInterface, $class];
+};
+"#;
+    let files = [("index.php", source), ("psr.php", PSR)];
+    for (format, level) in [("Text", ""), ("JSON", "INFO"), ("JSON", "ERROR")] {
+        let env = [("AWS_LAMBDA_LOG_FORMAT", format), ("AWS_LAMBDA_LOG_LEVEL", level)];
+        let mut program = Program::described("php", "index.php", &files, &env).await;
+        program.started().await.unwrap();
+        let id = RequestId::random();
+        let Ok(Output::Event(answer)) = program.call_with(id, event_of("{}")).await else { panic!() };
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(answer, json!([true, "Psr\\Log\\InvalidArgumentException"]));
+        program.error("\"raise\"").await;
+        let log = program.log.text();
+        if format == "Text" {
+            let line = log.lines().nth(1).unwrap();
+            assert!(line.ends_with(&format!("Z\t{id}\tINFO\tAda said 7")), "{log}");
+            assert!(
+                log.contains("\tDEBUG\ta detail\n") && log.contains("\tFATAL\tcaught\nLogicException: why"),
+                "{log}"
+            );
+            assert!(log.contains("PHP Warning:  Undefined array key"), "{log}");
+            continue;
+        }
+        let entries: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of = |level: &str| entries.iter().filter(|entry| entry["level"] == level).collect::<Vec<_>>();
+        assert!(of("DEBUG").is_empty(), "{log}");
+        let caught = of("FATAL")[0];
+        assert_eq!((&caught["message"], &caught["errorType"]), (&json!("caught"), &json!("RangeException")));
+        assert!(caught["stackTrace"].as_array().unwrap().len() >= 2, "{log}");
+        let raised = of("ERROR");
+        assert_eq!((raised.len(), &raised[0]["errorMessage"]), (1, &json!("ra\nised")), "{log}");
+        if level == "ERROR" {
+            assert_eq!(entries.len(), 3, "{log}");
+            continue;
+        }
+        let said = of("INFO")[0];
+        assert_eq!((&said["message"], &said["requestId"]), (&json!("Ada said 7"), &json!(id.to_string())));
+        assert_eq!(
+            (&said["who"], &said["count"]),
+            (&json!("Ada"), &json!(7)),
+            "what is given along is told too"
+        );
+        assert_eq!(of("INFO")[1]["message"], "of mine");
+        let warned = of("WARN");
+        assert_eq!(warned.len(), 1, "{log}");
+        assert!(warned[0]["location"].as_str().unwrap().ends_with("index.php:8"), "{log}");
+    }
+}

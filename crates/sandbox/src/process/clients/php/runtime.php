@@ -3,11 +3,13 @@
 // Virga's runtime client for PHP event handlers.
 //
 // Asks the Lambda Runtime API (2018-06-01) for events, calls what the handler's file returns, posts what that returns.
-// Speaks HTTP over a plain stream and needs nothing but PHP 8.0 and what is compiled into it; images of initialised
+// Speaks HTTP over a plain stream and needs nothing but PHP 8.1 and what is compiled into it; images of initialised
 // processes need the extensions pcntl and posix.
 declare(strict_types=1);
 
 namespace Virga;
+
+require __DIR__ . '/logger.php';
 
 /** An error that the client itself found, with a name for it. */
 final class Fault extends \Exception
@@ -91,6 +93,12 @@ final class Context implements \JsonSerializable
     public function getIdentity(): ?array
     {
         return self::object($this->cognitoIdentity);
+    }
+
+    /** Where the function writes lines to its log: PSR-3's methods, and its interface where the function has that. */
+    public function getLogger(): Logger
+    {
+        return Runtime::logger();
     }
 
     public function jsonSerialize(): array
@@ -341,6 +349,18 @@ final class Runtime
     private static bool $running = false;
     /** The answer under way, where it comes in pieces. */
     private static ?Pieces $pieces = null;
+    private static ?Logger $logger = null;
+
+    public static function logger(): Logger
+    {
+        return self::$logger ??= Logger::make();
+    }
+
+    /** Of the invocation under way; null while the function initialises. */
+    public static function requestId(): ?string
+    {
+        return self::$invocation;
+    }
 
     public static function main(): void
     {
@@ -376,6 +396,9 @@ final class Runtime
         $_SERVER['argc'] = $GLOBALS['argc'] = 0;
         self::connect();
         register_shutdown_function(self::ended(...));
+        if (Logger::isJson()) {
+            set_error_handler(Logger::warned(...));
+        }
     }
 
     private static function connect(): void
@@ -529,8 +552,13 @@ final class Runtime
     {
         $flags = JSON_UNESCAPED_UNICODE | JSON_UNESCAPED_SLASHES | JSON_INVALID_UTF8_SUBSTITUTE | JSON_PARTIAL_OUTPUT_ON_ERROR;
         $json = json_encode($report, $flags);
-        $when = self::$invocation === null ? "Init Error\t" : self::$invocation . "\tInvoke Error\t";
-        self::write($when . $json . "\n");
+        $init = self::$invocation === null;
+        if (Logger::isJson()) {
+            $title = $init ? 'Init error when loading handler' : 'Error raised from handler';
+            Logger::entry('ERROR', ['message' => $title] + $report);
+        } else {
+            self::write(($init ? "Init Error\t" : self::$invocation . "\tInvoke Error\t") . $json . "\n");
+        }
         $type = preg_replace('/[^\x21-\x7e]/', '_', $report['errorType']);
         $headers = "Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: $type\r\n";
         $path = self::$invocation === null ? 'init/error' : 'invocation/' . self::$invocation . '/error';
@@ -538,7 +566,7 @@ final class Runtime
     }
 
     /** An error in Lambda's shape. */
-    private static function described(\Throwable $error): array
+    public static function described(\Throwable $error): array
     {
         if ($error instanceof Fault) {
             return ['errorType' => $error->type, 'errorMessage' => $error->getMessage(), 'stackTrace' => []];
@@ -604,7 +632,7 @@ final class Runtime
         }
     }
 
-    private static function write(string $text): void
+    public static function write(string $text): void
     {
         // Closed by the function: its loss.
         if (is_resource(STDOUT)) {
