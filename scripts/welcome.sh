@@ -21,6 +21,8 @@ needs() {
         *-php) echo php ;;
         *-ruby) echo ruby ;;
         *-java) echo javac ;;
+        *-rust) echo rustc ;;
+        *-go) echo go ;;
     esac
 }
 
@@ -32,7 +34,7 @@ for sample in examples/*/; do
         continue
     fi
     # What is deployed is compiled.
-    case $sample in *-java) "$sample/build.sh" ;; esac
+    case $sample in *-java | *-rust | *-go) "$sample/build.sh" ;; esac
     if deployed=$(client deploy "$sample"); then
         # The last lines are the URLs, indented.
         urls=$(printf '%s\n' "$deployed" | grep '^  http')

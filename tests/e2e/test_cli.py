@@ -10,7 +10,9 @@ import requests
 from support import kinds, poll
 from support.server import binary, clean_environment, free_port
 
-EXAMPLES = ["hello-python", "hello-node", "hello-php", "hello-ruby", "hello-java", "shell", "web-express", "hello-wasm"]
+# By the kinds that `virga new` writes.
+EXAMPLES = {"hello-python": "python", "hello-node": "node", "hello-php": "php", "hello-ruby": "ruby", "hello-java": "java",
+            "hello-rust": "rust", "shell": "shell", "web-express": "express", "hello-wasm": "wasm"}  # fmt: skip
 
 
 @pytest.fixture
@@ -24,11 +26,13 @@ def made(server):
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
-    """A copy of the samples, with the Node packages and the jar that `make run` would make."""
+    """The samples as `virga new` writes them, with the Node packages, the jar and the program that they need."""
     copy = tmp_path_factory.mktemp("examples")
-    for name in EXAMPLES:
-        shutil.copytree(kinds.EXAMPLES / name, copy / name, ignore=shutil.ignore_patterns("node_modules"))
-    subprocess.run([copy / "hello-java" / "build.sh"], check=True)
+    for name, kind in EXAMPLES.items():
+        written = subprocess.run([binary(), "new", kind], cwd=copy, check=True, capture_output=True, text=True).stdout
+        assert written.endswith(f"  virga deploy {name}\n"), written
+        if "./build.sh" in written:
+            subprocess.run([copy / name / "build.sh"], check=True)
     installed = kinds.EXAMPLES / "web-express" / "node_modules"
     if not installed.exists():
         installed = kinds.node_modules()
@@ -51,6 +55,13 @@ def test_each_example(server, examples, made, example):
     assert json.loads(done.stdout)
     assert "REPORT RequestId" in done.stderr
     assert json.loads(server.cli("deploy", examples / example, "--json", check=0).stdout)["Action"] == "Unchanged"
+
+
+def test_a_sample_takes_the_place_of_nothing(tmp_path):
+    (tmp_path / "index.html").write_text("mine")
+    done = subprocess.run([binary(), "new", "static", "."], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "index.html is there already" in done.stderr, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"] and (tmp_path / "index.html").read_text() == "mine"
 
 
 def test_editing_and_deploying_again_changes_the_answer(server, examples, made):

@@ -131,3 +131,33 @@ def test_fastify_by_its_start_script(deploy, tmp_path):
     deployed, url = deploy(folder)
     assert deployed["Handler"] == "package.json:start"
     assert requests.get(url).json() == {"hello": True}
+
+
+# What `next build` leaves with output: 'standalone' begins so; what it calls then is Next, which takes minutes to build.
+NEXT_SERVER = """
+const path = require('path'), fs = require('fs'), http = require('http');
+process.env.NODE_ENV = 'production';
+process.chdir(__dirname);
+const port = parseInt(process.env.PORT, 10) || 3000, hostname = process.env.HOSTNAME || '0.0.0.0';
+process.env.__NEXT_PRIVATE_STANDALONE_CONFIG = JSON.stringify({ distDir: './.next' });
+http.createServer((request, response) => {
+  const chunk = path.join('.next/static', path.basename(request.url));
+  if (request.url.startsWith('/_next/static/') && fs.existsSync(chunk)) return response.end(fs.readFileSync(chunk));
+  response.end(`page ${request.url}`);
+}).listen(port, hostname);
+"""
+
+
+def test_what_next_builds_to_run_alone(deploy, server, tmp_path):
+    """The project's folder is deployed; of it goes what runs without the rest."""
+    package = json.dumps({"name": "site", "scripts": {"start": "next start"}, "dependencies": {"next": "16"}})
+    files = {"package.json": package, "node_modules/next/package.json": "{}", ".next/static/a.js": "chunk",
+             ".next/standalone/server.js": NEXT_SERVER, ".next/standalone/package.json": package}  # fmt: skip
+    folder = project(tmp_path / "next-site", files)
+    said = server.cli("deploy", folder, check=0)
+    assert "a Node web server, server.js" in said.stdout and "cp -r" in said.stderr and ".next/static" in said.stderr
+    shutil.copytree(folder / ".next/static", folder / ".next/standalone/.next/static")
+    deployed, url = deploy(folder)
+    assert deployed["Handler"] == "server.js" and deployed["FunctionName"] == "next-site"
+    assert requests.get(url + "/about?x=1").text == "page /about?x=1"
+    assert requests.get(url + "/_next/static/a.js").text == "chunk"

@@ -1,6 +1,6 @@
 //! `virga`: the server and the command line for it.
 //!
-//! Every command but `serve`, `doctor` and `build` is a client of the API that SDKs use. Exit codes: 0 done, 1 the
+//! Every command but `serve`, `doctor`, `new` and `build` is a client of the API that SDKs use. Exit codes: 0 done, 1 the
 //! function (or the server, for `serve`) failed, 2 wrong usage or input, 3 the server cannot be reached or
 //! refused.
 
@@ -21,8 +21,8 @@ use clap::{Parser, Subcommand};
 
 use client::Client;
 use commands::{
-    alias, build, delete, deploy, doctor, domain, failed, invoke, layer, list, logs, rollback, serve, show,
-    versions,
+    alias, build, delete, deploy, doctor, domain, failed, invoke, layer, list, logs, new, rollback, serve,
+    show, versions,
 };
 use failure::Failure;
 use settings::{Connection, Flags};
@@ -44,6 +44,9 @@ struct Line {
 enum Command {
     /// Start the server
     Serve(serve::Args),
+    /// Write a function to begin with
+    #[command(visible_alias = "init")]
+    New(new::Args),
     /// Create or update a function from a file or a folder
     Deploy(deploy::Args),
     /// Make a container image of a folder, without a daemon
@@ -94,6 +97,7 @@ fn run(line: &Line) -> Result<()> {
     match &line.command {
         Command::Serve(args) => serve::run(args, &line.flags.data),
         Command::Doctor => doctor::run(line.flags.json),
+        Command::New(args) => new::run(args, line.flags.json),
         Command::WasmWorker => server::wasm_worker(),
         Command::Build(args) => {
             // Without keys nothing is deployed; that is said before anything is built.
@@ -146,7 +150,9 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {
         Command::Delete(args) => delete::run(client, args, json).await,
         Command::Domain(args) => domain::run(client, args, json).await,
         Command::Layer(args) => layer::run(client, args, json).await,
-        Command::Serve(_) | Command::Build(_) | Command::Doctor | Command::WasmWorker => Ok(()),
+        Command::Serve(_) | Command::Build(_) | Command::New(_) | Command::Doctor | Command::WasmWorker => {
+            Ok(())
+        }
     }
 }
 

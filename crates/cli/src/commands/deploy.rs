@@ -154,7 +154,9 @@ async fn plan(client: &Client, path: &Path, args: &Args, progress: &Progress) ->
         let resolved = dependencies::resolve(client, path, of, &args.dependencies, progress).await?;
         Package::with(&detected.files, Some(&resolved))?
     } else {
-        Package::build(&detected.files)?
+        // What is missing or too much may be why.
+        let hints = detected.hints.iter().map(|hint| format!("; {hint}")).collect::<String>();
+        Package::build(&detected.files).map_err(|error| anyhow!("{error:#}{hints}"))?
     };
     let layers = layers(client, &args.layer).await?;
     Ok(Plan { name, detected, package, layers })

@@ -1,5 +1,5 @@
-//! One file a command. Each is a client of the API that SDKs use; only `serve`, `doctor` and, unless it deploys, `build`
-//! are not.
+//! One file a command. Each is a client of the API that SDKs use; only `serve`, `doctor`, `new` and, unless it deploys,
+//! `build` are not.
 
 pub(crate) mod alias;
 pub(crate) mod build;
@@ -12,6 +12,7 @@ pub(crate) mod invoke;
 pub(crate) mod layer;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod new;
 pub(crate) mod rollback;
 pub(crate) mod serve;
 pub(crate) mod show;

@@ -228,6 +228,12 @@ fn folder(path: &Path, known: &Known) -> Result<Detected> {
         Some(Family::Node) => {
             let entry = node::entry_file(path, &names);
             let named = known.handler.as_ref().filter(|handler| handler.starts_with("package.json:"));
+            if known.handler.is_none()
+                && known.contract != Some(Contract::Lambda)
+                && let Some(next) = node::next_standalone(path)
+            {
+                return Ok(next);
+            }
             let start = || known.handler.is_none().then(|| node::npm_start(path, entry.as_ref())).flatten();
             if let Some(handler) = named.cloned().or_else(start) {
                 let hints = node::hints(&whole);

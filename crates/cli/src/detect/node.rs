@@ -5,11 +5,16 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Detected, Family, Known, entry, first_of, only, read};
+use super::{Contract, Detected, Family, Known, entry, first_of, only, read};
 use crate::package::Files;
 
 /// What a web server says.
 const SERVES: [&str; 3] = ["createServer(", ".listen(", "process.env.PORT"];
+/// Where `next build` leaves an application that runs without the folder around it (Next: `output: 'standalone'`).
+const STANDALONE: &str = ".next/standalone";
+/// What the server that it leaves there says, and no other.
+const NEXT_SERVER: &str = "__NEXT_PRIVATE_STANDALONE_CONFIG";
+
 /// What an event handler says.
 const EXPORTS: [&str; 8] = [
     "exports.handler",
@@ -61,6 +66,35 @@ pub(super) fn detect(path: &Path, name: &str, files: Files, known: &Known) -> Re
     Ok(Detected { family: Family::Node, handler, contract, files, hints })
 }
 
+/// What Next has built to run alone, in its project's folder or by itself.
+pub(super) fn next_standalone(path: &Path) -> Option<Detected> {
+    let is_one = |root: &Path| {
+        let server = root.join("server.js");
+        server.is_file() && read(&server).is_ok_and(|text| text.contains(NEXT_SERVER))
+    };
+    let root = [path.join(STANDALONE), path.to_owned()].into_iter().find(|root| is_one(root))?;
+    // Next leaves it to whoever deploys to add what is served as it is.
+    let parts = ["public", ".next/static"];
+    let left = parts
+        .into_iter()
+        .filter(|part| root != path && path.join(part).is_dir() && !root.join(part).exists());
+    let hints = left.map(|part| {
+        let (from, to) = (path.join(part), root.join(part));
+        format!(
+            "{part} is not in what Next has built to run alone: cp -r {} {}",
+            from.display(),
+            to.display()
+        )
+    });
+    Some(Detected {
+        family: Family::Node,
+        handler: "server.js".to_owned(),
+        contract: Contract::Http,
+        hints: hints.collect(),
+        files: Files::Folder(root),
+    })
+}
+
 /// What package.json starts by another program than node, as Next does: `package.json:start`. A folder with an
 /// event handler, or a file that serves, is not taken for one.
 pub(super) fn npm_start(path: &Path, entry: Option<&String>) -> Option<String> {
@@ -78,6 +112,12 @@ pub(super) fn hints(files: &Files) -> Vec<String> {
     let package = fs::read(root.join("package.json")).unwrap_or_default();
     let package: serde_json::Value = serde_json::from_slice(&package).unwrap_or_default();
     let wanted = package["dependencies"].as_object().is_some_and(|wanted| !wanted.is_empty());
+    if package["scripts"]["start"].as_str().is_some_and(|start| start.starts_with("next start")) {
+        return vec![
+            "Next is large: with output: 'standalone' in next.config, next build leaves what runs alone, and that is deployed"
+                .to_owned(),
+        ];
+    }
     if !wanted || root.join("node_modules").is_dir() {
         return Vec::new();
     }

@@ -87,6 +87,41 @@ fn folders() {
 }
 
 #[test]
+fn what_next_builds_to_run_alone_is_taken_out_of_its_project() {
+    let package = r#"{"scripts": {"start": "next start"}, "dependencies": {"next": "1"}}"#;
+    let server = "process.env.__NEXT_PRIVATE_STANDALONE_CONFIG = 1; startServer({ port: process.env.PORT })";
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("package.json", package);
+    let found = || detect(dir.path(), &Known::default()).unwrap();
+    assert_eq!(found().handler, "package.json:start");
+    assert!(found().hints[0].contains("output: 'standalone'"), "{:?}", found().hints);
+    for (name, text) in [
+        (".next/standalone/server.js", server),
+        (".next/standalone/package.json", package),
+        (".next/static/x.js", ""),
+        ("public/x.png", ""),
+    ] {
+        write(name, text);
+    }
+    let alone = dir.path().join(".next/standalone");
+    let built = found();
+    assert_eq!((built.handler.as_str(), built.contract), ("server.js", Contract::Http));
+    assert_eq!(built.files, Files::Folder(alone.clone()));
+    assert_eq!(built.hints.len(), 2, "{:?}", built.hints);
+    write(".next/standalone/.next/static/x.js", "");
+    assert_eq!(found().hints.len(), 1);
+    let by_itself = detect(&alone, &Known::default()).unwrap();
+    assert_eq!((by_itself.handler.as_str(), by_itself.files), ("server.js", Files::Folder(alone)));
+    write(".next/standalone/server.js", "somebody else's");
+    assert_eq!(found().handler, "package.json:start");
+}
+
+#[test]
 fn what_cannot_be_told_asks() {
     let error = |files: &[(&str, &str)]| format!("{:#}", folder(files).unwrap_err());
     assert!(error(&[("a.txt", "")]).contains("nothing that looks like a function"));
