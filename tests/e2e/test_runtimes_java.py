@@ -294,6 +294,85 @@ def test_a_web_server_in_a_jar(server, jars, tmp_path, project):
     assert requests.get(url, timeout=30).text == "Hello from GET / 1"
 
 
+# What starts a jar that carries other jars, in place of Spring Boot's own: an archive's classes, and jars that it stores.
+LAUNCHER = """
+package org.springframework.boot.loader.launch;
+import java.io.*;
+import java.net.*;
+import java.nio.file.*;
+import java.util.*;
+import java.util.jar.*;
+
+public class JarLauncher {
+    public static void main(String[] arguments) throws Exception {
+        File own = new File(JarLauncher.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+        Path place = Files.createTempDirectory("boot");
+        List<URL> path = new ArrayList<>();
+        String start;
+        try (JarFile jar = new JarFile(own)) {
+            start = jar.getManifest().getMainAttributes().getValue("Start-Class");
+            for (JarEntry entry : Collections.list(jar.entries())) {
+                if (entry.isDirectory() || !entry.getName().startsWith("BOOT-INF/")) continue;
+                Path file = place.resolve(entry.getName());
+                Files.createDirectories(file.getParent());
+                Files.copy(jar.getInputStream(entry), file);
+                if (file.toString().endsWith(".jar")) path.add(file.toUri().toURL());
+            }
+        }
+        path.add(0, place.resolve("BOOT-INF/classes").toUri().toURL());
+        ClassLoader loader = new URLClassLoader(path.toArray(new URL[0]), ClassLoader.getPlatformClassLoader());
+        Thread.currentThread().setContextClassLoader(loader);
+        loader.loadClass(start).getMethod("main", String[].class).invoke(null, (Object) arguments);
+    }
+}
+"""
+BOOTED = """
+package com.example;
+import com.sun.net.httpserver.*;
+import java.net.InetSocketAddress;
+
+public class Application {
+    public static void main(String[] arguments) throws Exception {
+        HttpServer server = HttpServer.create(new InetSocketAddress(Integer.parseInt(System.getenv("PORT"))), 0);
+        server.createContext("/", exchange -> {
+            byte[] text = org.example.words.Words.hello(exchange.getRequestURI().getPath()).getBytes();
+            exchange.sendResponseHeaders(200, text.length);
+            exchange.getResponseBody().write(text);
+            exchange.close();
+        });
+        server.start();
+    }
+}
+"""
+WORDS = "package org.example.words; public class Words { public static String hello(String whom) { return \"Hello from \" + whom; } }"
+
+
+def boot_jar(tmp_path):
+    """A jar as Spring Boot's plugins lay it out: a launcher, the application's classes, and its libraries as stored jars."""
+    def unzipped(jar):
+        with zipfile.ZipFile(io.BytesIO(jar)) as archive:
+            return {name: archive.read(name) for name in archive.namelist() if name.endswith(".class")}
+
+    words = kinds.jar({"Words.java": WORDS}, tmp_path / "words")
+    (tmp_path / "seen").mkdir()
+    with zipfile.ZipFile(io.BytesIO(words)) as archive:
+        archive.extractall(tmp_path / "seen")
+    application = unzipped(kinds.jar({"Application.java": BOOTED}, tmp_path / "application", path=[tmp_path / "seen"]))
+    launcher = unzipped(kinds.jar({"JarLauncher.java": LAUNCHER}, tmp_path / "launcher"))
+    manifest = "Manifest-Version: 1.0\r\nMain-Class: org.springframework.boot.loader.launch.JarLauncher\r\n"
+    manifest += "Start-Class: com.example.Application\r\nSpring-Boot-Classes: BOOT-INF/classes/\r\n\r\n"
+    return zipped({"META-INF/MANIFEST.MF": manifest} | launcher
+                  | {f"BOOT-INF/classes/{name}": content for name, content in application.items()}
+                  | {"BOOT-INF/lib/words-1.0.jar": words})  # fmt: skip
+
+
+def test_a_jar_of_jars_serves(server, tmp_path, project):
+    """The layout of Spring Boot's jars, with a launcher and a server of this test's own."""
+    said = project("target/app-1.0.jar", boot_jar(tmp_path)).stdout
+    assert "a Java web server, java -jar app-1.0.jar" in said
+    assert requests.get(f"{server.url}/_fn/java-project/a", timeout=30).text == "Hello from /a"
+
+
 def test_a_handler_is_found_where_a_build_left_it(server, jars, project):
     said = project("target/app.jar", jars("Handler.java", HANDLER)).stdout
     assert "a Java handler, com.example.Handler" in said

@@ -1,6 +1,5 @@
 """Web applications in PHP and Ruby as they are, deployed from their folders."""
 
-import concurrent.futures
 import json
 
 import pytest
@@ -11,7 +10,14 @@ header('X-Mine: yes');
 if ($_SERVER['PATH_INFO'] ?? false) { throw new Exception('there is no path info'); }
 if ($_GET['die'] ?? false) { throw new LogicException('boom'); }
 if ($_GET['warn'] ?? false) { echo $nothing; }
-if ($_GET['nap'] ?? false) { usleep(500000); }
+if ($_GET['hold'] ?? false) {
+    // It has begun, and goes on when another process says so.
+    while (ob_get_level()) { ob_end_flush(); }
+    echo getmypid(), "\\n"; flush();
+    for ($tries = 0; !is_file('/tmp/let-go') && $tries < 600; $tries++) { usleep(50000); clearstatcache(); }
+    exit('let go by ' . @file_get_contents('/tmp/let-go'));
+}
+if ($_GET['let-go'] ?? false) { file_put_contents('/tmp/own', getmypid()); rename('/tmp/own', '/tmp/let-go'); }
 echo json_encode([
     'method' => $_SERVER['REQUEST_METHOD'], 'uri' => $_SERVER['REQUEST_URI'], 'script' => $_SERVER['SCRIPT_NAME'],
     'post' => $_POST, 'body' => file_get_contents('php://input'), 'mine' => getenv('MINE'), 'pid' => getmypid(),
@@ -73,9 +79,12 @@ def test_a_php_front_controller(server, deployed):
                    "/inner.php/style.css", "%2f.env/style.css", "./.env/style.css"):  # fmt: skip
         answer = requests.get(url + hidden, timeout=30)
         assert "script" in answer.json(), f"{hidden} is the controller's to answer"
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        at_once = [answer.json()["pid"] for answer in pool.map(lambda _: requests.get(url + "?nap=1", timeout=30), range(4))]
-    assert len(set(at_once)) > 1, "requests are answered by several processes"
+    with requests.get(url + "?hold=1", timeout=60, stream=True) as held:
+        lines = held.iter_lines(chunk_size=1)
+        holder = next(lines).decode()
+        other = requests.get(url + "?let-go=1", timeout=20).json()["pid"]
+        assert str(other) != holder, "a request does not wait for one that is being answered"
+        assert next(lines).decode() == f"let go by {other}"
     assert requests.get(url + "?die=1", timeout=30).status_code == 500
     assert requests.get(url + "?warn=1", timeout=30).status_code == 200
     log = server.cli("logs", "php-site", check=0).stdout
