@@ -72,6 +72,7 @@ async fn once(launcher: &Launcher, folder: &Path) -> Result<Duration, BoxError> 
         code: folder.to_owned(),
         root: None,
         mounts: Vec::new(),
+        layered: Vec::new(),
         shared: Vec::new(),
         limits: Limits {
             memory_bytes: 128 << 20,

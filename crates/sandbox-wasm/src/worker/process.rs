@@ -374,6 +374,7 @@ fn job(settings: &WorkerSettings, name: InstanceId, folder: &Folder, channel: Ow
         code: folder.to_path_buf(),
         root: None,
         mounts: vec![program_file],
+        layered: Vec::new(),
         shared: Vec::new(),
         limits: Limits {
             memory_bytes: settings.memory_bytes,

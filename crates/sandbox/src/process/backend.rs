@@ -1,7 +1,7 @@
 //! The process back end: from a [`Spec`] to a job for the jail and an engine for what runs in it.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -29,6 +29,9 @@ use crate::{
 
 /// Where an instance finds its Runtime API, inside its network namespace.
 const RUNTIME_API_PORT: u16 = 9001;
+
+/// What a booted runtime is shown of layers; beyond, the plain way is as quick.
+const LAYERED_AT_MOST: usize = 32;
 
 /// Bytes of memory of a function that does not say (Lambda API: `MemorySize`): what to expect of one whose size is not
 /// known yet.
@@ -233,9 +236,10 @@ impl ProcessBackend {
         let booted = interpreter.and_then(|i| self.booted_for(spec, &job, i));
         // Held until a jail sees it.
         let kept = self.compiled.find(spec, interpreter);
-        if let Some(waiting) = booted {
+        if let Some((waiting, layered)) = booted {
             // What the runtime needs to see it sees already.
-            let rest = with_compiled(Job { mounts: Vec::new(), ..job.clone() }, kept.as_deref());
+            let rest = Job { mounts: Vec::new(), layered, ..job.clone() };
+            let rest = with_compiled(rest, kept.as_deref());
             match waiting.run(rest).await {
                 Ok(jail) => return Ok((jail, Origin::Runtime)),
                 Err(error) => went_wrong(&error),
@@ -256,17 +260,26 @@ impl ProcessBackend {
         Ok((self.launcher.spawn(job).await?, Origin::Cold))
     }
 
-    /// A booted runtime that is what the job would have started.
-    fn booted_for(&self, spec: &Spec, job: &Job, interpreter: &Interpreter) -> Option<Waiting> {
+    /// A booted runtime that is what the job would have started, and what it is to see of layers.
+    fn booted_for(
+        &self,
+        spec: &Spec,
+        job: &Job,
+        interpreter: &Interpreter,
+    ) -> Option<(Waiting, Vec<(PathBuf, String)>)> {
         let memory_bytes = spec.limits.memory_bytes;
         let (description, boot) = self.boots(&spec.artifact, interpreter, memory_bytes, AHEAD)?;
-        // Landlock's rules are about what is there when they are made: one for an `/opt` that is mounted on later says
-        // nothing of what is mounted, and there is none for `/mnt`.
-        let mounted = spec.artifact.layers.is_some() || !spec.file_systems.is_empty();
-        if mounted || !begins_alike(description, &boot, job, &spec.artifact) {
+        if !begins_alike(description, &boot, job, &spec.artifact) {
             return None;
         }
-        self.ahead.take_runtime(&spec.artifact.runtime, boot, memory_bytes)
+        let layered = match &spec.artifact.layers {
+            // An interpreter below `/opt` leaves no room for them.
+            Some(_) if interpreter.prefix.starts_with(entry::LAYERS) => return None,
+            Some(layers) => top_of(layers)?,
+            None => Vec::new(),
+        };
+        let waiting = self.ahead.take_runtime(&spec.artifact.runtime, boot, memory_bytes)?;
+        Some((waiting, layered))
     }
 
     /// What the job may begin as.
@@ -335,6 +348,7 @@ impl ProcessBackend {
                 user: image_entry::shown_as(&spec.artifact.dir, image),
             }),
             mounts: self.mounts(interpreter).into_iter().chain(layers(&spec.artifact)).collect(),
+            layered: Vec::new(),
             shared: spec.file_systems.clone(),
             limits: spec.limits,
             // Where nothing may be reached there is one too: it is what says so.
@@ -418,6 +432,20 @@ fn begins_alike(description: &Description, boot: &BootJob, job: &Job, artifact: 
             .layers
             .as_ref()
             .is_some_and(|layers| entry::brings_libraries(layers) || description.is_shaped_by_layers(layers))
+}
+
+/// What is at the top of a function's layers, to be mounted one by one; `None` where there is a link, which cannot be, or too much.
+fn top_of(layers: &Path) -> Option<Vec<(PathBuf, String)>> {
+    let mut top = Vec::new();
+    for entry in std::fs::read_dir(layers).ok()? {
+        let entry = entry.ok()?;
+        let kind = entry.file_type().ok()?;
+        if !(kind.is_dir() || kind.is_file()) || top.len() == LAYERED_AT_MOST {
+            return None;
+        }
+        top.push((entry.path(), entry.file_name().into_string().ok()?));
+    }
+    Some(top)
 }
 
 /// What a function's layers are shown as.

@@ -109,6 +109,7 @@ impl Errands {
             code: self.nothing.clone(),
             root: None,
             mounts: errand.mounts,
+            layered: Vec::new(),
             shared: errand.folders,
             limits: errand.limits,
             way_out: true,

@@ -212,6 +212,7 @@ impl Imaging {
             code: self.0.nothing.clone(),
             root: None,
             mounts,
+            layered: Vec::new(),
             shared: Vec::new(),
             limits,
             // It reads its orders and does no more.

@@ -185,6 +185,7 @@ pub(crate) fn job(data: &Path, script: &str) -> Job {
         code,
         root: None,
         mounts: Vec::new(),
+        layered: Vec::new(),
         shared: Vec::new(),
         limits: Limits {
             memory_bytes: 256 << 20,

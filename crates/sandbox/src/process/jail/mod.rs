@@ -100,6 +100,8 @@ pub struct Job {
     pub root: Option<Root>,
     /// Further read-only folders, mounted in this order after the code.
     pub mounts: Vec<Mount>,
+    /// What `/opt` shows by name, where a runtime was booted before: nothing can be mounted on `/opt` itself then.
+    pub layered: Vec<(PathBuf, String)>,
     /// Folders that it shares with others, writable, below `/mnt`. Not with a `root`.
     pub shared: Vec<FileSystem>,
     /// Hard bounds.

@@ -83,6 +83,7 @@ fn job() -> Job {
         code: PathBuf::from("/usr/share"),
         root: None,
         mounts: Vec::new(),
+        layered: Vec::new(),
         shared: Vec::new(),
         limits: Limits {
             memory_bytes: 64 << 20,

@@ -142,7 +142,13 @@ impl Coming {
     pub(super) async fn boot(&mut self, boot: BootJob) -> Result<(), StartError> {
         check_mounts(&boot.mounts)?;
         let mounts = boot.mounts.iter().map(|mount| (mount.host.clone(), mount.inside.clone())).collect();
-        let furnishing = Furnishing { jail: self.name.clone(), mounts, shared: Vec::new(), bounds: None };
+        let furnishing = Furnishing {
+            jail: self.name.clone(),
+            mounts,
+            layered: Vec::new(),
+            shared: Vec::new(),
+            bounds: None,
+        };
         let furnishing = encode(&ToLauncher::Furnish(furnishing), wire::REQUEST_LIMIT)?;
         let message = ToJail::Boot(wire::Boot { argv: boot.argv, env: boot.env, way_out: boot.way_out });
         let message = encode(&message, wire::JOB_LIMIT)?;
@@ -489,6 +495,7 @@ fn furnishing(jail: &str, job: &Job) -> Furnishing {
     Furnishing {
         jail: jail.to_owned(),
         mounts: [code].into_iter().chain(mounts).collect(),
+        layered: job.layered.clone(),
         shared: job.shared.iter().map(|shared| (shared.folder.clone(), shared.name.clone())).collect(),
         bounds: Some(bounds),
     }

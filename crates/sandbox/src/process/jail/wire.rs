@@ -84,6 +84,8 @@ pub(super) struct Furnishing {
     pub(super) jail: String,
     /// Read-only folders and files: on the host, inside.
     pub(super) mounts: Vec<(PathBuf, PathBuf)>,
+    /// What is at the top of the layers, where a runtime was booted: on the host, and their names below `/opt`.
+    pub(super) layered: Vec<(PathBuf, String)>,
     /// Folders that are shared with others, writable: on the host, and their names below `/mnt`.
     pub(super) shared: Vec<(PathBuf, String)>,
     /// Once, for the function; a runtime that is booted ahead has none yet.
@@ -116,12 +118,14 @@ pub(super) enum ToInit {
     /// The user mapping is written. Comes with the channel's end.
     Mapped,
     /// What the next step takes. Comes with the two files of a control group to join, if there is one, then with
-    /// the mounts in order, those that are shared last.
+    /// the mounts in order, those of layers and those that are shared last.
     Furnish {
         /// Whether there is a control group to join.
         late_group: bool,
         /// Where each mount goes, absolute.
         targets: Vec<PathBuf>,
+        /// What further mounts are called, which go below `/opt` one by one.
+        layered: Vec<String>,
         /// What further mounts are called, which are writable and go below `/mnt`.
         shared: Vec<String>,
         /// Without a memory cgroup: the bytes that pid 1 watches over itself.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::task::{Context, Waker};
 
 use rustix::process::{Pid, Signal};
-use sandbox::{Backend, Exit, Fault, Origin, Resident};
+use sandbox::{Backend, Exit, Fault, FileSystem, Origin, Resident};
 use serde_json::json;
 
 use super::{Engines, Function, PATIENCE, Running};
@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_runtime_is_booted_only_where_it_is_used),
     case!(a_booted_runtime_is_shut_in_before_it_has_a_function),
     case!(a_booted_runtime_becomes_what_would_have_been_started),
+    case!(layers_and_shared_folders_are_seen_by_what_was_booted),
     case!(what_changes_the_start_of_the_interpreter_is_started_the_plain_way),
     case!(a_start_given_up_leaves_no_sandbox),
 ];
@@ -69,7 +70,8 @@ fn proc(pid: u32, file: &str) -> String {
 const SHOW: &str = "const fs = require('fs'); const at = process.cwd();
     exports.handler = async () => ({ env: process.env, argv: process.argv, cwd: at, main: require.main.filename,
       open: fs.readdirSync('/proc/self/fd').length, limits: fs.readFileSync('/proc/self/limits', 'utf8'),
-      mounts: fs.readFileSync('/proc/self/mounts', 'utf8').split('\\n').map((line) => line.split(' ')[1]).sort(),
+      mounts: fs.readFileSync('/proc/self/mounts', 'utf8').split('\\n').map((line) => line.split(' ')[1])
+        .filter((place) => !['/opt', '/mnt'].includes(place)).sort(),
       zone: new Date(0).toString(), status: fs.readFileSync('/proc/self/status', 'utf8').split('\\n').filter((line) =>
         /^(Cap|NoNewPrivs|Seccomp|Uid|Gid|SigBlk|SigIgn|Umask)/.test(line)), score: fs.readFileSync('/proc/self/oom_score_adj', 'utf8') })";
 
@@ -304,6 +306,60 @@ async fn a_booted_runtime_becomes_what_would_have_been_started(world: World) {
     // Each has a user of its own on the host, and inside the same.
     assert_eq!(first["status"], second["status"]);
     assert_ne!(first["env"], json!({}));
+}
+
+/// Uses everything that layers and a shared folder show, and tries what it must not.
+const USE: &str = "const fs = require('fs'); const { execFileSync } = require('child_process');
+    const write = (file) => { try { fs.writeFileSync(file, 'x'); return 'written'; } catch (error) { return error.code; } };
+    exports.handler = async () => ({ module: require('there'), tool: execFileSync('/opt/bin/tool').toString(),
+      data: fs.readFileSync('/opt/data', 'utf8'), opt: fs.readdirSync('/opt').sort(), mnt: fs.readdirSync('/mnt'),
+      file: require.resolve('there'), shared: fs.readdirSync('/mnt/share').sort(), writes: ['/opt/x', '/opt/data', '/opt/bin/tool',
+        '/opt/nodejs/x', '/mnt/x', '/mnt/share/own', '/tmp/x'].map(write), run: (() => { try { return execFileSync('/mnt/share/tool')
+        .toString(); } catch (error) { return error.code; } })() })";
+
+async fn layers_and_shared_folders_are_seen_by_what_was_booted(world: World) {
+    let module = ("nodejs/node_modules/there/index.js", 0o644, "module.exports = 'there'");
+    let tool = ("bin/tool", 0o755, "#!/bin/sh\nprintf tool");
+    let layers = world.code(&[module, tool, ("data", 0o644, "text")]);
+    let shared = world.code(&[("before", 0o644, ""), ("tool", 0o755, "#!/bin/sh\nprintf shared")]);
+    if world.root {
+        let owner = Some(sandbox::process::SHARED_OWNER);
+        std::os::unix::fs::chown(&shared, owner, owner).unwrap();
+    }
+    let booted = with_booted_node(&world).await;
+    let plain = Engines::new(&world);
+    let mut results = Vec::new();
+    for (engines, origin) in [(&plain, Origin::Cold), (&booted, Origin::Runtime)] {
+        let mut function = plain_node(engines, USE).await;
+        function.spec.artifact.layers = Some(layers.clone());
+        function.spec.file_systems = vec![FileSystem { folder: shared.clone(), name: "share".to_owned() }];
+        let running = engines.start(function).await;
+        assert_eq!(running.instance.phases().origin, origin);
+        results.push(running.result("1").await);
+        std::fs::remove_file(shared.join("own")).expect("it is the host's folder");
+    }
+    assert_eq!(results[0], results[1]);
+    let no = "EROFS";
+    let writes = json!([no, no, no, no, no, "written", "written"]);
+    assert_eq!(results[0]["writes"], writes);
+    assert_eq!([&results[0]["module"], &results[0]["tool"], &results[0]["data"]], ["there", "tool", "text"]);
+    // Another function sees nothing of it, not even names.
+    filled(&booted, "runtime nodejs", 1).await;
+    let source = "const fs = require('fs'); exports.handler = async () => fs.readdirSync('/opt').concat(fs.readdirSync('/mnt'))";
+    for engines in [&plain, &booted] {
+        let running = engines.start(plain_node(engines, source).await).await;
+        assert_eq!(running.result("1").await, json!([]));
+    }
+    // A link cannot be mounted.
+    filled(&booted, "runtime nodejs", 1).await;
+    std::os::unix::fs::symlink("data", layers.join("link")).unwrap();
+    let mut function =
+        plain_node(&booted, "exports.handler = async () => require('fs').readFileSync('/opt/link', 'utf8')")
+            .await;
+    function.spec.artifact.layers = Some(layers);
+    let running = booted.start(function).await;
+    assert_eq!(running.instance.phases().origin, Origin::Cold);
+    assert_eq!(running.result("1").await, "text");
 }
 
 async fn what_changes_the_start_of_the_interpreter_is_started_the_plain_way(world: World) {

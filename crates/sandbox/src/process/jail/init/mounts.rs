@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use crate::process::jail::launcher::USER;
@@ -18,6 +18,10 @@ const TMP_AT_FIRST: u64 = 1 << 20;
 
 /// What of a jail's own an image is given.
 const OWN: [&str; 3] = ["/proc", "/dev", "/tmp"];
+
+/// Where layers are, and folders that are shared with others.
+pub(super) const LAYERS: &str = "/opt";
+pub(super) const SHARED: &str = "/mnt";
 
 /// How everything of a jail's own is mounted.
 const BASE: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV;
@@ -48,17 +52,51 @@ pub(super) fn attach_shared(shared: &[(OwnedFd, String)]) -> Result<Vec<PathBuf>
     if shared.is_empty() {
         return Ok(Vec::new());
     }
-    let options = CString::new(size_of_tmpfs(0) + ",mode=755").map_err(std::io::Error::from);
-    let options = options.doing("making /mnt")?;
-    sys::mount_new(c"tmpfs", c"/mnt", BASE | libc::MS_NOEXEC, &options).doing("mounting /mnt")?;
-    let places: Vec<PathBuf> = shared.iter().map(|(_, name)| Path::new("/mnt").join(name)).collect();
-    for ((mount, _), place) in shared.iter().zip(&places) {
-        std::fs::create_dir(place).doing(format!("making {}", place.display()))?;
-        attach(mount, place)?;
+    room(SHARED, 0)?;
+    furnish(SHARED, shared)?;
+    Ok(shared.iter().map(|(_, name)| Path::new(SHARED).join(name)).collect())
+}
+
+/// Has a runtime that is booted see an empty `/opt` and `/mnt` of the jail's own. Landlock's rules, which are put on it
+/// now, are about folders and what is below: about what is mounted in these later, but not on them. An interpreter below
+/// `/opt` leaves no room there.
+pub(super) fn make_rooms(mounts: &[(OwnedFd, PathBuf)]) -> Result<(), Failure> {
+    if !mounts.iter().any(|(_, inside)| inside.starts_with(LAYERS)) {
+        room(LAYERS, libc::MS_RDONLY)?;
     }
-    sys::mount_new(c"tmpfs", c"/mnt", BASE | libc::MS_NOEXEC | libc::MS_REMOUNT | libc::MS_RDONLY, &options)
-        .doing("making /mnt read-only")?;
-    Ok(places)
+    room(SHARED, libc::MS_RDONLY)
+}
+
+/// Mounts these in a room, which is read-only before and after.
+pub(super) fn furnish(room_of: &str, these: &[(OwnedFd, String)]) -> Result<(), Failure> {
+    if these.is_empty() {
+        return Ok(());
+    }
+    room(room_of, libc::MS_REMOUNT)?;
+    for (mount, name) in these {
+        let place = Path::new(room_of).join(name);
+        make_place(mount, &place).doing(format!("making {}", place.display()))?;
+        attach(mount, &place)?;
+    }
+    room(room_of, libc::MS_REMOUNT | libc::MS_RDONLY)
+}
+
+/// A tmpfs that holds nothing but places for mounts.
+fn room(place: &str, flags: libc::c_ulong) -> Result<(), Failure> {
+    let doing = || format!("mounting {place}");
+    let target = CString::new(place).map_err(std::io::Error::from).doing(doing())?;
+    let options = CString::new(size_of_tmpfs(0) + ",mode=755").map_err(std::io::Error::from);
+    sys::mount_new(c"tmpfs", &target, BASE | libc::MS_NOEXEC | flags, &options.doing(doing())?).doing(doing())
+}
+
+/// A folder, or a file where that is what is mounted.
+fn make_place(mount: &OwnedFd, place: &Path) -> std::io::Result<()> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(mount)?.st_mode);
+    if kind == FileType::Directory {
+        std::fs::create_dir(place)
+    } else {
+        std::fs::File::create_new(place).map(drop)
+    }
 }
 
 /// Makes an image's tree the root. What the jail has of its own goes along; the rest is covered, and nothing leads there:

@@ -35,6 +35,8 @@ struct Furnished {
     /// The two files of a control group to join, if there is one.
     late_group: Vec<OwnedFd>,
     mounts: Vec<(OwnedFd, PathBuf)>,
+    /// By their names below `/opt`.
+    layered: Vec<(OwnedFd, String)>,
     /// Writable, by their names below `/mnt`.
     shared: Vec<(OwnedFd, String)>,
     watch_memory: Option<u64>,
@@ -122,26 +124,31 @@ impl Init<'_> {
     /// Waits for what the launcher gives for the next step.
     fn furnished(&self) -> Result<Furnished, Failure> {
         let message = wire::receive(&self.orders, wire::REQUEST_LIMIT, RecvFlags::empty());
-        let Received::Message(ToInit::Furnish { late_group, targets, shared, watch_memory }, mut descriptors) =
-            message.doing("waiting for the mounts")?
+        let Received::Message(
+            ToInit::Furnish { late_group, targets, layered, shared, watch_memory },
+            mut descriptors,
+        ) = message.doing("waiting for the mounts")?
         else {
             return Err(host("the launcher gave the jail up"));
         };
         let groups = if late_group { 2 } else { 0 };
-        if descriptors.len() != groups + targets.len() + shared.len() {
+        let read_only = groups + targets.len() + layered.len();
+        if descriptors.len() != read_only + shared.len() {
             return Err(host("the mounts came without their descriptors"));
         }
-        let shared = descriptors.split_off(groups + targets.len()).into_iter().zip(shared).collect();
+        let shared = descriptors.split_off(read_only).into_iter().zip(shared).collect();
+        let layered = descriptors.split_off(groups + targets.len()).into_iter().zip(layered).collect();
         let mounts = descriptors.split_off(groups).into_iter().zip(targets).collect();
-        Ok(Furnished { late_group: descriptors, mounts, shared, watch_memory })
+        Ok(Furnished { late_group: descriptors, mounts, layered, shared, watch_memory })
     }
 
     /// Starts a runtime that will wait for its orders.
     fn boot(&self, boot: Boot, descriptors: Vec<OwnedFd>) -> Result<Booted, Failure> {
         let output = descriptors.into_iter().next().ok_or_else(|| host("a boot came without its output"))?;
         let mounts = self.furnished()?.mounts;
+        mounts::make_rooms(&mounts)?;
         mounts::attach_all(&mounts)?;
-        let rules = self.rules(&mounts, &[])?;
+        let rules = self.rules(&mounts, &[PathBuf::from(mounts::SHARED)])?;
         let (theirs, orders) = pipe_with(PipeFlags::CLOEXEC).doing("making the orders' pipe")?;
         let victim = oom_victim()?;
         let signals = sys::signal_descriptor(&[libc::SIGCHLD]).doing("watching for ended processes")?;
@@ -173,7 +180,7 @@ impl Init<'_> {
     ) -> Result<(Running, Option<u64>), Failure> {
         let mut descriptors = descriptors.into_iter();
         let peak = Some(descriptors.next().ok_or_else(|| host("the job came without its memory file"))?);
-        let Furnished { late_group, mounts, shared, watch_memory } = self.furnished()?;
+        let Furnished { late_group, mounts, layered, shared, watch_memory } = self.furnished()?;
         join_late(late_group, booted.as_ref())?;
         mounts::resize_tmp(program.tmp_bytes)?;
         let rules = match (&program.root, &mounts[..]) {
@@ -184,12 +191,18 @@ impl Init<'_> {
             (Some(_), _) => return Err(host("an image came with other mounts")),
             (None, _) => {
                 mounts::attach_all(&mounts)?;
-                let shared = mounts::attach_shared(&shared)?;
-                if booted.is_none() { self.rules(&mounts, &shared)? } else { None }
+                if booted.is_none() {
+                    let shared = mounts::attach_shared(&shared)?;
+                    self.rules(&mounts, &shared)?
+                } else {
+                    mounts::furnish(mounts::LAYERS, &layered)?;
+                    mounts::furnish(mounts::SHARED, &shared)?;
+                    None
+                }
             }
         };
         // Or what is shown could not be let go of while the program runs.
-        drop((mounts, shared));
+        drop((mounts, layered, shared));
         let meeting = self.hand_out(&program, way_out)?;
         // Pid 1 is of the same user and counts.
         let bounds = [

@@ -77,6 +77,11 @@ impl Workshop {
     pub(super) fn furnish(&self, instance: &mut Instance, wanted: &Furnishing) -> Result<(), Failure> {
         let Some(orders) = &instance.orders else { return Ok(()) };
         let mounts = mounts(&wanted.mounts)?;
+        let layered = wanted.layered.iter().map(|(host, name)| {
+            // Its place is made by pid 1, in what is the jail's own: others must not see its name.
+            rootfs::read_only_tree(host).doing(format!("showing {} at /opt/{name}", host.display()))
+        });
+        let layered = layered.collect::<Result<Vec<_>, _>>()?;
         let shared = self.shared(instance.pid, &wanted.shared)?;
         let late = match &wanted.bounds {
             Some(bounds) => self
@@ -88,6 +93,7 @@ impl Workshop {
         let message = ToInit::Furnish {
             late_group: late.is_some(),
             targets: mounts.iter().map(|(_, inside)| inside.clone()).collect(),
+            layered: wanted.layered.iter().map(|(_, name)| name.clone()).collect(),
             shared: wanted.shared.iter().map(|(_, name)| name.clone()).collect(),
             watch_memory: wanted
                 .bounds
@@ -95,7 +101,7 @@ impl Workshop {
                 .map(|bounds| bounds.memory_bytes),
         };
         let late = late.iter().flat_map(|Late { join, take_in }| [join, take_in]);
-        let trees = mounts.iter().map(|(tree, _)| tree).chain(&shared);
+        let trees = mounts.iter().map(|(tree, _)| tree).chain(&layered).chain(&shared);
         let descriptors: Vec<_> = late.chain(trees).map(AsFd::as_fd).collect();
         wire::send(orders, &message, &descriptors, SendFlags::DONTWAIT).doing("instructing pid 1")?;
         if wanted.bounds.is_some() {
