@@ -27,7 +27,8 @@ def workspace():
 @pytest.fixture(scope="session")
 def server(workspace):
     """The server that most tests share."""
-    started = Server(workspace / "shared").start()
+    # Names below example.com are anybody's, for the tests of domains.
+    started = Server(workspace / "shared", arguments=("--domains", "example.com")).start()
     yield started
     started.stop()
 

@@ -107,6 +107,19 @@ def test_aliases_through_the_aws_cli(aws, functions, tmp_path):
     aws("delete-alias", *aliased)
 
 
+def test_code_signing_through_the_aws_cli(aws, functions, archive):
+    name = functions.deploy(kinds.python_function("echo.py"), kinds.python())
+    publishers = "SigningProfileVersionArns=arn:aws:signer:us-east-1:111122223333:/signing-profiles/nobody"
+    policy = "UntrustedArtifactOnDeployment=Enforce"
+    made = aws("create-code-signing-config", "--allowed-publishers", publishers, "--code-signing-policies", policy)
+    arn = made["CodeSigningConfig"]["CodeSigningConfigArn"]
+    aws("put-function-code-signing-config", "--function-name", name, "--code-signing-config-arn", arn)
+    refused = aws("update-function-code", "--function-name", name, "--zip-file", f"fileb://{archive}", fails=True)
+    assert "CodeVerificationFailedException" in refused and "not signed" in refused
+    functions.delete_all()
+    functions.api.delete_code_signing_config(CodeSigningConfigArn=arn)
+
+
 def test_the_javascript_sdk(server, archive, tmp_path):
     script = kinds.node_modules().parent / "sdk.mjs"
     shutil.copy(kinds.HERE / "node" / "sdk.mjs", script)

@@ -5,6 +5,7 @@ import requests
 
 from support import kinds
 from support.clients import Functions, code_of
+from support.server import Server
 
 SHOW = """
 def handler(event, context):
@@ -35,7 +36,7 @@ def test_a_name_leads_to_its_function_until_it_is_taken_back(server, functions):
 
 
 def test_names_survive_a_kill(new_server):
-    server = new_server().start()
+    server = new_server(arguments=("--domains-of", f"{Server.account}=example.com")).start()
     functions = Functions(server)
     name = functions.deploy({"app.py": SHOW}, kinds.python(), url=True, tags={"virga:domain": "a.example.com b.example.com"})
     assert get(server, "a.example.com").json()["domain"] == "a.example.com"
@@ -46,6 +47,22 @@ def test_names_survive_a_kill(new_server):
         functions.deploy({"app.py": SHOW}, kinds.python(), tags={"virga:domain": "b.example.com"}, wait=False)
     assert code_of(refused.value) == "ResourceConflictException"
     assert name in server.cli("domain", "list", check=0).stdout
+    # What the operator takes back leads nowhere, and stops nothing else.
+    server.stop()
+    server.arguments = ["--domains-of", f"{Server.account}=other.example"]
+    server.start()
+    assert get(server, "b.example.com").status_code == 403
+    Functions(server).api.update_function_configuration(FunctionName=name, Timeout=9)
+
+
+def test_a_name_is_the_operators_to_give(server, functions):
+    name = functions.deploy({"app.py": SHOW}, kinds.python(), url=True)
+    refused = server.cli("domain", "add", "api.example.org", name)
+    assert refused.returncode == 3 and "--domains-of" in refused.stderr, refused.stderr
+    with pytest.raises(functions.api.exceptions.ClientError) as error:
+        functions.deploy({"app.py": SHOW}, kinds.python(), tags={"virga:domain": "notexample.com"}, wait=False)
+    assert code_of(error.value) == "AccessDeniedException"
+    assert get(server, "api.example.org").status_code == 403, "the API's, and not signed"
 
 
 @pytest.mark.parametrize("bad", ["127.0.0.1", "localhost", "api.localhost", "a_b.example.com", "x.amazonaws.com"])

@@ -8,7 +8,7 @@ import threading
 import pytest
 import requests
 
-from support import kinds, poll
+from support import clients, kinds, poll, zips
 from support.server import binary
 
 GOOD = "def handler(event, context):\n    return WORD\n"
@@ -110,6 +110,29 @@ def test_without_an_alias_the_code_goes_back(release):
     shown = json.loads(release.server.cli("show", release.name, "--json", check=0).stdout)["Configuration"]
     assert shown["Environment"]["Variables"] == {"AA": "1"} and shown["Timeout"] == 7
     assert release.rollback("--to", "2")["To"] == "2" and release.call(None) == '"two"'
+
+
+def test_all_that_a_version_has_goes_back(release, functions):
+    release.deploy(word("one"), "--publish", "--tag", "virga:soft-concurrency=1", "--tag", "team=a")
+    api, name = functions.api, release.name
+    layer = api.publish_layer_version(LayerName=name, Content={"ZipFile": zips.package({"a.txt": "a"})})["LayerVersionArn"]
+    members = {"Layers": [layer], "TracingConfig": {"Mode": "Active"}, "SnapStart": {"ApplyOn": "PublishedVersions"},
+               "LoggingConfig": {"LogFormat": "JSON"}, "MemorySize": 256, "EphemeralStorage": {"Size": 600}, "Description": "two"}  # fmt: skip
+    before = api.get_function_configuration(FunctionName=name)
+    api.update_function_configuration(FunctionName=name, **members)
+    api.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=clients.FAST)
+    arn = before["FunctionArn"]
+    api.untag_resource(Resource=arn, TagKeys=["virga:soft-concurrency"])
+    api.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=clients.FAST)
+    api.publish_version(FunctionName=name)
+    assert release.rollback() == {"FunctionName": name, "From": "2", "To": "1"}
+    after = api.get_function_configuration(FunctionName=name)
+    for changing in ("LastModified", "RevisionId", "ResponseMetadata"):
+        before.pop(changing), after.pop(changing)
+    assert after == before
+    assert api.list_tags(Resource=arn)["Tags"] == {"team": "a", "virga:soft-concurrency": "1"}
+    assert release.call(None) == '"one"'
+    api.delete_layer_version(LayerName=name, VersionNumber=1)
 
 
 def test_without_a_published_version_there_is_no_way_back(release):

@@ -13,7 +13,7 @@ use crate::body::{self, ReadError};
 use crate::failure::Failure;
 use crate::protocol::{self, Protocol};
 use crate::request::Request;
-use crate::{Api, Context, auth, identity, lambda, limits, logs, sqs, sts};
+use crate::{Api, Context, auth, identity, lambda, limits, logs, signer, sqs, sts};
 
 /// A service that is built, as far as the head says what is asked.
 enum Plan {
@@ -22,6 +22,7 @@ enum Plan {
     Sqs,
     Sts,
     Identity,
+    Signer,
     /// Another service: refused, once its action is known.
     Absent,
 }
@@ -78,7 +79,7 @@ async fn serve(
     let service = claim.service.clone();
     let plan = plan(head, &service, protocol)?;
     let body = body::read(body, plan.body_limit(), api.patience).await.map_err(|error| plan.unread(error))?;
-    let caller = claim.finish(&body).map_err(|error| auth::refusal(&error, protocol))?;
+    let caller = claim.finish(&body).map_err(|error| auth::refusal(&error, protocol))?.at(context.address);
     let request = Request { api, caller: &caller, head, body, context, id };
     match plan {
         Plan::Lambda(plan) => plan.run(&request).await,
@@ -86,6 +87,7 @@ async fn serve(
         Plan::Sqs => sqs::run(&request, protocol).await,
         Plan::Sts => sts::run(&request),
         Plan::Identity => identity::run(&request).await,
+        Plan::Signer => signer::run(&request).await,
         Plan::Absent => Err(absent(&service, protocol, head, &request.body)),
     }
 }
@@ -98,6 +100,7 @@ fn plan(head: &Parts, service: &str, protocol: Protocol) -> Result<Plan, Failure
         ("sqs", Protocol::Json(_) | Protocol::Query) => Ok(Plan::Sqs),
         ("sts", _) => Ok(Plan::Sts),
         ("iam", _) => Ok(Plan::Identity),
+        ("signer", _) => Ok(Plan::Signer),
         (_, Protocol::S3) => Err(absent(service, protocol, head, b"")),
         _ => Ok(Plan::Absent),
     }

@@ -107,7 +107,7 @@ async fn package(api: &Api, head: &Parts) -> Result<bytes::Bytes, Failure> {
     let package = granted(api, head).ok_or_else(|| {
         Failure::new("AccessDenied", StatusCode::FORBIDDEN, "The link is not valid or has expired.")
     })?;
-    let caller = Caller { account: package.account, principal: Principal::User { name: package.user } };
+    let caller = Caller::new(package.account, Principal::User { name: package.user });
     let (account, name) = (package.owner, package.name);
     let found = match package.noun {
         Noun::Function => {

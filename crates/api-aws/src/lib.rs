@@ -5,7 +5,8 @@
 //! (`/_code/…`) is checked by its token; anything else has its signature's claim read from the head *before*
 //! any body, then a bounded body, then the signature checked, then the operation.
 //!
-//! Built: Lambda's core, SQS, CloudWatch Logs, IAM's roles and policies, STS's sessions. Every other service and operation is
+//! Built: Lambda's core, SQS, CloudWatch Logs, IAM's roles and policies, STS's sessions, Signer's profiles. Every other
+//! service and operation is
 //! refused by its name in its own protocol. What an operation *means* is not here: this crate knows shapes,
 //! the product crates know rules.
 
@@ -23,6 +24,7 @@ mod members;
 mod protocol;
 mod query;
 mod request;
+mod signer;
 mod sqs;
 mod sts;
 
@@ -59,6 +61,8 @@ pub struct Context {
     /// Scheme and authority by which the client reached the server, without a slash at the end:
     /// `http://127.0.0.1:9080`. Links in answers start with it.
     pub base_url: String,
+    /// Where the request came from.
+    pub address: std::net::IpAddr,
     /// Whether function URLs by path (`/_fn/NAME/…`) exist where the client is.
     pub paths: bool,
 }

@@ -32,8 +32,8 @@ pub(crate) enum Protocol {
 /// The protocol of the service with this signing name, as the published models have it.
 pub(crate) fn of_service(service: &str) -> Option<Protocol> {
     Some(match service {
-        "lambda" | "scheduler" | "apigateway" | "execute-api" | "appsync" | "xray" | "batch" | "eks"
-        | "elasticfilesystem" | "kafka" | "iot" | "bedrock" | "glacier" => Protocol::RestJson,
+        "lambda" | "signer" | "scheduler" | "apigateway" | "execute-api" | "appsync" | "xray" | "batch"
+        | "eks" | "elasticfilesystem" | "kafka" | "iot" | "bedrock" | "glacier" => Protocol::RestJson,
         "logs" | "events" | "kinesis" | "kms" | "secretsmanager" | "ssm" | "ecr" | "ecs" | "cognito-idp"
         | "cognito-identity" | "firehose" | "acm" | "tagging" | "athena" | "glue" | "codebuild"
         | "codepipeline" | "organizations" => Protocol::Json("1.1"),

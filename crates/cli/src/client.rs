@@ -47,8 +47,19 @@ impl Client {
 
     /// Lambda's API: JSON in, JSON out. An empty answer is null.
     pub(crate) async fn lambda(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        self.call("lambda", method, path, body).await
+    }
+
+    /// The API of a service that takes JSON and answers it. An empty answer is null.
+    pub(crate) async fn call(
+        &self,
+        service: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
         let body = body.map_or_else(Bytes::new, |value| value.to_string().into());
-        let answer = self.send("lambda", method, path, HeaderMap::new(), body).await?;
+        let answer = self.send(service, method, path, HeaderMap::new(), body).await?;
         parse(&answer.body)
     }
 

@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 use client::Client;
 use commands::{
     alias, build, delete, deploy, doctor, domain, failed, invoke, layer, list, logs, new, rollback, serve,
-    show, versions,
+    show, sign, signer, versions,
 };
 use failure::Failure;
 use settings::{Connection, Flags};
@@ -73,6 +73,10 @@ enum Command {
     Domain(domain::Args),
     /// Publish, list and delete layers: files that functions share
     Layer(layer::Args),
+    /// Sign a package where the key is
+    Sign(sign::Args),
+    /// Make keys and register, list and revoke signing profiles
+    Signer(signer::Args),
     /// Check what this host can give to functions
     Doctor,
     /// What the server has this program be, in a sandbox
@@ -112,6 +116,8 @@ fn run(line: &Line) -> Result<()> {
             runtime.shutdown_background();
             done
         }
+        Command::Sign(args) => runtime()?.block_on(sign::run(&line.flags, args)),
+        Command::Signer(args) => runtime()?.block_on(signer::run(&line.flags, args)),
         command => {
             let client = Client::new(Connection::resolve(&line.flags)?);
             runtime()?.block_on(ask(&client, command, line.flags.json))
@@ -150,9 +156,13 @@ async fn ask(client: &Client, command: &Command, json: bool) -> Result<()> {
         Command::Delete(args) => delete::run(client, args, json).await,
         Command::Domain(args) => domain::run(client, args, json).await,
         Command::Layer(args) => layer::run(client, args, json).await,
-        Command::Serve(_) | Command::Build(_) | Command::New(_) | Command::Doctor | Command::WasmWorker => {
-            Ok(())
-        }
+        Command::Serve(_)
+        | Command::Build(_)
+        | Command::New(_)
+        | Command::Sign(_)
+        | Command::Signer(_)
+        | Command::Doctor
+        | Command::WasmWorker => Ok(()),
     }
 }
 

@@ -20,6 +20,15 @@ pub enum Error {
     /// The function has as many aliases as it may.
     #[error("{0}")]
     TooManyAliases(String),
+    /// There is no such code signing configuration.
+    #[error("{0}")]
+    CodeSigningConfigNotFound(String),
+    /// The package is not what was signed.
+    #[error("{0}")]
+    InvalidSignature(String),
+    /// The package was not signed by whom the function takes packages from.
+    #[error("{0}")]
+    CodeVerificationFailed(String),
     /// It exists already.
     #[error("{0}")]
     AlreadyExists(String),
@@ -94,12 +103,17 @@ impl Error {
     /// The kind of failure.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::FunctionNotFound(_) | Self::NotFound(_) | Self::ProvisionedNotFound => Kind::NotFound,
+            Self::FunctionNotFound(_)
+            | Self::NotFound(_)
+            | Self::CodeSigningConfigNotFound(_)
+            | Self::ProvisionedNotFound => Kind::NotFound,
             Self::AlreadyExists(_) | Self::Conflict(_) | Self::NotReady(_) | Self::PreconditionFailed(_) => {
                 Kind::Conflict
             }
             Self::Invalid(_)
             | Self::InvalidPackage(_)
+            | Self::InvalidSignature(_)
+            | Self::CodeVerificationFailed(_)
             | Self::InvalidRuntime(_)
             | Self::InvalidJson(_)
             | Self::PayloadTooLarge(_) => Kind::Invalid,

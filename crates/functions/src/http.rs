@@ -109,7 +109,10 @@ impl UnderWay {
         if self.lease.pool().plan().configuration.settings.isolation == Isolation::Process {
             self.lease.retire();
         }
-        say(self.lease.log(), self.lines(clock).timed_out(self.id));
+        say(
+            self.lease.log(),
+            self.lines(clock).timed_out(self.id, self.lease.pool().plan().configuration.timeout_s),
+        );
         self.count(Ending::Timeout);
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Request {
     pub(crate) event: Event,
     pub(crate) tail: bool,
     pub(crate) trace: bool,
+    /// Whether somebody waits for the answer: of an event that was queued nobody does.
+    pub(crate) waited_for: bool,
     /// Where the answer goes piece by piece, if the caller takes it so.
     pub(crate) sink: Option<Sink>,
 }
@@ -294,13 +296,14 @@ impl Run {
     }
 
     async fn hand_over(&mut self, plan: &Plan, began: Instant) -> Result<Result<End, NotTaken>, Error> {
-        let timeout = Duration::from_secs(plan.configuration.timeout_s.into());
+        let timeout_s = plan.configuration.timeout_of(self.offer.request.waited_for);
+        let timeout = Duration::from_secs(timeout_s.into());
         let left = timeout.saturating_sub(self.offer.spent);
         let deadline = began + left;
         let call = Call {
             id: self.id(),
             deadline,
-            // At most 900 seconds.
+            // At most a day.
             deadline_unix_ms: self.host.clock.now().as_millis() + left.as_millis() as i64,
             payload: payload(plan.prepared.speaks, &self.offer.request.event)?,
         };
@@ -326,7 +329,7 @@ impl Run {
             }
             Err(_) => {
                 self.stop_after_timeout(plan).await;
-                Ok(Ok(End::TimedOut(Failure::timed_out(id, plan.configuration.timeout_s))))
+                Ok(Ok(End::TimedOut(Failure::timed_out(id, timeout_s))))
             }
         }
     }
@@ -370,7 +373,11 @@ impl Run {
         match end {
             End::Answer { .. } | End::Reported(_) => None,
             End::Failed(failure) => lines.fault(format!("{} {}", failure.message, failure.error_type)),
-            End::TimedOut(_) => lines.timed_out(self.id()),
+            End::TimedOut(_) => {
+                let configuration = &self.lease.pool().plan().configuration;
+                let timeout_s = configuration.timeout_of(self.offer.request.waited_for);
+                lines.timed_out(self.id(), timeout_s)
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! crate speaks the wire format), plus the data plane that the gateway calls.
 //!
 //! Rooms: `operations` (one file a subject) changes and reads the `registry`, memory's snapshot of what
-//! `tables` keeps; `code` and `package` hold packages, `image` those that are container images, `layers` those that functions share; `prepare` makes versions callable; `pool` owns instances
+//! `tables` keeps; `code` and `package` hold packages, `image` those that are container images, `layers` those that functions share, `signing` says whose packages are taken; `prepare` makes versions callable; `pool` owns instances
 //! and who gets them; `invoke` and `http` are the two ways a call goes, `asynchronous` the way of
 //! calls nobody waits for; `failure` and `report` say what
 //! became of it; `alarm` is a connection's timer. `settings`, `environment` and `validate` are rules without state.
@@ -42,6 +42,7 @@ mod remember;
 mod report;
 mod service;
 mod settings;
+mod signing;
 mod startup;
 mod streaming;
 mod tables;
@@ -53,10 +54,15 @@ pub mod keep_alive;
 pub mod model;
 
 pub use crate::http::InFlight;
+pub use crate::signing::{
+    CodeSigningConfig, CodeSigningConfigChange, CodeSigningConfigView, ProfileVersion, ProfileView,
+    PutProfile, Revocation, Signature, Validity, ValidityUnit,
+};
 pub use alarm::Alarm;
 pub use alias::{Alias, AliasView, CreateAlias, UpdateAlias, Weighted};
 pub use asynchronous::{Backlog, EVENTS, EventConfig, EventConfigChange, FAILED_EVENTS, FailedEvent, Pace};
 pub use concurrency::{Concurrency, OnAlias, Provisioned, ProvisionedStatus, UNRESERVED_AT_LEAST};
+pub use domains::Domains;
 pub use error::Error;
 pub use file_systems::{FileSystemConfig, FileSystems, is_mount_name};
 pub use image::{ImageError, ImageProblem, Images, Pulled, Unpacked};

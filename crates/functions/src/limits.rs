@@ -78,6 +78,9 @@ pub(crate) const MOST_EVENT_RETRIES: u32 = 185;
 /// `Timeout`, seconds (Lambda API: CreateFunction).
 pub(crate) const TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=900;
 
+/// `virga:async-timeout`, seconds: a day. A call that nobody waits for holds nothing but its instance.
+pub(crate) const ASYNC_TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=86_400;
+
 /// `MemorySize`, MB (Lambda API: CreateFunction).
 pub(crate) const MEMORY_MB: std::ops::RangeInclusive<u32> = 128..=10_240;
 
@@ -92,6 +95,18 @@ pub(crate) const HANDLER_BYTES: usize = 128;
 
 /// Bytes of a function's name (Lambda API: CreateFunction).
 pub(crate) const NAME_CHARS: usize = 64;
+
+/// Code signing configurations of an account. Lambda documents no number; protects memory.
+pub(crate) const CODE_SIGNING_CONFIGS: usize = 1000;
+
+/// Signing profiles of an account. Protects memory.
+pub(crate) const SIGNING_PROFILES: usize = 1000;
+
+/// Keys that a signing profile has had. Protects memory; a key a month comes to eight years.
+pub(crate) const PROFILE_VERSIONS: usize = 100;
+
+/// Signatures of an account that were revoked one by one. Protects memory; a whole key is revoked with its profile.
+pub(crate) const SIGNING_REVOCATIONS: usize = 100_000;
 
 /// Aliases of a function. Lambda documents no number; protects the size of what a change copies.
 pub(crate) const ALIASES: usize = 1000;
@@ -126,8 +141,11 @@ pub(crate) const PORT: u16 = 8080;
 /// Processes and threads of an instance (Lambda quotas: 1,024).
 pub(crate) const PIDS: u32 = 1024;
 
-/// How long an instance's credentials last.
+/// How long an instance's credentials last, where its longest call is no longer than Lambda's.
 pub(crate) const SESSION: Duration = Duration::from_secs(12 * 3600);
+
+/// How much longer than its longest call an instance's credentials last at least: starting, and a clock that is off.
+pub(crate) const SESSION_SPARE: Duration = Duration::from_secs(3600);
 
 /// An idle instance older than this is stopped, so that none outlives its credentials.
 pub(crate) const INSTANCE_AGE: Duration = Duration::from_secs(10 * 3600);

@@ -11,6 +11,7 @@ use crate::file_systems::FileSystemConfig;
 use crate::layers::AttachedLayer;
 use crate::logging::{Logging, LoggingChange};
 use crate::objects::ObjectRef;
+use crate::signing::Signature;
 
 /// The qualifier of the version that can still change.
 pub const LATEST: &str = "$LATEST";
@@ -151,6 +152,9 @@ pub struct Settings {
     pub egress: Egress,
     /// `virga:port`
     pub port: u16,
+    /// `virga:async-timeout`: seconds that a call which nobody waits for may take, in place of `Timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub async_timeout_s: Option<u32>,
 }
 
 fn yes() -> bool {
@@ -186,6 +190,9 @@ pub struct Configuration {
     pub log_group: Option<String>,
     /// The code. Of an image, how it is kept here; nothing before it was fetched.
     pub code: CodeRef,
+    /// Whose signature the code has, where that was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// The image, where the code is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageCode>,
@@ -204,6 +211,10 @@ pub struct Configuration {
     /// Folders that it shares with other functions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file_systems: Vec<FileSystemConfig>,
+    /// The `virga:` tags that its settings were made of, so that they can be brought back with it; `None` where an earlier
+    /// server made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setting_tags: Option<BTreeMap<String, String>>,
     /// From the `virga:` tags.
     pub settings: Settings,
     /// When it was last changed.
@@ -233,6 +244,12 @@ impl Configuration {
     /// Whether its instances may begin as copies of an initialised one.
     pub fn has_template(&self) -> bool {
         self.settings.template || (self.snap_start && self.version != LATEST)
+    }
+
+    /// Seconds that a call may take: one that somebody waits for, or one that nobody does.
+    pub fn timeout_of(&self, waited_for: bool) -> u32 {
+        let own = self.settings.async_timeout_s.filter(|_| !waited_for);
+        own.unwrap_or(self.timeout_s)
     }
 
     /// Bytes of memory an instance may hold.
@@ -385,7 +402,7 @@ pub struct FunctionDetails {
 pub struct AccountSettings {
     /// Functions.
     pub functions: u64,
-    /// Bytes of their packages, of every version.
+    /// Bytes of their packages, of every version, and of layers.
     pub code_bytes: u64,
     /// The most that these may be.
     pub code_bytes_limit: u64,
@@ -436,6 +453,8 @@ pub struct CreateFunction {
     pub file_systems: Vec<FileSystemConfig>,
     /// What it says in place of its image.
     pub image_config: ImageConfig,
+    /// The ARN of the code signing configuration that says whose packages it takes.
+    pub code_signing: Option<String>,
     /// All tags, `virga:` ones included.
     pub tags: BTreeMap<String, String>,
     /// Whether to publish version 1 too; the answer is then that version's.
@@ -490,6 +509,17 @@ pub struct UpdateCode {
     pub publish: bool,
     /// The change is made only if this is the current revision.
     pub revision_id: Option<String>,
+}
+
+/// What `$LATEST` was given back, and by what it got there.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// `$LATEST` as it is now.
+    pub view: FunctionView,
+    /// The version that it was like before, if one.
+    pub from: Option<String>,
+    /// The version that it is like now.
+    pub to: String,
 }
 
 /// Arguments of PublishVersion.

@@ -97,3 +97,15 @@ fn refused(error: ObjectError, object: &ObjectRef) -> Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_zip_has_fifty_megabytes_and_not_one_byte_more() {
+        let sized = |bytes: usize| obtain(None, PackageSource::Zip(vec![0; bytes].into()));
+        assert_eq!(sized(50 << 20).await.map(|zip| zip.len()).ok(), Some(50 << 20));
+        assert!(matches!(sized((50 << 20) + 1).await, Err(Error::CodeTooLarge(_))));
+    }
+}

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use sandbox::{Contract, Speaks};
 
 use crate::claims::Claims;
-use crate::domains::{self, Owners};
+use crate::domains::{self, Domains, Owners};
 use crate::layers::AttachedLayer;
 use crate::model::{LATEST, UrlConfig};
 use crate::permissions::Permissions;
@@ -39,14 +39,14 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(first_account: AccountId) -> Self {
+    pub(crate) fn new(first_account: AccountId, open: Domains) -> Self {
         Self {
             functions: papaya::HashMap::new(),
             by_url: papaya::HashMap::new(),
             by_name: papaya::HashMap::new(),
             permissions: papaya::HashMap::new(),
             by_domain: papaya::HashMap::new(),
-            domains: Owners::default(),
+            domains: Owners::new(open),
             ordered: RwLock::default(),
             claims: Claims::default(),
             first_account,
@@ -88,9 +88,18 @@ impl Registry {
     }
 
     /// What a function is reached by at its owner's host names.
-    fn put_domains(&self, old: Option<&Function>, new: Option<&Function>, leads: Option<&Arc<Leads>>) {
+    fn put_domains(
+        &self,
+        key: &Key,
+        old: Option<&Function>,
+        new: Option<&Function>,
+        leads: Option<&Arc<Leads>>,
+    ) {
         let names = |function: Option<&Function>| function.map(Function::domains).unwrap_or_default();
-        let (old, new) = (names(old), names(new));
+        let (mut old, mut new) = (names(old), names(new));
+        // What its account may not have is in its tags only.
+        old.retain(|name| self.domains.owns(key, name));
+        new.retain(|name| self.domains.owns(key, name));
         let by_domain = self.by_domain.pin();
         for name in &new {
             match leads {
@@ -102,7 +111,7 @@ impl Registry {
         for name in &gone {
             by_domain.remove(*name);
         }
-        self.domains.give_back(gone);
+        self.domains.give_back(key, gone);
     }
 
     /// Replaces a function, or removes it.
@@ -150,7 +159,7 @@ impl Registry {
             }
             by_url.insert(url.id.clone(), leads);
         }
-        self.put_domains(old, new, of_latest.as_ref());
+        self.put_domains(key, old, new, of_latest.as_ref());
     }
 
     /// Up to `limit` functions of an account whose names come after `after`.

@@ -22,6 +22,7 @@ use tokio::task::AbortHandle;
 use crate::asynchronous::{self, Asynchronous, Pace};
 use crate::code::CodeStore;
 use crate::concurrency::Concurrency;
+use crate::domains::Domains;
 use crate::file_systems::FileSystems;
 use crate::image::Images;
 use crate::keep_alive;
@@ -32,6 +33,7 @@ use crate::pool::{self, Host, Target};
 use crate::prepare::{self, Queue};
 use crate::registry::{Key, Registry};
 use crate::remember;
+use crate::signing::Book;
 use crate::startup::Timings;
 use crate::tables::{self, Change, Everything};
 use crate::vault::Vault;
@@ -89,6 +91,8 @@ pub struct Bounds {
     pub egress_of: BTreeMap<AccountId, Egress>,
     /// The most that `virga:egress` may open.
     pub max_egress: Egress,
+    /// Which host names functions may bring.
+    pub domains: Domains,
     /// How long an idle instance is kept where the function does not say: until its past says something, and the
     /// most at any stretch.
     pub idle_timeout: Duration,
@@ -207,6 +211,7 @@ pub(crate) struct Inner {
     pub(crate) code: Arc<CodeStore>,
     pub(crate) registry: Registry,
     pub(crate) shelf: Shelf,
+    pub(crate) signing: Book,
     pub(crate) objects: Option<Arc<dyn Objects>>,
     pub(crate) host: Arc<Host>,
     pub(crate) queue: Arc<Queue>,
@@ -247,8 +252,9 @@ impl Functions {
                 deps.backends.clone(),
                 deps.images.clone(),
             )?),
-            registry: Registry::new(deps.iam.first_account().clone()),
+            registry: Registry::new(deps.iam.first_account().clone(), deps.bounds.domains.clone()),
             shelf: Shelf::default(),
+            signing: Book::default(),
             asynchronous: Asynchronous::new(deps.queues.clone(), &deps.bounds.pace),
             objects: deps.objects.clone(),
             host: Host::new(deps),
@@ -326,6 +332,7 @@ impl Inner {
         self.recall(all.habits);
         self.shelf.load(self.store.read(|tx| layers::tables::load(tx).map_err(Error::from)).await?)?;
         self.shelf.digests().iter().for_each(|digest| self.code.retain(digest));
+        self.signing.load(&self.store).await?;
         if all.unsealed { self.seal(rewritten).await } else { Ok(()) }
     }
 
@@ -387,13 +394,21 @@ impl Inner {
             .versions()
             .flat_map(|version| version.digests())
             .for_each(|digest| self.code.retain(&digest));
-        // Each was its owner's when it was written.
-        let _ = self.registry.domains.claim(&key, &function.domains());
+        self.reclaim(&key, &function);
         self.registry.put(&key, None, Some(&function));
         if function.versions().any(|version| version.unsettled()) {
             self.queue.push(key);
         }
         Ok(sealed)
+    }
+
+    /// Claims the names that a function has had: each was its own when it was written, but may have been closed since.
+    fn reclaim(&self, key: &Key, function: &Function) {
+        for name in function.domains() {
+            if let Err(error) = self.registry.domains.claim(key, &[], std::slice::from_ref(&name)) {
+                tracing::warn!(function = %function.arn, %error, "a function is not reached by its domain");
+            }
+        }
     }
 
     /// The ARN of a function, qualified as it was asked for.
@@ -434,10 +449,11 @@ impl Inner {
             },
         };
         let domains = new.as_ref().map(Function::domains).unwrap_or_default();
-        let claimed = self.registry.domains.claim(key, &domains)?;
+        let before = old.map(|old| old.domains()).unwrap_or_default();
+        let claimed = self.registry.domains.claim(key, &before, &domains)?;
         let written = self.store.write(move |tx| tables::apply(tx, &change).map_err(Error::from)).await;
         if let Err(error) = written {
-            self.registry.domains.give_back(&claimed);
+            self.registry.domains.give_back(key, &claimed);
             return Err(error);
         }
         let new = new.map(Arc::new);

@@ -39,6 +39,12 @@ pub(crate) fn is_setting(key: &str) -> bool {
     is_ours(key) && key != domains::TAG
 }
 
+/// Those of the tags that change a version's configuration.
+pub(crate) fn of_settings(tags: &Tags) -> Tags {
+    let settings = tags.iter().filter(|(key, _)| is_setting(key));
+    settings.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 /// The rules that hold for every tag (Lambda: Using tags on functions).
 pub(crate) fn check_tags(tags: &Tags) -> Result<(), Error> {
     if tags.len() > limits::TAGS {
@@ -140,6 +146,7 @@ pub(crate) fn resolve(
         template: given.template.unwrap_or(true),
         egress: given.egress.unwrap_or_else(|| bounds.default_egress(account).clone()),
         port: given.port.unwrap_or(limits::PORT),
+        async_timeout_s: given.async_timeout_s,
     })
 }
 
@@ -181,6 +188,7 @@ struct Given {
     template: Option<bool>,
     egress: Option<Egress>,
     port: Option<u16>,
+    async_timeout_s: Option<u32>,
 }
 
 impl Given {
@@ -215,12 +223,15 @@ impl Given {
             "async-retries" => {
                 number(key, value, 0..=limits::MOST_EVENT_RETRIES, "retries")?;
             }
+            "async-timeout" => {
+                self.async_timeout_s = Some(number(key, value, limits::ASYNC_TIMEOUT_S, "seconds")?);
+            }
             "port" => self.port = Some(number(key, value, 1024..=u16::MAX, "as a port")?),
             _ => {
                 return Err(Error::Invalid(format!(
                     "The tag '{key}' is unknown. Tags that start with virga: are contract, isolation, memory, cpu, \
                      soft-concurrency, hard-concurrency, idle-timeout, freeze, template, egress, port, \
-                     domain and async-retries."
+                     domain, async-retries and async-timeout."
                 )));
             }
         }
@@ -323,6 +334,7 @@ mod tests {
             egress: Egress::Public,
             egress_of: BTreeMap::from([(account(STRICT), Egress::None)]),
             max_egress: Egress::Public,
+            domains: Default::default(),
             idle_timeout: Duration::from_secs(300),
             scaling: Default::default(),
             pace: Default::default(),

@@ -12,6 +12,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { name: "functions-0003", sql: HABITS },
     Migration { name: "layers-0001", sql: crate::layers::tables::TABLES },
     Migration { name: "functions-aliases", sql: ALIASES },
+    Migration { name: "code-signing", sql: crate::signing::tables::TABLES },
 ];
 
 const TABLES: &str = "

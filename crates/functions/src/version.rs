@@ -48,6 +48,8 @@ pub(crate) struct Function {
     pub(crate) permissions: Permissions,
     /// Asynchronous invokes.
     pub(crate) events: Events,
+    /// The ARN of the configuration that says whose packages it takes.
+    pub(crate) code_signing: Option<String>,
 }
 
 impl Function {
@@ -84,6 +86,8 @@ struct FunctionDocument {
     permissions: Permissions,
     #[serde(default)]
     events: Events,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code_signing: Option<String>,
 }
 
 /// The row of a version.
@@ -364,8 +368,15 @@ impl Function {
         let mut change =
             Change { account: new.arn.account.to_string(), name: new.arn.name.clone(), ..Change::default() };
         let same = |old: &Self| {
-            (&old.tags, old.next_version, &old.concurrency, &old.permissions, &old.events)
-                == (&new.tags, new.next_version, &new.concurrency, &new.permissions, &new.events)
+            (&old.tags, old.next_version, &old.concurrency, &old.permissions, &old.events, &old.code_signing)
+                == (
+                    &new.tags,
+                    new.next_version,
+                    &new.concurrency,
+                    &new.permissions,
+                    &new.events,
+                    &new.code_signing,
+                )
         };
         if !old.is_some_and(same) {
             let document = FunctionDocument {
@@ -374,6 +385,7 @@ impl Function {
                 concurrency: new.concurrency.clone(),
                 permissions: new.permissions.clone(),
                 events: new.events.clone(),
+                code_signing: new.code_signing.clone(),
             };
             change.function = Some(serde_json::to_string(&document).map_err(Error::internal)?);
         }
@@ -423,7 +435,7 @@ impl Function {
         rows: &Rows,
         from: Source<'_>,
     ) -> Result<(Self, Vec<String>), Error> {
-        let FunctionDocument { tags, next_version, concurrency, permissions, events } =
+        let FunctionDocument { tags, next_version, concurrency, permissions, events, code_signing } =
             serde_json::from_str(&rows.function).map_err(Error::internal)?;
         let (mut latest, mut published, mut unsealed) = (None, BTreeMap::new(), Vec::new());
         for (number, document) in &rows.versions {
@@ -449,6 +461,7 @@ impl Function {
             concurrency,
             permissions,
             events,
+            code_signing,
         };
         Ok((function, unsealed))
     }

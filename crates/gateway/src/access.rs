@@ -43,7 +43,7 @@ pub(crate) async fn admit(
 ) -> Result<Admitted, Response<Body>> {
     let functions = &connection.gateway.functions;
     if route.url.auth == UrlAuth::None {
-        functions.permit_url(None, route).map_err(|error| refusal::of(&error))?;
+        functions.permit_url(None, connection.peer, route).map_err(|error| refusal::of(&error))?;
         return Ok(Admitted { request, signer: None });
     }
     let (head, body) = request.into_parts();
@@ -54,7 +54,8 @@ pub(crate) async fn admit(
     }
     let access_key_id = claim.access_key_id().to_owned();
     let (caller, body) = check(connection, claim, body).await?;
-    functions.permit_url(Some(&caller), route).map_err(|error| refusal::of(&error))?;
+    let caller = caller.at(connection.peer);
+    functions.permit_url(Some(&caller), connection.peer, route).map_err(|error| refusal::of(&error))?;
     let request = Box::new(Request::from_parts(head, body));
     Ok(Admitted { request, signer: Some(Signer { access_key_id, caller }) })
 }

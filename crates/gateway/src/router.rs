@@ -69,7 +69,8 @@ async fn api(connection: &Connection, request: Box<Request<Body>>) -> Response<B
         host => format!("http://{host}"),
     };
     let (head, body) = request.into_parts();
-    connection.gateway.api.handle(head, body, Context { base_url, paths: connection.paths }).await
+    let context = Context { base_url, address: connection.peer, paths: connection.paths };
+    connection.gateway.api.handle(head, body, context).await
 }
 
 async fn call_function(connection: &Connection, call: Call, request: Box<Request<Body>>) -> Response<Body> {

@@ -94,7 +94,7 @@ impl Iam {
             policy: args.policy,
         };
         let session = RoleSession::new(&role, &args.session_name);
-        let who = Caller { account: role.account.clone(), principal: Principal::Session(session.into()) };
+        let who = Caller::new(role.account.clone(), Principal::Session(session.into()));
         Ok((self.issue(holder, seconds), who))
     }
 

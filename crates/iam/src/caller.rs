@@ -1,6 +1,7 @@
 //! Who is calling.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base::{AccountId, FunctionArn};
@@ -19,6 +20,8 @@ pub struct Caller {
     pub account: AccountId,
     /// Who exactly.
     pub principal: Principal,
+    /// Where the request came from, where it came by a network.
+    pub address: Option<IpAddr>,
 }
 
 /// An identity that signs.
@@ -34,6 +37,17 @@ pub enum Principal {
 }
 
 impl Caller {
+    /// Somebody whose request came by no network.
+    pub fn new(account: AccountId, principal: Principal) -> Self {
+        Self { account, principal, address: None }
+    }
+
+    /// The same with a request from there.
+    #[must_use]
+    pub fn at(self, address: IpAddr) -> Self {
+        Self { address: Some(address), ..self }
+    }
+
     /// The identity's ARN, as errors and GetCallerIdentity show it.
     pub fn arn(&self) -> String {
         match &self.principal {
@@ -66,13 +80,24 @@ impl Caller {
         policy: Option<policy::Resource<'_>>,
         more: &Context,
     ) -> Result<(), String> {
+        self.check_with(action, resource, policy, || Cow::Borrowed(more))
+    }
+
+    /// The same, where finding out what the service knows of the request is left until a policy could ask.
+    pub fn check_with<'a>(
+        &self,
+        action: &str,
+        resource: &str,
+        policy: Option<policy::Resource<'_>>,
+        more: impl FnOnce() -> Cow<'a, Context>,
+    ) -> Result<(), String> {
         // What nearly every request is: an administrator's, of something without a policy.
         let owner = self.owner(resource);
         if self.is_admin() && policy.is_none() && owner.as_deref() == Some(&self.account) {
             return Ok(());
         }
         let decision = match owner {
-            Some(owner) => self.decide(action, resource, &owner, policy, more),
+            Some(owner) => self.decide(action, resource, &owner, policy, &more()),
             // Not an account's that could let anybody in.
             None => Decision::NotAllowed(Source::Resource),
         };
@@ -116,6 +141,9 @@ impl Caller {
     fn context(&self) -> Context {
         let mut context =
             Context::new([("aws:PrincipalAccount", self.account.as_str()), ("aws:userid", &self.id())]);
+        if let Some(address) = self.address {
+            context.set("aws:SourceIp", address.to_canonical().to_string());
+        }
         match &self.principal {
             Principal::User { name } => {
                 context.set("aws:PrincipalType", "User");
@@ -186,7 +214,7 @@ mod tests {
     use super::*;
 
     fn caller(principal: Principal) -> Caller {
-        Caller { account: AccountId::parse("123456789012").unwrap(), principal }
+        Caller::new(AccountId::parse("123456789012").unwrap(), principal)
     }
 
     fn function() -> Principal {

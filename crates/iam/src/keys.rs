@@ -95,7 +95,7 @@ fn unseal(account: String, rows: Vec<KeyRow>, sealer: &Sealer, key_file: &Path) 
             });
         }
         let account = AccountId::parse(&row.account).ok_or_else(|| corrupt("an account id is malformed"))?;
-        let caller = Caller { account, principal: Principal::User { name: row.user } };
+        let caller = Caller::new(account, Principal::User { name: row.user });
         by_id.pin().insert(row.id, Key { caller, secret });
     }
     Ok(Keys {

@@ -90,7 +90,7 @@ impl Session {
                     session.grant(&role, directory, None);
                 }
                 session.at = Some(now);
-                Some(Caller { account, principal: Principal::Session(Arc::new(session)) })
+                Some(Caller::new(account, Principal::Session(Arc::new(session))))
             }
             Holder::Role { account, role, id, session, policy } => {
                 let role = directory.role(account, role).filter(|role| role.id == *id)?;
@@ -98,10 +98,10 @@ impl Session {
                 let mut made = RoleSession::new(&role, session);
                 made.grant(&role, directory, policy.map(|policy| Arc::clone(policy.policy())));
                 made.at = Some(now);
-                Some(Caller { account: account.clone(), principal: Principal::Session(Arc::new(made)) })
+                Some(Caller::new(account.clone(), Principal::Session(Arc::new(made))))
             }
             Holder::User { account, name } => {
-                Some(Caller { account: account.clone(), principal: Principal::User { name: name.clone() } })
+                Some(Caller::new(account.clone(), Principal::User { name: name.clone() }))
             }
         }
     }

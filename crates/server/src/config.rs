@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use base::AccountId;
+use functions::Domains;
 use iam::MissingRoles;
 use sandbox::Egress;
 use sandbox_wasm::Separation;
@@ -74,6 +75,8 @@ pub struct Config {
     pub egress_of: BTreeMap<AccountId, Egress>,
     /// The most that a function may ask for; `egress` and each of `egress_of` must be within.
     pub max_egress: Egress,
+    /// Which host names functions may bring for their URLs.
+    pub domains: Domains,
     /// Where functions' names are looked up; empty: at the host's resolvers.
     pub resolvers: Vec<SocketAddr>,
     /// Certificates (PEM) that vouch, besides the host's own, for servers that WebAssembly functions speak `https` to.

@@ -30,6 +30,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sandbox::process::jail;
 
+pub use functions::Domains;
 pub use sandbox::Egress;
 pub use sandbox_wasm::Separation;
 

@@ -325,6 +325,7 @@ fn bounds(config: &Config) -> Bounds {
         egress: config.egress.clone(),
         egress_of: config.egress_of.clone(),
         max_egress: config.max_egress.clone(),
+        domains: config.domains.clone(),
         idle_timeout: seconds(config.idle_timeout_s),
         scaling: Scaling {
             account_concurrency: config.account_concurrency,

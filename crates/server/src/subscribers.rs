@@ -49,7 +49,7 @@ fn undelivered(error: &Error) -> Undelivered {
 
 /// A subscription leads to a function of its own account, whose owner made it.
 fn owner(account: &AccountId) -> Caller {
-    Caller { account: account.clone(), principal: Principal::User { name: "admin".to_owned() } }
+    Caller::new(account.clone(), Principal::User { name: "admin".to_owned() })
 }
 
 fn reference(account: &AccountId, arn: &str) -> Option<FunctionRef> {

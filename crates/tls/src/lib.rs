@@ -5,7 +5,7 @@
 //! that the operator adds. A [`Client`] checks every certificate against them and against the name that was asked for;
 //! there is no way to have one that does not.
 //!
-//! One provider of cryptography, aws-lc, is named here and nowhere else, so that none has to be installed for the
+//! One provider of cryptography for TLS, aws-lc, is named here and nowhere else, so that none has to be installed for the
 //! process. Versions are TLS 1.2 and 1.3; what is spoken inside is HTTP/1.1. Left out: certificates of the client's own,
 //! revocation, and the server's side.
 

@@ -43,6 +43,24 @@ assert.equal(got.Configuration.MemorySize, 256);
 assert.deepEqual(Buffer.from(await (await fetch(got.Code.Location)).arrayBuffer()), readFileSync(zip));
 assert.equal((await client.send(new lambda.PublishVersionCommand({ FunctionName }))).Version, "1");
 
+const publisher = "arn:aws:signer:us-east-1:111122223333:/signing-profiles/nobody";
+const { CodeSigningConfig } = await client.send(
+  new lambda.CreateCodeSigningConfigCommand({
+    AllowedPublishers: { SigningProfileVersionArns: [publisher] },
+    CodeSigningPolicies: { UntrustedArtifactOnDeployment: "Enforce" },
+  }),
+);
+const { CodeSigningConfigArn } = CodeSigningConfig;
+await client.send(new lambda.PutFunctionCodeSigningConfigCommand({ FunctionName, CodeSigningConfigArn }));
+const unsigned = client.send(new lambda.UpdateFunctionCodeCommand({ FunctionName, ZipFile: readFileSync(zip) }));
+await assert.rejects(unsigned, lambda.CodeVerificationFailedException);
+const having = await client.send(new lambda.ListFunctionsByCodeSigningConfigCommand({ CodeSigningConfigArn }));
+assert.deepEqual(having.FunctionArns, [got.Configuration.FunctionArn]);
+await client.send(new lambda.DeleteFunctionCodeSigningConfigCommand({ FunctionName }));
+await client.send(new lambda.DeleteCodeSigningConfigCommand({ CodeSigningConfigArn }));
+const gone = client.send(new lambda.PutFunctionCodeSigningConfigCommand({ FunctionName, CodeSigningConfigArn }));
+await assert.rejects(gone, lambda.CodeSigningConfigNotFoundException);
+
 const weights = { AdditionalVersionWeights: { 2: 0.25 } };
 await client.send(new lambda.UpdateFunctionConfigurationCommand({ FunctionName, MemorySize: 128 }));
 await lambda.waitUntilFunctionUpdatedV2(waiter, { FunctionName });

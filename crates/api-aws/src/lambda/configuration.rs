@@ -11,7 +11,7 @@ use functions::{AttachedLayer, FileSystemConfig, LogLevel, Logging, LoggingChang
 use serde_json::{Map, Value, json};
 
 use super::unbuilt::HOST_ARCHITECTURE;
-use super::{file_systems, image, layers};
+use super::{code_signing, file_systems, image, layers};
 use crate::constraint::Violations;
 use crate::failure::Failure;
 use crate::members::Members;
@@ -40,6 +40,7 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
         "SnapStart": snap_start_shape(configuration),
         "LoggingConfig": logging_shape(configuration, &view.arn.name),
     });
+    code_signing::signed(&mut out, configuration.signature.as_ref());
     if let Value::Object(out) = &mut out {
         match &configuration.image {
             None => drop(out.insert("Runtime".to_owned(), json!(configuration.runtime))),
@@ -56,7 +57,11 @@ pub(crate) fn shape(view: &FunctionView) -> Value {
             out.insert("Environment".to_owned(), json!({ "Variables": configuration.environment }));
         }
         if !configuration.layers.is_empty() {
-            let shape = |layer: &AttachedLayer| json!({ "Arn": layer.arn, "CodeSize": layer.code.size });
+            let shape = |layer: &AttachedLayer| {
+                let mut shape = json!({ "Arn": layer.arn, "CodeSize": layer.code.size });
+                code_signing::signed(&mut shape, layer.signature.as_ref());
+                shape
+            };
             let layers: Vec<Value> = configuration.layers.iter().map(shape).collect();
             out.insert("Layers".to_owned(), layers.into());
         }
@@ -156,8 +161,8 @@ pub(crate) fn given(members: &Members<'_>, violations: &mut Violations) -> Resul
         role: members.text("Role")?,
         runtime: members.text("Runtime")?,
         handler: members.text("Handler")?,
-        timeout_s: number(members.integer("Timeout")?, "timeout", 1, 5_400, violations),
-        memory_mb: number(members.integer("MemorySize")?, "memorySize", 128, 32_768, violations),
+        timeout_s: number(members.integer("Timeout")?, "timeout", 1, 900, violations),
+        memory_mb: number(members.integer("MemorySize")?, "memorySize", 128, 10_240, violations),
         ephemeral_mb: ephemeral_storage(members, violations)?,
         environment: environment(members, violations)?,
         logging: logging(members, violations)?,
@@ -215,7 +220,7 @@ fn ephemeral_storage(members: &Members<'_>, violations: &mut Violations) -> Resu
     let Some(storage) = members.object("EphemeralStorage")? else { return Ok(None) };
     let size = storage.integer("Size")?;
     violations.required("ephemeralStorage.size", size.is_some());
-    Ok(number(size, "ephemeralStorage.size", 512, 32_768, violations))
+    Ok(number(size, "ephemeralStorage.size", 512, 10_240, violations))
 }
 
 fn environment(
@@ -314,12 +319,14 @@ pub(crate) mod tests {
                 log_group: None,
                 environment: BTreeMap::new(),
                 code: CodeRef { digest: "ab".repeat(32), size: 321 },
+                signature: None,
                 image: None,
                 layers: Vec::new(),
                 file_systems: Vec::new(),
                 snap_start: false,
                 traced: false,
                 runtime_management: Default::default(),
+                setting_tags: None,
                 settings: Settings {
                     contract: Contract::Lambda,
                     isolation: Isolation::Process,
@@ -333,6 +340,7 @@ pub(crate) mod tests {
                     template: true,
                     egress: Egress::None,
                     port: 8080,
+                    async_timeout_s: None,
                 },
                 last_modified: Timestamp(1_795_160_258_123),
                 revision_id: "r1".into(),
@@ -379,7 +387,20 @@ pub(crate) mod tests {
             r#"{"Timeout":0}"#,
             "Value '0' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1",
         );
-        check(r#"{"MemorySize":64}"#, "'memorySize'");
+        check(
+            r#"{"Timeout":901}"#,
+            "Value '901' at 'timeout' failed to satisfy constraint: Member must have value less than or equal to 900",
+        );
+        check(r#"{"MemorySize":10240,"EphemeralStorage":{"Size":10240}}"#, "");
+        check(r#"{"MemorySize":127}"#, "greater than or equal to 128");
+        check(r#"{"MemorySize":10241}"#, "less than or equal to 10240");
+        check(r#"{"EphemeralStorage":{"Size":511}}"#, "greater than or equal to 512");
+        check(r#"{"EphemeralStorage":{"Size":10241}}"#, "less than or equal to 10240");
+        let long = |member: &str, count: usize| format!(r#"{{"{member}":"{}"}}"#, "x".repeat(count));
+        for (member, most) in [("Description", 256), ("Handler", 128)] {
+            check(&long(member, most), "");
+            check(&long(member, most + 1), &format!("less than or equal to {most}"));
+        }
         check(r#"{"MemorySize":99999999999}"#, "'memorySize'");
         check(r#"{"EphemeralStorage":{}}"#, "Value null at 'ephemeralStorage.size'");
         check(r#"{"Handler":"a b"}"#, "'handler'");

@@ -6,7 +6,7 @@ use functions::model::{CreateFunction, FunctionRef};
 use http::{Response, StatusCode};
 use sandbox::Body;
 
-use super::{configuration, failed, image, json, name, tags, unbuilt};
+use super::{code_signing, configuration, failed, image, json, name, tags, unbuilt};
 use crate::constraint::Violations;
 use crate::failure::Failure;
 use crate::members::Members;
@@ -37,6 +37,7 @@ fn read(request: &Request<'_>) -> Result<CreateFunction, Failure> {
     violations.required("code", code.is_some());
     let tags = members.map("Tags")?.unwrap_or_default();
     tags::check(&tags, &mut violations);
+    let code_signing = code_signing::given(&members, &mut violations)?;
     violations.finish()?;
 
     let function = name_of(request, &form.unwrap_or_default())?;
@@ -67,6 +68,7 @@ fn read(request: &Request<'_>) -> Result<CreateFunction, Failure> {
         traced: given.traced.unwrap_or(false),
         file_systems: given.file_systems.unwrap_or_default(),
         image_config: given.image_config.unwrap_or_default(),
+        code_signing,
         tags,
         publish: members.boolean("Publish")?.unwrap_or(false),
     })

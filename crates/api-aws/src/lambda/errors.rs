@@ -22,6 +22,9 @@ pub(crate) fn failure(error: &Error, id: RequestId) -> Failure {
         Error::ProvisionedNotFound => {
             ("ProvisionedConcurrencyConfigNotFoundException", StatusCode::NOT_FOUND)
         }
+        Error::CodeSigningConfigNotFound(_) => ("CodeSigningConfigNotFoundException", StatusCode::NOT_FOUND),
+        Error::InvalidSignature(_) => ("InvalidCodeSignatureException", StatusCode::BAD_REQUEST),
+        Error::CodeVerificationFailed(_) => ("CodeVerificationFailedException", StatusCode::BAD_REQUEST),
         Error::CodeStorageExceeded(_) => ("CodeStorageExceededException", StatusCode::BAD_REQUEST),
         Error::TooManyAliases(_) => ("AliasLimitExceededException", StatusCode::BAD_REQUEST),
         // A function that is not Active is a conflict on Invoke, not ResourceNotReadyException: that one is
@@ -114,6 +117,9 @@ mod tests {
             (Error::PreconditionFailed("x".into()), "PreconditionFailedException", 412),
             (Error::TooManyAliases("x".into()), "AliasLimitExceededException", 400),
             (Error::CodeStorageExceeded("x".into()), "CodeStorageExceededException", 400),
+            (Error::CodeSigningConfigNotFound("x".into()), "CodeSigningConfigNotFoundException", 404),
+            (Error::InvalidSignature("x".into()), "InvalidCodeSignatureException", 400),
+            (Error::CodeVerificationFailed("x".into()), "CodeVerificationFailedException", 400),
             (Error::InvalidPackage("x".into()), "InvalidParameterValueException", 400),
             (Error::PolicyTooLong("x".into()), "PolicyLengthExceededException", 400),
             (Error::InvalidJson("x".into()), "InvalidRequestContentException", 400),

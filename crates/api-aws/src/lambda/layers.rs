@@ -10,7 +10,7 @@ use iam::Principal;
 use sandbox::{Body, Runtime};
 use serde_json::{Map, Value, json as value};
 
-use super::{failed, image, json, max_items, no_content};
+use super::{code_signing, failed, image, json, max_items, no_content};
 use crate::constraint::Violations;
 use crate::failure::Failure;
 use crate::members::Members;
@@ -198,6 +198,7 @@ fn with_content(request: &Request<'_>, view: &LayerView) -> Value {
         "CodeSha256": STANDARD.encode(hex::decode(&code.digest).unwrap_or_default()),
         "CodeSize": code.size,
     });
+    code_signing::signed(&mut content, view.version.signature.as_ref());
     if let Some(location) = location(request, view) {
         content["Location"] = value!(location);
     }

@@ -4,6 +4,7 @@
 
 mod account;
 mod aliases;
+mod code_signing;
 mod concurrency;
 mod configuration;
 mod create;
@@ -18,6 +19,7 @@ mod layer_permissions;
 mod layers;
 mod name;
 mod permissions;
+mod restore;
 mod routes;
 mod runtime;
 mod stream;
@@ -38,6 +40,7 @@ use crate::failure::Failure;
 use crate::limits;
 use crate::protocol;
 use crate::request::Request;
+pub(crate) use errors::failure;
 use routes::{Match, Operation, Target};
 
 /// A path that was understood.
@@ -155,6 +158,18 @@ impl Plan {
             Operation::AddLayerVersionPermission => layer_permissions::add(request, &self.labels).await,
             Operation::GetLayerVersionPolicy => layer_permissions::get(request, &self.labels),
             Operation::RemoveLayerVersionPermission => layer_permissions::remove(request, &self.labels).await,
+            Operation::CreateCodeSigningConfig => code_signing::create(request).await,
+            Operation::GetCodeSigningConfig => code_signing::get(request, label),
+            Operation::UpdateCodeSigningConfig => code_signing::update(request, label).await,
+            Operation::DeleteCodeSigningConfig => code_signing::delete(request, label).await,
+            Operation::ListCodeSigningConfigs => code_signing::list(request),
+            Operation::ListFunctionsByCodeSigningConfig => code_signing::functions(request, label),
+            Operation::PutFunctionCodeSigningConfig => code_signing::put_of_function(request, label).await,
+            Operation::GetFunctionCodeSigningConfig => code_signing::get_of_function(request, label),
+            Operation::DeleteFunctionCodeSigningConfig => {
+                code_signing::delete_of_function(request, label).await
+            }
+            Operation::RestoreVersion => restore::restore_version(request, label).await,
             Operation::GetAccountSettings => account::get_account_settings(request),
             Operation::PutFunctionConcurrency => concurrency::put_reserved(request, label).await,
             Operation::GetFunctionConcurrency => concurrency::get_reserved(request, label),
@@ -216,9 +231,9 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_by_its_name() {
-        let refused = plan(&http::Method::GET, "/2020-04-22/code-signing-configs").map(|_| ()).unwrap_err();
+        let refused = plan(&http::Method::GET, "/2025-11-30/capacity-providers").map(|_| ()).unwrap_err();
         assert_eq!((&*refused.code, refused.status.as_u16()), ("NotImplementedException", 501));
-        assert!(refused.message.contains("ListCodeSigningConfigs"));
+        assert!(refused.message.contains("ListCapacityProviders"));
         let unknown = plan(&http::Method::GET, "/nonsense").map(|_| ()).unwrap_err();
         assert_eq!((&*unknown.code, unknown.status.as_u16()), ("UnknownOperationException", 404));
     }

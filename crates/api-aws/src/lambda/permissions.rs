@@ -175,7 +175,7 @@ fn is_action(action: &str) -> bool {
 }
 
 /// `arn:aws:SERVICE:[REGION]:[ACCOUNT]:…`
-fn is_arn(arn: &str) -> bool {
+pub(super) fn is_arn(arn: &str) -> bool {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     let [scheme, partition, service, region, account, _] = parts[..] else { return false };

@@ -17,7 +17,6 @@ pub(crate) fn refuse(members: &Members<'_>) -> Result<(), Failure> {
         ("DeadLetterConfig", json!({})),
         ("KMSKeyArn", json!("")),
         ("SourceKMSKeyArn", json!("")),
-        ("CodeSigningConfigArn", json!("")),
         ("Architectures", json!([HOST_ARCHITECTURE])),
         ("TenancyConfig", json!(null)),
         ("CapacityProviderConfig", json!(null)),
@@ -40,6 +39,11 @@ pub(crate) fn refuse(members: &Members<'_>) -> Result<(), Failure> {
 fn refusal(name: &str, default: &Value) -> Failure {
     let hint =
         if is_empty(default) { String::new() } else { format!("; the only value accepted is {default}") };
+    // Encrypting with a key that is nobody's would be worse than saying so.
+    let hint = match name {
+        "KMSKeyArn" | "SourceKMSKeyArn" => ": it has no KMS, and seals with a key of its own".to_owned(),
+        _ => hint,
+    };
     Failure::invalid_parameter(format!("{name} is not supported by this server yet{hint}."))
 }
 
@@ -106,6 +110,7 @@ mod tests {
     fn what_is_asked_for_and_not_built_is_refused_by_name() {
         check(r#"{"VpcConfig":{"SubnetIds":["subnet-1"]}}"#, Some("VpcConfig"));
         check(r#"{"DeadLetterConfig":{"TargetArn":"arn:aws:sqs:us-east-1:1:q"}}"#, Some("DeadLetterConfig"));
+        check(r#"{"KMSKeyArn":"arn:aws:kms:us-east-1:123456789012:key/x"}"#, Some("KMSKeyArn"));
         check(r#"{"Architectures":["sparc"]}"#, Some("Architectures"));
         check(r#"{"AcceleratorConfig":{"AcceleratorMemorySize":16}}"#, Some("AcceleratorConfig"));
     }

@@ -211,7 +211,11 @@ mod tests {
 
     #[test]
     fn a_url_by_path_is_told_where_it_works() {
-        let context = |paths| Context { base_url: "http://localhost:9080".into(), paths };
+        let context = |paths| Context {
+            base_url: "http://localhost:9080".into(),
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            paths,
+        };
         let hello = FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:hello").unwrap();
         let said = |function: &FunctionArn| by_path(&context(true), function).unwrap();
         assert_eq!(said(&hello), "http://localhost:9080/_fn/hello/");
@@ -243,5 +247,21 @@ mod tests {
         check(r#"{"AuthType":"NONE","Cors":{"AllowMethods":["OPTIONS"]}}"#, "'cors.allowMethods'");
         check(r#"{"AuthType":"NONE","Cors":{"AllowOrigins":["a\r\nb"]}}"#, "'cors.allowOrigins'");
         check(r#"{"AuthType":"NONE","Cors":{"AllowOrigins":"*"}}"#, "SerializationException");
+    }
+
+    #[test]
+    fn lists_and_ages_have_limits() {
+        let with = |member: &str, value: String| format!(r#"{{"AuthType":"NONE","Cors":{{"{member}":{value}}}}}"#);
+        let many = |count: usize, one: &str| format!("[{}]", vec![format!("\"{one}\""); count].join(","));
+        check(&with("MaxAge", "86400".into()), "max_age: Some(86400)");
+        for (member, one, most) in [
+            ("AllowOrigins", "https://a.example", 100),
+            ("AllowHeaders", "x-a", 100),
+            ("ExposeHeaders", "x-a", 100),
+            ("AllowMethods", "GET", 6),
+        ] {
+            check(&with(member, many(most, one)), "Given {");
+            check(&with(member, many(most + 1, one)), "ValidationException");
+        }
     }
 }

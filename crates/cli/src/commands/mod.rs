@@ -16,6 +16,8 @@ pub(crate) mod new;
 pub(crate) mod rollback;
 pub(crate) mod serve;
 pub(crate) mod show;
+pub(crate) mod sign;
+pub(crate) mod signer;
 pub(crate) mod versions;
 
 use anyhow::Result;
@@ -29,7 +31,7 @@ use crate::client::Client;
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Text as one segment of a path or one value of a query.
-fn segment(text: &str) -> String {
+pub(crate) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 

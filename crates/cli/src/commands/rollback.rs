@@ -2,15 +2,14 @@
 //!
 //! With an alias, the alias is led back: from a canary to the version that it is compared with, else to the version
 //! that the alias led to before. No code moves, so it takes a moment. Without one, `$LATEST` gets the code and the
-//! settings of the version that was published before what it has now.
+//! settings of the version that was published before what it has now, all of them: the server has one operation for it.
 
 use anyhow::{Context, Result, bail};
-use base64::Engine;
-use http::{HeaderMap, Method};
+use http::Method;
 use serde_json::{Value, json};
 
 use super::alias::{self, LIVE};
-use super::{deploy, function_path, text, versions};
+use super::{deploy, segment, text};
 use crate::client::Client;
 use crate::output::{self, Progress};
 
@@ -86,95 +85,28 @@ fn back_to<'a>(alias: &'a Value, asked: Option<&'a str>) -> Option<&'a str> {
     }
 }
 
+/// The server does it in one change: a version's code, its settings and the tags that it had.
 async fn of_code(client: &Client, args: &Args) -> Result<Value> {
     let progress = Progress::start(format!("rolling {} back", args.function));
-    let all = versions::all(client, &args.function).await?;
-    let (latest, published) = all.split_first().context("the server lists no versions")?;
-    let target = match &args.to {
-        Some(to) => published.iter().find(|version| text(version, "Version") == to),
-        None => before(latest, published),
-    };
-    let target = target.with_context(|| {
+    let version = args.to.as_ref().map(|to| format!("?Version={}", segment(to))).unwrap_or_default();
+    let path = format!("/virga/functions/{}/restore{version}", segment(&args.function));
+    let restored = client.lambda(Method::POST, &path, None).await;
+    let restored = restored.with_context(|| {
         format!(
-            "{} has no published version to go back to: `virga deploy PATH --publish` or `--alias {LIVE}` makes one",
+            "`virga deploy PATH --publish` or `--alias {LIVE}` makes versions of {} to go back to",
             args.function
         )
     })?;
-    let number = text(target, "Version");
-    progress.step(format!("bringing back {}:{number}", args.function));
-    let settings = SETTINGS.iter().filter_map(|name| Some(((*name).to_owned(), setting(target, name)?)));
-    let settings = Value::Object(settings.collect());
-    client.lambda(Method::PUT, &function_path(&args.function, "/configuration"), Some(&settings)).await?;
+    let went = &restored["virgaRestored"];
+    progress.step(format!("bringing back {}:{}", args.function, text(went, "To")));
     deploy::wait(client, &args.function).await?;
-    let code = code_of(client, &args.function, number).await?;
-    client.lambda(Method::PUT, &function_path(&args.function, "/code"), Some(&code)).await?;
-    deploy::wait(client, &args.function).await?;
-    let from = published.iter().rev().find(|version| same(latest, version));
-    let from = from.map_or("$LATEST", |version| text(version, "Version"));
-    Ok(json!({ "FunctionName": args.function, "From": from, "To": number }))
-}
-
-/// The newest version that is published and is not what `$LATEST` has.
-fn before<'a>(latest: &Value, published: &'a [Value]) -> Option<&'a Value> {
-    let mut newest_first = published.iter().rev();
-    let newest = published.last()?;
-    if !same(latest, newest) {
-        // What was changed and not published is given up.
-        let known = published.iter().rposition(|version| same(latest, version));
-        // After a roll back it is the version before that one.
-        return match known {
-            Some(0) => None,
-            Some(index) => published.get(index - 1),
-            None => Some(newest),
-        };
-    }
-    newest_first.find(|version| !same(latest, version))
-}
-
-/// Members that a roll back brings back beside the code.
-const SETTINGS: [&str; 6] =
-    ["Handler", "Runtime", "Timeout", "MemorySize", "Environment", "EphemeralStorage"];
-
-/// Whether both run the same.
-fn same(one: &Value, other: &Value) -> bool {
-    one["CodeSha256"] == other["CodeSha256"] && SETTINGS.iter().all(|name| one[*name] == other[*name])
-}
-
-/// A member as a request has it; nothing where the version has none and cannot be given none.
-fn setting(version: &Value, name: &str) -> Option<Value> {
-    match (&version[name], name) {
-        (Value::Null, "Environment") => Some(json!({ "Variables": {} })),
-        (Value::Null, _) => None,
-        (value, _) => Some(value.clone()),
-    }
-}
-
-/// The body of UpdateFunctionCode that brings a version's code back.
-async fn code_of(client: &Client, function: &str, number: &str) -> Result<Value> {
-    let found = client.lambda(Method::GET, &function_path(&format!("{function}:{number}"), ""), None).await?;
-    let code = &found["Code"];
-    if let Some(image) = code["ResolvedImageUri"].as_str() {
-        return Ok(json!({ "ImageUri": image }));
-    }
-    let location = code["Location"].as_str().context("the server gives no link to the version's code")?;
-    let path = location.strip_prefix(client.endpoint()).unwrap_or_else(|| path_of(location));
-    let zip = client.send("lambda", Method::GET, path, HeaderMap::new(), bytes::Bytes::new()).await?.body;
-    Ok(json!({ "ZipFile": base64::engine::general_purpose::STANDARD.encode(zip) }))
-}
-
-/// The path and query of a link: the server may be known by another name here.
-fn path_of(link: &str) -> &str {
-    let rest = link.split_once("://").map_or(link, |(_, rest)| rest);
-    rest.find('/').map_or("/", |slash| &rest[slash..])
+    let from = went["From"].as_str().unwrap_or("$LATEST");
+    Ok(json!({ "FunctionName": args.function, "From": from, "To": text(went, "To") }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn version(number: &str, code: &str) -> Value {
-        json!({ "Version": number, "CodeSha256": code })
-    }
 
     #[test]
     fn an_alias_goes_back_from_its_canary_first() {
@@ -184,25 +116,5 @@ mod tests {
         alias["RoutingConfig"] = alias::routing(Some(&("4".to_owned(), 0.1)));
         assert_eq!(back_to(&alias, None), Some("3"));
         assert_eq!(back_to(&json!({ "FunctionVersion": "1" }), None), None);
-    }
-
-    #[test]
-    fn code_goes_back_to_what_it_was() {
-        let published = [version("1", "a"), version("2", "b"), version("3", "c")];
-        for (latest, expect) in [("c", Some("2")), ("unpublished", Some("3")), ("b", Some("1")), ("a", None)]
-        {
-            let found = before(&version("$LATEST", latest), &published);
-            assert_eq!(found.map(|version| text(version, "Version")), expect, "{latest}");
-        }
-        assert!(before(&version("$LATEST", "a"), &[]).is_none());
-        let same_again = [version("1", "a"), version("2", "b"), version("3", "b")];
-        let found = before(&version("$LATEST", "b"), &same_again);
-        assert_eq!(found.map(|version| text(version, "Version")), Some("1"));
-    }
-
-    #[test]
-    fn links_are_followed_at_the_known_address() {
-        assert_eq!(path_of("http://localhost:1/_code/a?b=c"), "/_code/a?b=c");
-        assert_eq!(path_of("http://localhost"), "/");
     }
 }

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use base::AccountId;
 use clap::ValueEnum;
 use server::{
-    Config, Egress, FirstStart, ImageParts, Images, LogFormat, MissingLimits, MissingRoles, PackageStore,
-    Separation,
+    Config, Domains, Egress, FirstStart, ImageParts, Images, LogFormat, MissingLimits, MissingRoles,
+    PackageStore, Separation,
 };
 
 /// Arguments.
@@ -102,6 +102,13 @@ pub(crate) struct Args {
     /// The most that a function may ask for with virga:egress; networks that are not public need to be listed
     #[arg(long, value_name = "EGRESS", default_value = "public", value_parser = parse_egress)]
     max_egress: Egress,
+    /// A domain that functions of all accounts may have host names in (virga:domain): that name, and those below it; may
+    /// be repeated
+    #[arg(long = "domains", value_name = "DOMAIN", value_parser = parse_domain)]
+    domains: Vec<String>,
+    /// The same for one account's functions; may be repeated
+    #[arg(long, value_name = "ACCOUNT=DOMAIN", value_parser = parse_domain_of)]
+    domains_of: Vec<(AccountId, String)>,
     /// Where names are looked up for functions; may be given several times (default: the host's resolvers)
     #[arg(long = "resolver", value_name = "HOST:PORT", value_parser = parse_address)]
     resolvers: Vec<SocketAddr>,
@@ -264,6 +271,7 @@ fn config(args: &Args, data: &Path) -> Result<Config> {
         egress: args.egress.clone(),
         egress_of,
         max_egress: args.max_egress.clone(),
+        domains: domains(args)?,
         resolvers: args.resolvers.clone(),
         egress_certificates: args.egress_ca.clone(),
         images: Images {
@@ -331,6 +339,30 @@ fn egress_of(args: &Args) -> Result<BTreeMap<AccountId, Egress>> {
         if all.insert(account.clone(), egress.clone()).is_some() {
             bail!("--egress-of names {account} twice");
         }
+    }
+    Ok(all)
+}
+
+fn parse_domain(text: &str) -> Result<String> {
+    Domains::default().open(None, text).map_err(anyhow::Error::msg)?;
+    Ok(text.to_owned())
+}
+
+/// `ACCOUNT=DOMAIN`.
+fn parse_domain_of(text: &str) -> Result<(AccountId, String)> {
+    let (account, domain) = text.split_once('=').context("use ACCOUNT=DOMAIN")?;
+    let account =
+        AccountId::parse(account).with_context(|| format!("{account} is no account's 12 digits"))?;
+    Ok((account, parse_domain(domain)?))
+}
+
+/// What all the flags open together.
+fn domains(args: &Args) -> Result<Domains> {
+    let mut all = Domains::default();
+    let any = args.domains.iter().map(|domain| (None, domain));
+    let own = args.domains_of.iter().map(|(account, domain)| (Some(account.clone()), domain));
+    for (account, domain) in any.chain(own) {
+        all.open(account, domain).map_err(anyhow::Error::msg)?;
     }
     Ok(all)
 }
@@ -408,6 +440,25 @@ mod tests {
         let twice = ["--egress-of", "111111111111=none", "--egress-of", "111111111111=public"];
         assert!(parse(&twice).unwrap_err().contains("twice"));
         assert!(parse(&["--egress", "moon"]).unwrap_err().contains("host:port"));
+    }
+
+    #[test]
+    fn domains_are_opened_one_by_one() {
+        let parse = |flags: &[&str]| {
+            let args =
+                Line::try_parse_from(["serve"].iter().chain(flags)).map_err(|error| error.to_string())?.args;
+            super::domains(&args).map_err(|error| error.to_string())
+        };
+        assert_eq!(parse(&[]), Ok(super::Domains::default()));
+        assert!(parse(&["--domains", "apps.example", "--domains-of", "111111111111=shop.example"]).is_ok());
+        for (flag, bad, why) in [
+            ("--domains", "a b", "no domain"),
+            ("--domains", "localhost", "no domain"),
+            ("--domains-of", "shop.example", "ACCOUNT=DOMAIN"),
+            ("--domains-of", "admin=shop.example", "12 digits"),
+        ] {
+            assert!(parse(&[flag, bad]).unwrap_err().contains(why), "{bad}");
+        }
     }
 
     #[test]

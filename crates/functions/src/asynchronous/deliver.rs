@@ -127,12 +127,12 @@ impl Inner {
         // A try that follows gets the same version of an alias's two: the event's id stays.
         let find = || self.target(&function, event.head.request_id());
         let target = find()?;
-        let timeout = Duration::from_secs(target.plan().configuration.timeout_s.into());
+        let timeout = Duration::from_secs(target.plan().configuration.timeout_of(false).into());
         event.delivery.extend(timeout + MARGIN);
         let head = &event.head;
         let arn = self.arn(&function).to_string();
         let sent = invoke::event(payload, arn, head.trace.clone(), context);
-        let request = Request { id: head.request_id(), event: sent, tail: false, trace: false, sink: None };
+        let request = Request { id: head.request_id(), event: sent, tail: false, trace: false, waited_for: false, sink: None };
         self.run(request, target, find).await
     }
 

@@ -84,7 +84,12 @@ impl Inner {
 }
 
 fn attached_as(arn: &LayerArn, version: &LayerVersion) -> AttachedLayer {
-    AttachedLayer { arn: arn.to_string(), code: version.code.clone(), unpacked_bytes: version.unpacked_bytes }
+    AttachedLayer {
+        arn: arn.to_string(),
+        code: version.code.clone(),
+        unpacked_bytes: version.unpacked_bytes,
+        signature: version.signature.clone(),
+    }
 }
 
 fn check_list(arns: &[LayerArn]) -> Result<(), Error> {

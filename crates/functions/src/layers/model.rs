@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::policy::Policy;
 use crate::model::CodeRef;
 use crate::objects::PackageSource;
+use crate::signing::Signature;
 
 /// A version of a layer. It never changes, but for who may use it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct LayerVersion {
     pub code: CodeRef,
     /// Bytes of its files, unpacked.
     pub unpacked_bytes: u64,
+    /// Whose signature it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// Which other accounts may use it.
     #[serde(default, skip_serializing_if = "Policy::is_empty")]
     pub(super) policy: Policy,
@@ -49,6 +53,9 @@ pub struct AttachedLayer {
     pub code: CodeRef,
     /// Bytes of its files, unpacked.
     pub unpacked_bytes: u64,
+    /// Whose signature it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
 }
 
 /// Arguments of PublishLayerVersion, checked for shape by the API layer.

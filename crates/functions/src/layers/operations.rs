@@ -13,6 +13,7 @@ use super::policy::Policy;
 use super::shelf::Key;
 use super::tables::{self, Place};
 use super::{not_found, number, tree};
+use crate::claims::check_storage;
 use crate::model::{CodeRef, Page};
 use crate::service::{Functions, Inner};
 use crate::{Error, limits, objects, operations, validate};
@@ -119,6 +120,7 @@ impl Inner {
         code: CodeRef,
     ) -> Result<LayerView, Error> {
         let folder = self.code.folder(&code.digest);
+        let signature = self.signature_of(&folder).await?;
         let weighed = tokio::task::spawn_blocking(move || tree::weigh(&folder)).await;
         let version = LayerVersion {
             description: args.description,
@@ -128,9 +130,12 @@ impl Inner {
             created: self.host.clock.now(),
             code,
             unpacked_bytes: weighed.map_err(Error::internal)?.map_err(Error::internal)?,
+            signature,
             policy: Policy::default(),
         };
         let _changing = self.shelf.changing.lock().await;
+        let before = self.code_bytes(&layer.account);
+        check_storage(before, before + version.code.size, self.host.bounds.scaling.account_code_bytes)?;
         let key = key(&layer);
         let number = self.shelf.layer(&key).map_or(0, |layer| layer.last) + 1;
         let arn = layer.versioned(number);

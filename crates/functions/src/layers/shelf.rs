@@ -92,6 +92,14 @@ impl Shelf {
         own.filter_map(|((_, name), layer)| pick(name, layer)).take(limit).collect()
     }
 
+    /// Bytes of the packages of an account's layer versions.
+    pub(crate) fn code_bytes(&self, account: &AccountId) -> u64 {
+        let layers = self.layers.read();
+        let from = layers.range((account.clone(), String::new())..);
+        let own = from.take_while(|((owner, _), _)| owner == account).map(|(_, layer)| layer);
+        own.flat_map(|layer| layer.versions.values()).map(|version| version.code.size).sum()
+    }
+
     /// Packages that layer versions need, each as often as it is.
     pub(crate) fn digests(&self) -> Vec<String> {
         let layers = self.layers.read();

@@ -205,6 +205,7 @@ mod tests {
             arn: arn.into(),
             code: CodeRef { digest: digest.into(), size: 1 },
             unpacked_bytes: 1,
+            signature: None,
         };
         let key = |layers: &[AttachedLayer]| match shown(layers) {
             Shown::Several(key) => key,

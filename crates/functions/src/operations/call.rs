@@ -41,7 +41,7 @@ impl Functions {
         let sampled = target.plan().configuration.traced;
         let passed = self.inner.pass(trace_id, &function.account, &function.name, sampled)?;
         let event = invoke::event(json, arn, passed, client_context);
-        self.inner.run(Request { id, event, tail, trace, sink }, target, find).await
+        self.inner.run(Request { id, event, tail, trace, waited_for: true, sink }, target, find).await
     }
 
     /// The trace that a public request carries on, `given` or new, with one pass more of the function; or the refusal of a
@@ -103,7 +103,7 @@ impl Functions {
         let find = || self.inner.target(&behind(route), id);
         let target = route.target.as_ref().map_or_else(find, |target| Ok(Arc::clone(target)))?;
         let event = invoke::event(json, route.function.to_string(), trace, None);
-        let request = Request { id, event, tail: false, trace: false, sink };
+        let request = Request { id, event, tail: false, trace: false, waited_for: true, sink };
         self.inner.run(request, target, find).await
     }
 }

@@ -127,7 +127,7 @@ impl Functions {
         let concurrency = self.inner.concurrency_limit();
         Ok(AccountSettings {
             functions: all.functions,
-            code_bytes: all.code_bytes,
+            code_bytes: self.inner.code_bytes(&caller.account),
             code_bytes_limit: self.inner.host.bounds.scaling.account_code_bytes,
             zipped_limit: limits::ZIPPED_BYTES as u64,
             unzipped_limit: limits::UNZIPPED_BYTES,

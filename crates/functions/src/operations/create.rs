@@ -7,7 +7,7 @@ use base::AccountId;
 use iam::Caller;
 use sandbox::Runtime;
 
-use super::{key, new_revision, permit, waiting};
+use super::{Asked, key, new_revision, waiting};
 use crate::asynchronous::Events;
 use crate::environment;
 use crate::image;
@@ -20,14 +20,14 @@ use crate::model::{
 use crate::objects::{self, PackageSource};
 use crate::service::{Functions, Inner};
 use crate::version::{Function, Version};
-use crate::{Error, settings, validate};
+use crate::{Error, settings, signing, validate};
 
 impl Functions {
     /// Lambda API: CreateFunction. Answers once the function is durable (`Pending`, reason `Creating`).
     pub async fn create(&self, caller: &Caller, args: CreateFunction) -> Result<FunctionView, Error> {
         let function =
             FunctionRef { account: caller.account.clone(), name: args.name.clone(), qualifier: None };
-        permit(caller, "CreateFunction", &self.inner.arn(&function).to_string())?;
+        self.inner.permit_tagging(caller, "CreateFunction", &function, Some(&Asked::Set(&args.tags)))?;
         validate::name(&args.name)?;
         settings::check_tags(&args.tags)?;
         let attached = self.inner.attach(caller, &args.layers)?;
@@ -35,6 +35,9 @@ impl Functions {
         self.inner.host.file_systems.check(&caller.account, &configuration)?;
         check_absent(&self.inner, &function)?;
         self.inner.check_role(caller, &args.role)?;
+        if let Some(arn) = &args.code_signing {
+            self.inner.check_config(&function, arn)?;
+        }
         let inner = Arc::clone(&self.inner);
         let Some(source) = source(&args.code) else {
             // It is fetched when it is prepared.
@@ -81,6 +84,9 @@ fn configuration(
         }
         NewCode::Image(uri) => {
             image::check_kinds(true, true, config.is_some(), named)?;
+            if args.code_signing.is_some() {
+                return Err(signing::no_images());
+            }
             let config = args.image_config.clone();
             Some(ImageCode { uri: uri.clone(), resolved: None, digest: None, config })
         }
@@ -102,12 +108,14 @@ fn configuration(
         logging: args.logging.apply(Logging::default())?,
         log_group: args.log_group.clone().filter(|group| *group != environment::own_log_group(&args.name)),
         code: CodeRef { digest: String::new(), size: 0 },
+        signature: None,
         image,
         layers: layers.to_vec(),
         snap_start: args.snap_start,
         traced: args.traced,
         runtime_management: Default::default(),
         file_systems: args.file_systems.clone(),
+        setting_tags: Some(settings::of_settings(&args.tags)),
         settings: settings::resolve(&runtime, &args.tags, &inner.host.bounds, account)?,
         last_modified: inner.host.clock.now(),
         revision_id: new_revision(),
@@ -135,8 +143,17 @@ impl Inner {
         configuration: Configuration,
         code: CodeRef,
     ) -> Result<FunctionView, Error> {
-        let configuration = waiting(Configuration { code, ..configuration }, false);
+        let mut configuration = waiting(Configuration { code, ..configuration }, false);
         self.prepare_early(&configuration).await?;
+        let _changing = match &args.code_signing {
+            Some(arn) => {
+                let changing = self.signing.changing.lock().await;
+                self.check_config(&function, arn)?;
+                Some(changing)
+            }
+            None => None,
+        };
+        self.check_signatures(args.code_signing.as_deref(), &mut configuration).await?;
         let key = key(&function);
         let _lock = self.lock(&key).await;
         check_absent(self, &function)?;
@@ -150,6 +167,7 @@ impl Inner {
             urls: BTreeMap::new(),
             permissions: Default::default(),
             concurrency: Default::default(),
+            code_signing: args.code_signing,
             events: Events { life: base::RequestId::random().to_string(), ..Events::default() },
         };
         let number = args.publish.then(|| new.publish_latest(None, self.host.clock.now()));

@@ -11,14 +11,16 @@ mod paging;
 mod permissions;
 mod publish;
 mod read;
+mod restore;
 mod runtime;
 mod tags;
 mod update;
 mod urls;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use base::{FunctionArn, RequestId};
+use base::{AccountId, FunctionArn, RequestId};
 use iam::policy::{Context, Resource};
 use iam::{Caller, NotPassed};
 
@@ -29,9 +31,10 @@ use crate::permissions::ResourcePolicy;
 use crate::pool::Target;
 use crate::registry::Key;
 use crate::service::Inner;
+use crate::settings::Tags;
 use crate::version::{Function, Version};
 
-fn key(function: &FunctionRef) -> Key {
+pub(crate) fn key(function: &FunctionRef) -> Key {
     (function.account.clone(), function.name.clone())
 }
 
@@ -39,6 +42,32 @@ fn key(function: &FunctionRef) -> Key {
 pub(crate) fn permit(caller: &Caller, action: &str, resource: &str) -> Result<(), Error> {
     let action = ["lambda:", action].concat();
     caller.check(&action, resource, None, &Context::default()).map_err(Error::Denied)
+}
+
+/// Tags that a request names.
+pub(crate) enum Asked<'a> {
+    /// To be set.
+    Set(&'a Tags),
+    /// To be taken away.
+    Gone(&'a [String]),
+}
+
+impl Asked<'_> {
+    /// What conditions may ask about them.
+    fn context(&self) -> Context {
+        let mut context = Context::default();
+        let keys: Vec<String> = match self {
+            Self::Set(tags) => {
+                for (tag, value) in *tags {
+                    context.set(&["aws:RequestTag/", tag].concat(), value);
+                }
+                tags.keys().cloned().collect()
+            }
+            Self::Gone(keys) => keys.to_vec(),
+        };
+        context.set_all("aws:TagKeys", keys);
+        context
+    }
 }
 
 /// The refusal of an action, by its name without `lambda:`.
@@ -70,22 +99,44 @@ impl Inner {
     /// Whether the caller may do this with a function, by its own policies or by the function's. Says nothing of
     /// whether there is such a function.
     fn permit(&self, caller: &Caller, action: &str, function: &FunctionRef) -> Result<(), Error> {
+        self.permit_tagging(caller, action, function, None)
+    }
+
+    /// The same of a request that names tags.
+    fn permit_tagging(
+        &self,
+        caller: &Caller,
+        action: &str,
+        function: &FunctionRef,
+        asked: Option<&Asked<'_>>,
+    ) -> Result<(), Error> {
         let name = self.arn(function).to_string();
-        let all = self.registry.permissions(&key(function));
+        let key = key(function);
+        let all = self.registry.permissions(&key);
         let policy = all.as_ref().and_then(|all| all.of(function.qualifier.as_deref()));
-        let Some(policy) = policy else { return permit(caller, action, &name) };
+        let more = || {
+            let mut context = asked.map(Asked::context).unwrap_or_default();
+            self.add_tags(&mut context, &key);
+            Cow::Owned(context)
+        };
         let action = ["lambda:", action].concat();
         // The function's own policy calls it by its own name.
-        let own = match function.qualifier.as_deref() {
-            Some(LATEST) => self.arn(&FunctionRef { qualifier: None, ..function.clone() }).to_string(),
-            _ => name.clone(),
-        };
-        let resource = Resource { policy: &policy.policy, name: &own, required: false };
-        caller.check(&action, &name, Some(resource), &Context::default()).map_err(Error::Denied)
+        let latest = policy.is_some() && function.qualifier.as_deref() == Some(LATEST);
+        let own = latest.then(|| self.arn(&FunctionRef { qualifier: None, ..function.clone() }).to_string());
+        let own = own.as_deref().unwrap_or(&name);
+        let policy = policy.map(|policy| Resource { policy: &policy.policy, name: own, required: false });
+        caller.check_with(&action, &name, policy, more).map_err(Error::Denied)
+    }
+
+    /// What conditions may ask about a function's tags (Lambda: Attribute-based access control).
+    fn add_tags(&self, context: &mut Context, key: &Key) {
+        for (tag, value) in self.registry.get(key).iter().flat_map(|function| &function.tags) {
+            context.set(&["aws:ResourceTag/", tag].concat(), value);
+        }
     }
 
     /// A function that exists.
-    fn function(&self, function: &FunctionRef) -> Result<Arc<Function>, Error> {
+    pub(crate) fn function(&self, function: &FunctionRef) -> Result<Arc<Function>, Error> {
         self.registry.get(&key(function)).ok_or_else(|| not_found(&self.arn(function)))
     }
 
@@ -104,9 +155,14 @@ impl Inner {
         version.target.as_ref().map(Arc::clone).ok_or_else(|| not_now(version.configuration.state))
     }
 
+    /// Bytes of the packages of an account: of every version of its functions and of its layers.
+    pub(crate) fn code_bytes(&self, account: &AccountId) -> u64 {
+        self.registry.claims().of(account).code_bytes + self.shelf.code_bytes(account)
+    }
+
     /// Whether the account may keep the packages that it has once `old` has become `new`.
     fn check_storage(&self, old: Option<&Function>, new: &Function) -> Result<(), Error> {
-        let before = self.registry.claims().of(&new.arn.account).code_bytes;
+        let before = self.code_bytes(&new.arn.account);
         let replaced = old.map_or(0, |old| old.claim().code_bytes);
         let after = before.saturating_sub(replaced) + new.claim().code_bytes;
         check_storage(before, after, self.host.bounds.scaling.account_code_bytes)
@@ -120,14 +176,19 @@ impl Inner {
         function: &FunctionRef,
     ) -> Result<FunctionRef, Error> {
         self.permit(caller, action, function)?;
-        match function.qualifier.as_deref() {
-            None | Some(LATEST) => Ok(FunctionRef { qualifier: None, ..function.clone() }),
-            Some(_) => Err(Error::Invalid(
-                "This operation is permitted on Lambda functions only. Aliases and versions do not support it. Please \
-                 specify either a function name or an unqualified function ARN."
-                    .into(),
-            )),
-        }
+        whole(function)
+    }
+}
+
+/// The unqualified reference of what is no version or alias.
+fn whole(function: &FunctionRef) -> Result<FunctionRef, Error> {
+    match function.qualifier.as_deref() {
+        None | Some(LATEST) => Ok(FunctionRef { qualifier: None, ..function.clone() }),
+        Some(_) => Err(Error::Invalid(
+            "This operation is permitted on Lambda functions only. Aliases and versions do not support it. Please \
+             specify either a function name or an unqualified function ARN."
+                .into(),
+        )),
     }
 }
 

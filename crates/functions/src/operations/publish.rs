@@ -81,7 +81,7 @@ fn check_code(latest: &Configuration, given: Option<&str>) -> Result<(), Error> 
 impl Version {
     /// Whether this is what publishing `latest` would make: everything that a call could notice, and the
     /// description.
-    fn was_published_from(&self, latest: &Configuration) -> bool {
+    pub(super) fn was_published_from(&self, latest: &Configuration) -> bool {
         let frozen = &*self.configuration;
         let like_latest = Configuration {
             version: latest.version.clone(),
@@ -93,6 +93,8 @@ impl Version {
             update_status: latest.update_status,
             update_reason: latest.update_reason.clone(),
             runtime_management: latest.runtime_management.clone(),
+            // What an earlier server published says nothing of them.
+            setting_tags: frozen.setting_tags.clone().or_else(|| latest.setting_tags.clone()),
             ..frozen.clone()
         };
         like_latest == *latest

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use iam::Caller;
 
-use super::{check_changeable, key};
+use super::{Asked, check_changeable, key, whole};
 use crate::Error;
 use crate::model::FunctionRef;
 use crate::service::{Functions, Inner};
@@ -20,7 +20,8 @@ impl Functions {
         function: &FunctionRef,
         tags: BTreeMap<String, String>,
     ) -> Result<(), Error> {
-        let function = self.inner.permit_change(caller, "TagResource", function)?;
+        self.inner.permit_tagging(caller, "TagResource", function, Some(&Asked::Set(&tags)))?;
+        let function = whole(function)?;
         permit_settings(&self.inner, caller, &function, tags.keys())?;
         let inner = Arc::clone(&self.inner);
         self.detached(async move { inner.change_tags(&function, |all| all.extend(tags)).await }).await
@@ -28,7 +29,8 @@ impl Functions {
 
     /// Lambda API: UntagResource.
     pub async fn untag(&self, caller: &Caller, function: &FunctionRef, keys: &[String]) -> Result<(), Error> {
-        let function = self.inner.permit_change(caller, "UntagResource", function)?;
+        self.inner.permit_tagging(caller, "UntagResource", function, Some(&Asked::Gone(keys)))?;
+        let function = whole(function)?;
         permit_settings(&self.inner, caller, &function, keys.iter())?;
         let (inner, keys) = (Arc::clone(&self.inner), keys.to_vec());
         self.detached(async move {
@@ -68,13 +70,7 @@ impl Inner {
         let mut new = (*old).clone();
         change(&mut new.tags);
         settings::check_tags(&new.tags)?;
-        let of_virga = |tags: &Tags| -> Tags {
-            tags.iter()
-                .filter(|(key, _)| settings::is_setting(key))
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect()
-        };
-        let changes_latest = of_virga(&old.tags) != of_virga(&new.tags);
+        let changes_latest = settings::of_settings(&old.tags) != settings::of_settings(&new.tags);
         if changes_latest {
             check_changeable(&old)?;
             self.change_latest(&mut new, |_| ()).await?;

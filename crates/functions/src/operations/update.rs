@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use iam::Caller;
 
 use super::create::source;
 use super::{check_changeable, check_revision, key, new_revision, waiting};
+use crate::code::Turn;
 use crate::environment;
 use crate::image;
 use crate::model::{
@@ -15,6 +17,9 @@ use crate::model::{
 use crate::service::{Functions, Inner};
 use crate::version::{Function, Version};
 use crate::{Error, objects, settings, validate};
+
+/// What refusals call the code.
+const PACKAGE: &str = "the function's package";
 
 /// What an image function is told that is given a zip.
 const NO_IMAGE: &str = "Please provide ImageUri when updating a function with packageType Image.";
@@ -46,19 +51,36 @@ impl Functions {
         let zip = objects::obtain(self.inner.objects.as_ref(), source).await?;
         let turn = self.inner.code.turn().await?;
         if args.dry_run {
-            let code = self.inner.code.check(turn, zip).await?;
-            let mut view = old.view(&old.latest, None);
-            view.configuration.code = code;
-            return Ok(view);
+            return self.try_code(&old, turn, zip).await;
         }
         let inner = Arc::clone(&self.inner);
         self.detached(async move {
             let pin = inner.code.take_in(turn, zip).await?;
-            let code = pin.code.clone();
-            let updated =
-                inner.update_code(&function, &args, |configuration| configuration.code = code).await;
+            let updated = inner.update_package(&function, &args, pin.code.clone()).await;
             pin.let_go().await;
             updated
+        })
+        .await
+    }
+
+    /// Everything of an update but the update.
+    async fn try_code(&self, old: &Arc<Function>, turn: Turn, zip: Bytes) -> Result<FunctionView, Error> {
+        let (inner, old) = (Arc::clone(&self.inner), Arc::clone(old));
+        self.detached(async move {
+            // Whose signature is to be checked is taken in for a moment: that is done on what was unpacked.
+            let mut view = old.view(&old.latest, None);
+            match old.code_signing.as_deref() {
+                None => view.configuration.code = inner.code.check(turn, zip).await?,
+                Some(config) => {
+                    let pin = inner.code.take_in(turn, zip).await?;
+                    view.configuration.code = pin.code.clone();
+                    let folder = inner.code.folder(&pin.code.digest);
+                    let checked = inner.check_signature(Some(config), folder, PACKAGE).await;
+                    pin.let_go().await;
+                    view.configuration.signature = checked?;
+                }
+            }
+            Ok(view)
         })
         .await
     }
@@ -83,7 +105,7 @@ impl Functions {
                 configuration.code = CodeRef { digest: String::new(), size: 0 };
                 configuration.image = Some(ImageCode { uri, resolved: None, digest: None, config });
             };
-            inner.update_code(&function, &args, change).await
+            inner.update_code(&function, &args, None, change).await
         })
         .await
     }
@@ -111,6 +133,9 @@ impl Functions {
             let named = [&args.runtime, &args.handler].into_iter().flatten().any(|text| !text.is_empty());
             let layered = attached.as_ref().is_some_and(|attached| !attached.layers.is_empty());
             image::check_kinds(is_image, false, args.image_config.is_some(), named || layered)?;
+            if let Some(attached) = &attached {
+                inner.check_layer_signatures(old.code_signing.as_deref(), &attached.layers).await?;
+            }
             let logging = args.logging.apply(old.latest.configuration.logging)?;
             let (log_group, name) = (args.log_group.clone(), function.name.clone());
             let change = |configuration: &mut Configuration| {
@@ -133,6 +158,16 @@ impl Functions {
         })
         .await
     }
+}
+
+/// Whether a package was checked for the configuration that the function still has.
+fn check_same_signers(function: &Function, checked_for: Option<&str>) -> Result<(), Error> {
+    if function.code_signing.as_deref() == checked_for {
+        return Ok(());
+    }
+    Err(Error::Conflict(
+        "The function's code signing configuration was changed meanwhile. Please try again.".into(),
+    ))
 }
 
 fn apply(configuration: &mut Configuration, args: UpdateConfiguration) {
@@ -158,15 +193,35 @@ fn apply(configuration: &mut Configuration, args: UpdateConfiguration) {
 }
 
 impl Inner {
+    /// Has `$LATEST` run a package that was taken in.
+    async fn update_package(
+        self: &Arc<Self>,
+        function: &FunctionRef,
+        args: &UpdateCode,
+        code: CodeRef,
+    ) -> Result<FunctionView, Error> {
+        // The configuration that counts is the one that the function has as this is made: it is looked at again below.
+        let config = self.function(function)?.code_signing.clone();
+        let folder = self.code.folder(&code.digest);
+        let signature = self.check_signature(config.as_deref(), folder, PACKAGE).await?;
+        self.update_code(function, args, config, |configuration| {
+            configuration.code = code;
+            configuration.signature = signature;
+        })
+        .await
+    }
+
     async fn update_code(
         self: &Arc<Self>,
         function: &FunctionRef,
         args: &UpdateCode,
+        checked_for: Option<String>,
         change: impl FnOnce(&mut Configuration),
     ) -> Result<FunctionView, Error> {
         let key = key(function);
         let _lock = self.lock(&key).await;
         let old = self.function(function)?;
+        check_same_signers(&old, checked_for.as_deref())?;
         check_changeable(&old)?;
         check_revision(&old, args.revision_id.as_deref())?;
         let mut new = (*old).clone();
@@ -193,6 +248,7 @@ impl Inner {
         let mut configuration = (*before.configuration).clone();
         change(&mut configuration);
         configuration.settings = self.resolve(&configuration, function)?;
+        configuration.setting_tags = Some(settings::of_settings(&function.tags));
         configuration.last_modified = self.host.clock.now();
         configuration.revision_id = new_revision();
         validate::configuration(&configuration)?;

@@ -1,5 +1,7 @@
 //! Function URL configurations: one each of `$LATEST`, of an alias and, beyond Lambda, of a version.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base::{FunctionArn, InstanceId, Timestamp};
@@ -115,18 +117,22 @@ impl Functions {
 
     /// Whether this request may call a function by its URL: anybody by a public one that the function's policy does
     /// not deny, by any other who has the permission `lambda:InvokeFunctionUrl`.
-    pub fn permit_url(&self, caller: Option<&Caller>, route: &Route) -> Result<(), Error> {
+    pub fn permit_url(&self, caller: Option<&Caller>, address: IpAddr, route: &Route) -> Result<(), Error> {
         let arn = &route.function;
         let all = self.inner.registry.permissions(&(arn.account.clone(), arn.name.clone()));
         let policy = all.as_ref().and_then(|all| all.of(arn.qualifier.as_deref()));
         match (caller, policy) {
             (None, None) => Ok(()),
-            (None, Some(policy)) => permit_stranger(&policy.policy, arn),
+            (None, Some(policy)) => permit_stranger(&policy.policy, address, arn),
             (Some(caller), policy) => {
                 let name = arn.to_string();
-                let context = Context::new([("lambda:FunctionUrlAuthType", "AWS_IAM")]);
                 let policy = policy.map(|own| Resource { policy: &own.policy, name: &name, required: false });
-                caller.check(INVOKE_URL, &name, policy, &context).map_err(Error::Denied)
+                let more = || {
+                    let mut context = Context::new([("lambda:FunctionUrlAuthType", "AWS_IAM")]);
+                    self.inner.add_tags(&mut context, &(arn.account.clone(), arn.name.clone()));
+                    Cow::Owned(context)
+                };
+                caller.check_with(INVOKE_URL, &name, policy, more).map_err(Error::Denied)
             }
         }
     }
@@ -143,8 +149,9 @@ impl Functions {
 }
 
 /// A public URL lets everybody in whom no statement keeps out.
-fn permit_stranger(policy: &Policy, arn: &FunctionArn) -> Result<(), Error> {
-    let (name, context) = (arn.to_string(), Context::new([("lambda:FunctionUrlAuthType", "NONE")]));
+fn permit_stranger(policy: &Policy, address: IpAddr, arn: &FunctionArn) -> Result<(), Error> {
+    let (name, address) = (arn.to_string(), address.to_canonical().to_string());
+    let context = Context::new([("lambda:FunctionUrlAuthType", "NONE"), ("aws:SourceIp", address.as_str())]);
     let who = Who::Anonymous;
     let question =
         Question { who: &who, action: INVOKE_URL, resource: &name, owner: &arn.account, context: &context };

@@ -194,11 +194,18 @@ fn slot(instance: Arc<dyn Instance>, log: Arc<LogStream>, startup: Startup, room
     }
 }
 
+/// How long an instance's credentials last: through the last call that it may be given ([`limits::INSTANCE_AGE`]), however
+/// long that takes.
+fn session(longest_s: u32) -> Duration {
+    limits::SESSION.max(limits::INSTANCE_AGE + Duration::from_secs(longest_s.into()) + limits::SESSION_SPARE)
+}
+
 fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogStream>) -> Spec {
     let (plan, host) = (pool.plan(), pool.host());
     let configuration = &*plan.configuration;
     let function: FunctionArn = plan.arn.clone();
-    let credentials = host.iam.function_session(&function, &configuration.role, limits::SESSION);
+    let longest_s = configuration.timeout_s.max(configuration.timeout_of(false));
+    let credentials = host.iam.function_session(&function, &configuration.role, session(longest_s));
     let env = environment::of_instance(&function, configuration, &plan.artifact, stream, credentials);
     Spec {
         instance,
@@ -221,5 +228,17 @@ fn specification(pool: &Pool, instance: InstanceId, stream: &str, log: &Arc<LogS
         egress: configuration.settings.egress.clone(),
         init_timeout: host.bounds.init_timeout,
         output: Arc::new(Sink(Arc::clone(log), pool.meter().clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_outlive_the_last_call() {
+        assert_eq!(session(900), limits::SESSION);
+        let day = *limits::ASYNC_TIMEOUT_S.end();
+        assert!(session(day) > limits::INSTANCE_AGE + Duration::from_secs(day.into()));
     }
 }

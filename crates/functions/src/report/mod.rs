@@ -98,8 +98,7 @@ impl<'a> Lines<'a> {
     }
 
     /// A call was stopped at its deadline.
-    pub(crate) fn timed_out(&self, id: RequestId) -> Option<String> {
-        let timeout_s = self.configuration.timeout_s;
+    pub(crate) fn timed_out(&self, id: RequestId, timeout_s: u32) -> Option<String> {
         let text = || text::timed_out(id, self.clock.now(), timeout_s);
         self.line(LogLevel::Warn, text, || json::timed_out(id, timeout_s))
     }

@@ -390,3 +390,20 @@ async fn stopping_lets_events_in_hand_end_and_leaves_the_others() {
     assert_eq!(world.begun(2).await, ["2", "3"]);
     world.done("f").await;
 }
+
+#[tokio::test]
+async fn an_event_has_a_time_of_its_own() {
+    let world = World::with(quick()).await;
+    let mut args = World::args("slow", "hang");
+    args.timeout_s = 900;
+    world.create_with(args, &[("virga:async-timeout", "1")]).await;
+    world.configure("slow", EventConfigChange { retries: Some(0), ..Default::default() }).await.unwrap();
+    world.later("slow", "{}").await.unwrap();
+    world.done("slow").await;
+    let failed = world.failed("slow").await;
+    let response = failed[0].response.as_deref().unwrap_or_default();
+    assert!(response.contains("Task timed out after 1.00 seconds"), "{failed:?}");
+    let query = observe::Query { limit: 100, ..observe::Query::default() };
+    let page = world.logs.filter(&world.caller.account, "/aws/lambda/slow", &query).unwrap();
+    assert!(page.events.iter().any(|event| event.message.contains("Task timed out after 1.00 seconds")));
+}

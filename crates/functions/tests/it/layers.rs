@@ -245,10 +245,8 @@ async fn the_same_bytes_are_kept_once() {
 async fn other_accounts_need_a_permission() {
     let world = World::new().await;
     let one = publish(&world, "one", "1").await;
-    let stranger = Caller {
-        account: AccountId::parse("210987654321").unwrap(),
-        principal: Principal::User { name: "admin".into() },
-    };
+    let stranger =
+        Caller::new(AccountId::parse("210987654321").unwrap(), Principal::User { name: "admin".into() });
     let look = || world.functions.layer_version(&stranger, &one.arn);
     assert!(matches!(look(), Err(Error::Denied(_))));
     assert!(matches!(world.functions.layer_version(&stranger, &one.arn.versioned(9)), Err(Error::Denied(_))));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use functions::model::*;
-use functions::{Bounds, CreateAlias, Error, Scaling};
+use functions::{Bounds, CreateAlias, Error, PackageSource, PublishLayer, Scaling};
 
 use crate::world::{World, bounds};
 use crate::zips;
@@ -183,6 +183,50 @@ async fn packages_of_all_versions_count() {
     refused(world.functions.update_code(&world.caller, &world.named("app"), code).await);
     world.functions.delete(&world.caller, &world.version("app", "1")).await.unwrap();
     world.create("other", "echo").await;
+}
+
+#[tokio::test]
+async fn packages_of_layers_count_with_the_others() {
+    let size = zips::package("x").len() as u64;
+    let world = keeping(3 * size).await;
+    world.create("app", "echo").await;
+    let publish = || {
+        let args = PublishLayer {
+            name: "tools".into(),
+            description: String::new(),
+            license: String::new(),
+            runtimes: Vec::new(),
+            architectures: Vec::new(),
+            content: PackageSource::Zip(zips::package("x")),
+        };
+        world.functions.publish_layer(&world.caller, args)
+    };
+    let bytes = || world.functions.account_settings(&world.caller).unwrap().code_bytes;
+    let first = publish().await.unwrap();
+    publish().await.unwrap();
+    assert_eq!(bytes(), 3 * size);
+    assert!(matches!(publish().await, Err(Error::CodeStorageExceeded(_))));
+    let more = world.functions.create(&world.caller, World::args("more", "echo")).await;
+    assert!(matches!(more, Err(Error::CodeStorageExceeded(_))), "{more:?}");
+    world.functions.delete_layer_version(&world.caller, &first.arn).await.unwrap();
+    assert_eq!(bytes(), 2 * size);
+    world.create("more", "echo").await;
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_may_take_a_day() {
+    let world = World::new().await;
+    let tagged = |seconds: &str| {
+        let mut args = World::args("app", "echo");
+        args.tags.insert("virga:async-timeout".into(), seconds.into());
+        world.functions.create(&world.caller, args)
+    };
+    for bad in ["0", "86401", "a day"] {
+        let refused = tagged(bad).await.map(drop).expect_err(bad).to_string();
+        assert!(refused.contains("from 1 to 86400 (seconds)"), "{refused}");
+    }
+    let made = tagged("86400").await.unwrap().configuration;
+    assert_eq!((made.timeout_of(false), made.timeout_of(true)), (86_400, 3));
 }
 
 #[tokio::test]

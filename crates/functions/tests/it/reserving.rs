@@ -201,10 +201,10 @@ async fn each_operation_has_a_permission_of_its_own() {
     world.create("a", "echo").await;
     publish(&world, "a").await;
     let arn = world.functions.get(&world.caller, &world.named("a")).unwrap().arn;
-    let nobody = iam::Caller {
-        account: world.caller.account.clone(),
-        principal: iam::Principal::Session(iam::RoleSession::of_function(arn, "virga-function").into()),
-    };
+    let nobody = iam::Caller::new(
+        world.caller.account.clone(),
+        iam::Principal::Session(iam::RoleSession::of_function(arn, "virga-function").into()),
+    );
     let (function, version) = (world.named("a"), world.version("a", "1"));
     let functions = &world.functions;
     let denials = [

@@ -40,6 +40,13 @@ pub(crate) struct World {
     clock: Arc<Shifted>,
 }
 
+/// Any name, for whoever wants it.
+fn open_domains() -> functions::Domains {
+    let mut domains = functions::Domains::default();
+    domains.open(None, "*").unwrap();
+    domains
+}
+
 pub(crate) fn bounds() -> Bounds {
     Bounds {
         max_instances: 100,
@@ -50,6 +57,7 @@ pub(crate) fn bounds() -> Bounds {
         egress: sandbox::Egress::Public,
         egress_of: BTreeMap::new(),
         max_egress: sandbox::Egress::Public,
+        domains: open_domains(),
         idle_timeout: Duration::from_secs(300),
         scaling: Default::default(),
         pace: Default::default(),
@@ -75,10 +83,7 @@ impl World {
         let key_file = at("key");
         let iam = iam::Iam::open(store.clone(), &key_file, iam::Bootstrap::default(), Arc::clone(&clock));
         let iam = iam.await.unwrap();
-        let caller = Caller {
-            account: iam.first_account().clone(),
-            principal: Principal::User { name: "admin".into() },
-        };
+        let caller = Caller::new(iam.first_account().clone(), Principal::User { name: "admin".into() });
         let logs = observe::Logs::open(&at("logs"), Arc::clone(&clock)).unwrap();
         let metrics = Arc::new(observe::FunctionMetrics::new());
         let blobs = store::Blobs::open(&at("blobs")).unwrap();
@@ -118,6 +123,12 @@ impl World {
     /// As after kill -9: nothing is told to end, and the directory is opened again.
     pub(crate) async fn crash(self) -> Self {
         self.reopen().await.unwrap()
+    }
+
+    /// The same with other bounds.
+    pub(crate) async fn crash_into(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self.crash().await
     }
 
     /// The same; an error if the directory does not open.
@@ -177,6 +188,7 @@ impl World {
             traced: false,
             file_systems: Vec::new(),
             image_config: Default::default(),
+            code_signing: None,
             tags: BTreeMap::new(),
             publish: false,
         }

@@ -61,6 +61,13 @@ impl Answer {
     }
 }
 
+/// Any name, for whoever wants it.
+fn open_domains() -> functions::Domains {
+    let mut domains = functions::Domains::default();
+    domains.open(None, "*").unwrap();
+    domains
+}
+
 fn bounds() -> Bounds {
     Bounds {
         max_instances: 100,
@@ -71,6 +78,7 @@ fn bounds() -> Bounds {
         egress: sandbox::Egress::Public,
         egress_of: BTreeMap::new(),
         max_egress: sandbox::Egress::Public,
+        domains: open_domains(),
         idle_timeout: Duration::from_secs(300),
         scaling: Default::default(),
         pace: Default::default(),
@@ -146,10 +154,7 @@ impl World {
             region: Region::default(),
             patience: settings.patience,
         });
-        let caller = Caller {
-            account: iam.first_account().clone(),
-            principal: Principal::User { name: "admin".into() },
-        };
+        let caller = Caller::new(iam.first_account().clone(), Principal::User { name: "admin".into() });
         let gateway = Gateway::new(functions.clone(), api, clock, settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -190,6 +195,7 @@ impl World {
             snap_start: false,
             traced: false,
             file_systems: Vec::new(),
+            code_signing: None,
             image_config: Default::default(),
             tags: [("virga:contract".to_owned(), contract.to_owned())].into(),
             publish: false,

@@ -138,7 +138,6 @@ fn links_are_for_one_purpose_and_time() {
 #[test]
 fn callers_compare_by_who_they_are() {
     let iam = Home::new().iam();
-    let admin =
-        Caller { account: iam.first_account().clone(), principal: Principal::User { name: "admin".into() } };
+    let admin = Caller::new(iam.first_account().clone(), Principal::User { name: "admin".into() });
     assert!(admin.may("lambda:GetFunction", &function().to_string()));
 }
