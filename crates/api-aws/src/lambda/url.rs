@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn lists_and_ages_have_limits() {
-        let with = |member: &str, value: String| format!(r#"{{"AuthType":"NONE","Cors":{{"{member}":{value}}}}}"#);
+        let with =
+            |member: &str, value: String| format!(r#"{{"AuthType":"NONE","Cors":{{"{member}":{value}}}}}"#);
         let many = |count: usize, one: &str| format!("[{}]", vec![format!("\"{one}\""); count].join(","));
         check(&with("MaxAge", "86400".into()), "max_age: Some(86400)");
         for (member, one, most) in [

@@ -229,7 +229,11 @@ mod tests {
             assert_eq!(check_name(fine), Ok(()), "{fine}");
         }
         for bad in ["", "a", "a-b", "ä_b", &"n".repeat(65)] {
-            assert_eq!(check_name(bad).map_err(|failure| failure.code), Err("ValidationException".into()), "{bad}");
+            assert_eq!(
+                check_name(bad).map_err(|failure| failure.code),
+                Err("ValidationException".into()),
+                "{bad}"
+            );
         }
     }
 }
