@@ -42,7 +42,8 @@ def test_names_survive_a_kill(new_server):
     assert get(server, "a.example.com").json()["domain"] == "a.example.com"
     server.kill()
     server.start()
-    assert get(server, "b.example.com").json()["domain"] == "b.example.com"
+    answer = get(server, "b.example.com")
+    assert answer.json().get("domain") == "b.example.com", answer.text
     with pytest.raises(functions.api.exceptions.ClientError) as refused:
         functions.deploy({"app.py": SHOW}, kinds.python(), tags={"virga:domain": "b.example.com"}, wait=False)
     assert code_of(refused.value) == "ResourceConflictException"

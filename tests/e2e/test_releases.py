@@ -138,7 +138,7 @@ def test_all_that_a_version_has_goes_back(release, functions):
 def test_without_a_published_version_there_is_no_way_back(release):
     release.deploy(word("one"))
     done = release.server.cli("rollback", release.name)
-    assert done.returncode == 2 and "--publish" in done.stderr, done.stderr
+    assert done.returncode == 3 and "--publish" in done.stderr, done.stderr
 
 
 def test_a_canary_that_does_well_gets_all_calls(release):

@@ -87,7 +87,7 @@ async fn serve(
         Plan::Sqs => sqs::run(&request, protocol).await,
         Plan::Sts => sts::run(&request),
         Plan::Identity => identity::run(&request).await,
-        Plan::Signer => signer::run(&request).await,
+        Plan::Signer => Ok(signer::run(&request).await),
         Plan::Absent => Err(absent(&service, protocol, head, &request.body)),
     }
 }

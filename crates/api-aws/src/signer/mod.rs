@@ -8,6 +8,7 @@ mod read;
 
 use base::{RequestId, Timestamp};
 use functions::{Error, ProfileView, Validity, ValidityUnit};
+use http::header::{HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use sandbox::Body;
@@ -26,8 +27,19 @@ const PLATFORM: &str = "Virga-Ed25519";
 /// The member of `signingParameters` with the key.
 const PUBLIC_KEY: &str = "publicKey";
 
-/// Runs what method and path name.
-pub(crate) async fn run(request: &Request<'_>) -> Result<Response<Body>, Failure> {
+/// Runs what method and path name. Signer's errors have other members than Lambda's.
+pub(crate) async fn run(request: &Request<'_>) -> Response<Body> {
+    operation(request).await.unwrap_or_else(|failure| {
+        let body = value!({ "message": failure.message, "code": failure.code });
+        let mut response = protocol::answer(failure.status, "application/json", body.to_string());
+        if let Ok(code) = HeaderValue::from_str(&failure.code) {
+            response.headers_mut().insert(HeaderName::from_static("x-amzn-errortype"), code);
+        }
+        response
+    })
+}
+
+async fn operation(request: &Request<'_>) -> Result<Response<Body>, Failure> {
     let path = request.head.uri.path().to_owned();
     let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).ok();
     let labels: Option<Vec<String>> = path.trim_matches('/').split('/').map(decoded).collect();
