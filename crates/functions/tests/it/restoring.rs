@@ -30,7 +30,7 @@ async fn changed_in_everything(world: &World) -> [Configuration; 2] {
         license: String::new(),
         runtimes: Vec::new(),
         architectures: Vec::new(),
-        content: PackageSource::Zip(zips::package("layer").into()),
+        content: PackageSource::Zip(zips::package("layer")),
     };
     let layer = world.functions.publish_layer(&world.caller, layer).await.unwrap();
     let mut args = World::args("f", "echo");
