@@ -102,7 +102,7 @@ fn path(name: &str) -> String {
 }
 
 fn said(as_json: bool, value: &Value, line: &str) -> Result<()> {
-    if as_json { output::json(value) } else { output::line(line.to_owned()) }
+    if as_json { output::json(value) } else { output::line(line) }
 }
 
 fn key(file: &Path, as_json: bool) -> Result<()> {
