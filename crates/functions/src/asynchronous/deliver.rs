@@ -132,7 +132,14 @@ impl Inner {
         let head = &event.head;
         let arn = self.arn(&function).to_string();
         let sent = invoke::event(payload, arn, head.trace.clone(), context);
-        let request = Request { id: head.request_id(), event: sent, tail: false, trace: false, waited_for: false, sink: None };
+        let request = Request {
+            id: head.request_id(),
+            event: sent,
+            tail: false,
+            trace: false,
+            waited_for: false,
+            sink: None,
+        };
         self.run(request, target, find).await
     }
 

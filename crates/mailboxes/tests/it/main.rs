@@ -48,7 +48,7 @@ impl World {
         let account = iam.first_account().clone();
         let deps = Deps { store, queues: queues.clone(), iam, clock: time(), region: Region::default() };
         let mailboxes = Mailboxes::open(deps).await.unwrap();
-        let caller = Caller { account, principal: Principal::User { name: "admin".into() } };
+        let caller = Caller::new(account, Principal::User { name: "admin".into() });
         Self { dir, clock, queues, mailboxes, caller }
     }
 
