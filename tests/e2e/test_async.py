@@ -130,6 +130,55 @@ def test_destinations_get_the_record(quick):
     assert failed(server, name) == []
 
 
+TRUST = '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}}'
+
+
+def test_destinations_are_queues_that_the_role_may_send_to(quick):
+    server, functions = quick
+    sqs, iam = clients.client(server, "sqs"), clients.client(server, "iam", check=False)
+    urls = {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("good", "bad", "other")}
+    arn = {name: f"arn:aws:sqs:us-east-1:{server.account}:{name}" for name in urls}
+    role = iam.create_role(RoleName="sends", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+
+    def may_send_to(*names):
+        statement = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": [arn[name] for name in names]}
+        document = json.dumps({"Version": "2012-10-17", "Statement": statement})
+        iam.put_role_policy(RoleName="sends", PolicyName="p", PolicyDocument=document)
+
+    may_send_to("good", "bad")
+    name = deploy(functions)
+    functions.api.update_function_configuration(FunctionName=name, Role=role)
+    functions.api.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=clients.FAST)
+
+    def configure(good, bad):
+        functions.api.put_function_event_invoke_config(
+            FunctionName=name, MaximumRetryAttempts=0,
+            DestinationConfig={"OnSuccess": {"Destination": good}, "OnFailure": {"Destination": bad}},
+        )  # fmt: skip
+
+    for queue, said in [(arn["other"], "sqs:SendMessage"), (arn["good"] + "x", "not authorized"),
+                        (arn["good"].replace(server.account, "210987654321"), "not authorized")]:  # fmt: skip
+        with pytest.raises(ClientError) as refused:
+            configure(queue, arn["bad"])
+        assert code_of(refused.value) == "InvalidParameterValueException" and said in str(refused.value)
+    configure(arn["good"], arn["bad"])
+    for queue, event, condition in [("good", {"n": 1}, "Success"), ("bad", {"n": 2, "fail": True}, "RetriesExhausted")]:
+        request = send(functions, name, event)
+        (message,) = sqs.receive_message(QueueUrl=urls[queue], WaitTimeSeconds=20)["Messages"]
+        record = json.loads(message["Body"])
+        assert (record["requestContext"]["requestId"], record["requestContext"]["condition"]) == (request, condition)
+        assert record["requestPayload"] == event
+    assert failed(server, name) == []
+    # A right that is taken away counts at once: the event is kept.
+    may_send_to("good")
+    request = send(functions, name, {"n": 3, "fail": True})
+    (kept,) = poll.until(lambda: failed(server, name), "it is kept")
+    assert (kept["RequestId"], kept["Condition"]) == (request, "RetriesExhausted")
+    sqs.delete_queue(QueueUrl=urls["good"])
+    request = send(functions, name, {"n": 4})
+    poll.until(lambda: {event["Condition"] for event in failed(server, name)} >= {"DestinationFailed"}, "so is this")
+
+
 def test_configurations_fit_the_model(functions):
     name = deploy(functions)
     api = functions.api
@@ -155,7 +204,8 @@ def test_configurations_fit_the_model(functions):
     with pytest.raises(ClientError):
         api.delete_function_event_invoke_config(FunctionName=name)
     for destination, said in [
-        ("arn:aws:sqs:us-east-1:111122223333:q", "SQS is not built"),
+        ("arn:aws:sns:us-east-1:111122223333:t", "SNS is not built"),
+        ("arn:aws:sqs:eu-west-1:111122223333:q", "not in the function's region"),
         ("arn:aws:lambda:us-east-1:111122223333:function:nobody", "Function not found"),
     ]:
         with pytest.raises(ClientError) as refused:
@@ -209,7 +259,7 @@ def test_a_circle_by_a_url_is_cut(server, functions):
                             kinds.python(), "f.handler", url=True)  # fmt: skip
     trace = {}
     for _ in range(16):
-        trace = {"X-Amzn-Trace-Id": requests.get(functions.path(name), headers=trace, timeout=20).text}
+        trace = {"X-Amzn-Trace-Id": requests.get(functions.path(name), headers=trace, timeout=20).json()}
     assert trace["X-Amzn-Trace-Id"].endswith(":16")
     cut = requests.get(functions.path(name), headers=trace, timeout=20)
     assert (cut.status_code, cut.headers["x-amzn-errortype"]) == (429, "RecursiveInvocationException")

@@ -32,6 +32,7 @@ mod limits;
 mod logging;
 mod objects;
 mod operations;
+mod outbox;
 mod package;
 mod permissions;
 mod pool;
@@ -72,6 +73,7 @@ pub use layers::{
 pub use logging::{LogLevel, Logging, LoggingChange};
 pub use objects::{ObjectError, ObjectRef, Objects, PackageSource};
 pub use observe::Calls;
+pub use outbox::Outbox;
 pub use service::{Bounds, Deps, Functions, Invoke, Outcome, Route, Scaling};
 pub use startup::{Startup, Timings};
 pub use streaming::Streaming;

@@ -29,6 +29,7 @@ use crate::keep_alive;
 use crate::layers::{self, Shelf};
 use crate::model::{Configuration, FunctionRef, UrlConfig};
 use crate::objects::Objects;
+use crate::outbox::Outbox;
 use crate::pool::{self, Host, Target};
 use crate::prepare::{self, Queue};
 use crate::registry::{Key, Registry};
@@ -54,6 +55,8 @@ pub struct Deps {
     pub images: Option<Arc<dyn Images>>,
     /// Reads packages that are given by reference; without it there are none.
     pub objects: Option<Arc<dyn Objects>>,
+    /// Message queues that can be destinations; none where absent.
+    pub outbox: Option<Arc<dyn Outbox>>,
     /// Function logs.
     pub logs: observe::Logs,
     /// Function metrics.
@@ -213,6 +216,7 @@ pub(crate) struct Inner {
     pub(crate) shelf: Shelf,
     pub(crate) signing: Book,
     pub(crate) objects: Option<Arc<dyn Objects>>,
+    pub(crate) outbox: Option<Arc<dyn Outbox>>,
     pub(crate) host: Arc<Host>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) asynchronous: Asynchronous,
@@ -257,6 +261,7 @@ impl Functions {
             signing: Book::default(),
             asynchronous: Asynchronous::new(deps.queues.clone(), &deps.bounds.pace),
             objects: deps.objects.clone(),
+            outbox: deps.outbox.clone(),
             host: Host::new(deps),
             queue: Arc::default(),
             locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),

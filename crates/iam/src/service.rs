@@ -17,7 +17,7 @@ use crate::directory::{Directory, default_role};
 use crate::seal::{Sealer, Use, mac};
 use crate::session::{Holder, Session};
 use crate::sigv4::SigningKeys;
-use crate::{AuthError, Bootstrap, Credentials, Error, MissingRoles, assume, keys, tables};
+use crate::{AuthError, Bootstrap, Caller, Credentials, Error, MissingRoles, assume, keys, session, tables};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -108,6 +108,12 @@ impl Iam {
         let role = assume::role_name(role_arn, &function.account).to_owned();
         let holder = Holder::Function { arn: function.to_string(), role };
         Session::issue(&self.verifier.sessions, holder, self.verifier.clock.now(), lifetime)
+    }
+
+    /// A function as a caller, for what is done on its behalf: it may what its role may now.
+    pub fn function_caller(&self, function: &FunctionArn, role_arn: &str) -> Caller {
+        let role = assume::role_name(role_arn, &function.account);
+        session::of_function(function.clone(), role, &self.verifier.directory, self.verifier.clock.now())
     }
 
     /// Encrypts a function's environment variables for the database. `context` says whose they are: sealed for

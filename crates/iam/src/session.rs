@@ -82,15 +82,7 @@ impl Session {
     pub(crate) fn caller(&self, directory: &Directory, now: Timestamp) -> Option<Caller> {
         match &self.holder {
             Holder::Function { arn, role } => {
-                let arn = FunctionArn::parse(arn)?;
-                let account = arn.account.clone();
-                let mut session = RoleSession::of_function(arn, role);
-                // A function whose role is not there is somebody, who may do nothing.
-                if let Some(role) = directory.role(&account, role) {
-                    session.grant(&role, directory, None);
-                }
-                session.at = Some(now);
-                Some(Caller::new(account, Principal::Session(Arc::new(session))))
+                Some(of_function(FunctionArn::parse(arn)?, role, directory, now))
             }
             Holder::Role { account, role, id, session, policy } => {
                 let role = directory.role(account, role).filter(|role| role.id == *id)?;
@@ -105,4 +97,16 @@ impl Session {
             }
         }
     }
+}
+
+/// A function in its role, as that is now.
+pub(crate) fn of_function(arn: FunctionArn, role: &str, directory: &Directory, now: Timestamp) -> Caller {
+    let account = arn.account.clone();
+    let mut session = RoleSession::of_function(arn, role);
+    // A function whose role is not there is somebody, who may do nothing.
+    if let Some(role) = directory.role(&account, role) {
+        session.grant(&role, directory, None);
+    }
+    session.at = Some(now);
+    Caller::new(account, Principal::Session(Arc::new(session)))
 }

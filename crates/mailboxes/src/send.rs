@@ -1,5 +1,7 @@
 //! Sending: one message, or ten; by clients, and by what happens inside Virga.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use iam::Caller;
 use queues::{Draft, Message, Once, in_group};
@@ -115,12 +117,22 @@ impl Mailboxes {
     /// Makes a message ready to be written in a transaction of the sender's own, to a mailbox without order: what happens
     /// inside Virga (an event that failed, an answer that has a destination) is handed over this way.
     pub async fn draft(&self, caller: &Caller, to: &Address, message: Outgoing) -> Result<Draft, Error> {
+        let mailbox = self.destination(caller, to)?;
+        let ready = self.ready(&mailbox, caller, message, None)?;
+        Ok(self.inner.queues.draft(&mailbox.queue, ready.message).await?)
+    }
+
+    /// Whether the caller may hand something over there that way.
+    pub fn check_draft(&self, caller: &Caller, to: &Address) -> Result<(), Error> {
+        self.destination(caller, to).map(drop)
+    }
+
+    fn destination(&self, caller: &Caller, to: &Address) -> Result<Arc<Mailbox>, Error> {
         let mailbox = self.find(caller, to, SEND)?;
         if mailbox.is_ordered() {
             return Err(Fault::UnsupportedOperation.because("A FIFO queue cannot be a destination."));
         }
-        let ready = self.ready(&mailbox, caller, message, None)?;
-        Ok(self.inner.queues.draft(&mailbox.queue, ready.message).await?)
+        Ok(mailbox)
     }
 
     fn ready(

@@ -19,6 +19,7 @@ mod identity;
 mod images;
 mod logging;
 mod objects;
+mod outbox;
 mod run;
 mod signals;
 pub mod steps;

@@ -26,6 +26,7 @@ use crate::admin::{self, Admin};
 use crate::data_dir::DataDir;
 use crate::identity::{self, Identity};
 use crate::images::{Adapter, Counted, Mounts, Trouble};
+use crate::outbox::Mail;
 use crate::signals::Signals;
 use crate::subscribers::Subscribers;
 use crate::{Config, WASM_WORKER, config, credentials, file_systems, host, tables};
@@ -88,6 +89,7 @@ pub(crate) async fn run(config: &Config, data_dir: &DataDir, launcher: Launcher)
         code_dir: data_dir.path("code"),
         images: Some(Arc::new(images(config, data_dir, launcher, troubles, metrics.image_parts())?)),
         objects: objects(config, &clock)?,
+        outbox: Some(Arc::new(Mail { mailboxes: mailboxes.clone(), region: region.clone() })),
         logs: lines,
         metrics: Arc::clone(&metrics),
         iam: iam.clone(),

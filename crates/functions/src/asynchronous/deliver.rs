@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::RequestId;
+use base::{FunctionArn, RequestId};
 use bytes::Bytes;
 use queues::{Delivery, QueueName};
 use sandbox::FunctionError;
@@ -15,7 +15,7 @@ use super::envelope::{Envelope, Unreadable};
 use super::head::{self, FailedHead, Head};
 use super::policy::Policy;
 use super::record::{self, Happened};
-use super::{check_destination, failed_of, owner};
+use super::{Destination, check_destination, failed_of, owner};
 use crate::invoke::{self, Request};
 use crate::model::{FunctionRef, LATEST};
 use crate::registry::Key;
@@ -239,7 +239,7 @@ impl Inner {
         self.keep_failed(event, condition, invokes, answer.as_ref(), reason).await
     }
 
-    /// A record as an event of the function that a destination names; or why there is none.
+    /// A record on its way to where a destination says; or why there is none.
     async fn record_for(
         &self,
         event: &InHand,
@@ -249,27 +249,48 @@ impl Inner {
         answer: Option<&Answer>,
     ) -> Result<Result<queues::Draft, String>, Error> {
         let to = match check_destination(destination, &event.function.arn) {
-            Ok(arn) => FunctionRef { account: arn.account, name: arn.name, qualifier: arn.qualifier },
+            Ok(to) => to,
             Err(error) => return Ok(Err(error.to_string())),
         };
+        let record = match self.record(event, condition, invokes, answer).await? {
+            Ok(record) => record,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        match to {
+            Destination::Function(arn) => self.to_function(event, arn, destination, record).await,
+            Destination::Queue(arn) => self.to_queue(event, arn, record).await,
+        }
+    }
+
+    /// A record as a message to a queue, in the name of the function's role.
+    async fn to_queue(
+        &self,
+        event: &InHand,
+        arn: String,
+        record: Bytes,
+    ) -> Result<Result<queues::Draft, String>, Error> {
+        let version = event.function.version(event.head.qualifier.as_deref());
+        let (Some(outbox), Some(version)) = (&self.outbox, version) else {
+            return Ok(Err(format!("The destination {arn} does not exist.")));
+        };
+        let caller = self.host.iam.function_caller(&event.function.arn, &version.configuration.role);
+        let body = String::from_utf8(record.into()).map_err(Error::internal)?;
+        outbox.draft(caller, arn, body).await
+    }
+
+    async fn to_function(
+        &self,
+        event: &InHand,
+        to: FunctionArn,
+        destination: &str,
+        record: Bytes,
+    ) -> Result<Result<queues::Draft, String>, Error> {
+        let to = FunctionRef { account: to.account, name: to.name, qualifier: to.qualifier };
         let found = self.registry.get(&(to.account.clone(), to.name.clone()));
         let found = found.filter(|function| function.version(to.qualifier.as_deref()).is_some());
         let Some(function) = found else {
             return Ok(Err(format!("The destination {destination} does not exist.")));
         };
-        let Ok(payload) = self.payload(event).await? else {
-            return Ok(Err("Its payload cannot be read.".to_owned()));
-        };
-        let qualifier = event.head.qualifier.as_deref().unwrap_or(LATEST);
-        let record = record::record(&Happened {
-            now: self.host.clock.now(),
-            head: &event.head,
-            function: event.function.arn.qualified(qualifier).to_string(),
-            condition,
-            invokes,
-            payload: &payload,
-            answer: answer.map(|(version, result)| (version.as_str(), result)),
-        })?;
         if record.len() > limits::PAYLOAD_BYTES {
             return Ok(Err(format!("Its record of {} bytes is too large for {destination}.", record.len())));
         }
@@ -281,6 +302,30 @@ impl Inner {
             trace: event.head.trace.clone(),
         };
         Ok(Ok(self.draft(&function, accepted).await?))
+    }
+
+    /// What there is to tell of an event, or why that cannot be told.
+    async fn record(
+        &self,
+        event: &InHand,
+        condition: &str,
+        invokes: u32,
+        answer: Option<&Answer>,
+    ) -> Result<Result<Bytes, String>, Error> {
+        let Ok(payload) = self.payload(event).await? else {
+            return Ok(Err("Its payload cannot be read.".to_owned()));
+        };
+        let qualifier = event.head.qualifier.as_deref().unwrap_or(LATEST);
+        let happened = Happened {
+            now: self.host.clock.now(),
+            head: &event.head,
+            function: event.function.arn.qualified(qualifier).to_string(),
+            condition,
+            invokes,
+            payload: &payload,
+            answer: answer.map(|(version, result)| (version.as_str(), result)),
+        };
+        record::record(&happened).map(Ok)
     }
 
     async fn keep_failed(

@@ -41,7 +41,7 @@ pub(crate) use accept::{Accepted, check_size};
 pub(crate) use dispatch::{dispatcher, sweeper};
 pub use failed::FailedEvent;
 pub use policy::{Backlog, EventConfig, EventConfigChange};
-pub(crate) use policy::{Events, check_destination};
+pub(crate) use policy::{Destination, Events, check_destination};
 
 /// The kind of queues that events wait in.
 pub const EVENTS: &str = "lambda-events";

@@ -103,19 +103,35 @@ impl Policy {
     }
 }
 
-/// The function that a destination names, if it can be one of `of`.
-pub(crate) fn check_destination(arn: &str, of: &FunctionArn) -> Result<FunctionArn, Error> {
-    let service = arn.split(':').nth(2).unwrap_or_default();
+/// Where a record goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Function(FunctionArn),
+    /// A message queue, by its ARN.
+    Queue(String),
+}
+
+/// What a destination names, if it can be one of `of`.
+pub(crate) fn check_destination(arn: &str, of: &FunctionArn) -> Result<Destination, Error> {
+    let mut parts = arn.split(':').skip(2);
+    let service = parts.next().unwrap_or_default();
+    if service == "sqs" && parts.next() == Some(of.region.as_str()) {
+        return Ok(Destination::Queue(arn.to_owned()));
+    }
     if service != "lambda" {
         let name = match service {
-            "sqs" => "SQS",
+            "sqs" => {
+                return Err(Error::Invalid(format!(
+                    "The destination {arn} cannot be used: it is not in the function's region."
+                )));
+            }
             "sns" => "SNS",
             "events" => "EventBridge",
             "s3" => "S3",
             _ => return Err(Error::Invalid(format!("The destination ARN {arn} is invalid."))),
         };
         return Err(Error::Invalid(format!(
-            "The destination {arn} cannot be used: {name} is not built in this server yet. Use the ARN of a function."
+            "The destination {arn} cannot be used: {name} is not built in this server yet. Use the ARN of a function or of an SQS queue."
         )));
     }
     let invalid = || Error::Invalid(format!("The destination ARN {arn} is invalid."));
@@ -125,7 +141,7 @@ pub(crate) fn check_destination(arn: &str, of: &FunctionArn) -> Result<FunctionA
             "The destination {arn} cannot be used: it is not in the function's account and region."
         )));
     }
-    Ok(destination)
+    Ok(Destination::Function(destination))
 }
 
 /// What there is to be seen of a function's events.
@@ -160,15 +176,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn destinations_are_functions_for_now() {
+    fn destinations_are_functions_and_queues_for_now() {
         let of = FunctionArn::parse("arn:aws:lambda:us-east-1:123456789012:function:f").unwrap();
-        let check = |arn: &str| {
-            check_destination(arn, &of).map(|arn| arn.to_string()).map_err(|error| error.to_string())
-        };
+        let check = |arn: &str| check_destination(arn, &of).map_err(|error| error.to_string());
         let there = "arn:aws:lambda:us-east-1:123456789012:function:g:live";
-        assert_eq!(check(there), Ok(there.to_owned()));
+        assert_eq!(check(there), Ok(Destination::Function(FunctionArn::parse(there).unwrap())));
+        let queue = "arn:aws:sqs:us-east-1:123456789012:q";
+        assert_eq!(check(queue), Ok(Destination::Queue(queue.to_owned())));
         for (arn, said) in [
-            ("arn:aws:sqs:us-east-1:123456789012:q", "SQS is not built"),
+            ("arn:aws:sqs:eu-west-1:123456789012:q", "not in the function's region"),
             ("arn:aws:sns:us-east-1:123456789012:t", "SNS is not built"),
             ("arn:aws:events:us-east-1:123456789012:event-bus/b", "EventBridge is not built"),
             ("arn:aws:s3:::bucket", "S3 is not built"),

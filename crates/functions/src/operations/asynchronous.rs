@@ -8,7 +8,8 @@ use iam::Caller;
 
 use super::{key, not_found};
 use crate::asynchronous::{
-    self, Backlog, EVENTS, EventConfig, EventConfigChange, FAILED_EVENTS, check_destination, lineage,
+    self, Backlog, Destination, EVENTS, EventConfig, EventConfigChange, FAILED_EVENTS, check_destination,
+    lineage,
 };
 use crate::model::{FunctionRef, LATEST, Page};
 use crate::registry::Key;
@@ -45,7 +46,7 @@ impl Functions {
         let config = self
             .change_events(function, move |inner, old, new| {
                 for arn in [&change.on_success, &change.on_failure].into_iter().flatten() {
-                    inner.check_exists(arn, &old.arn)?;
+                    inner.check_exists(arn, old, named.qualifier.as_deref())?;
                 }
                 let now = inner.host.clock.now();
                 let qualifier = qualifier(&named);
@@ -166,14 +167,30 @@ fn no_config(arn: &FunctionArn) -> Error {
 
 impl Inner {
     /// Refuses a destination that nothing could reach.
-    fn check_exists(&self, arn: &str, of: &FunctionArn) -> Result<(), Error> {
+    fn check_exists(&self, arn: &str, of: &Function, qualifier: Option<&str>) -> Result<(), Error> {
         if arn.is_empty() {
             return Ok(());
         }
-        let to = check_destination(arn, of)?;
+        let to = match check_destination(arn, &of.arn)? {
+            Destination::Function(to) => to,
+            Destination::Queue(queue) => return self.check_queue(&queue, of, qualifier),
+        };
         let to = FunctionRef { account: to.account, name: to.name, qualifier: to.qualifier };
         self.version(&to).map(drop).map_err(|_| {
             Error::Invalid(format!("The destination {arn} cannot be used: {}", not_found(&self.arn(&to))))
+        })
+    }
+
+    /// The function's role must be let send there.
+    fn check_queue(&self, queue: &str, of: &Function, qualifier: Option<&str>) -> Result<(), Error> {
+        let version = of.version(qualifier).ok_or_else(|| not_found(&of.arn))?;
+        let caller = self.host.iam.function_caller(&of.arn, &version.configuration.role);
+        let checked = match &self.outbox {
+            Some(outbox) => outbox.check(&caller, queue),
+            None => Err("there are no queues here.".to_owned()),
+        };
+        checked.map_err(|reason| {
+            Error::Invalid(format!("The destination {queue} cannot be used by the function's role: {reason}"))
         })
     }
 

@@ -101,6 +101,7 @@ impl World {
             blobs: blobs.clone(),
             code_dir: at("code"),
             objects: None,
+            outbox: None,
             images: Some(Arc::new(crate::fake::NoAnswer)),
             logs: logs.clone(),
             metrics: Arc::clone(&metrics),

@@ -132,6 +132,7 @@ impl World {
             blobs: store::Blobs::open(&at("blobs")).unwrap(),
             code_dir: at("code"),
             objects: None,
+            outbox: None,
             images: None,
             logs: lines,
             metrics: Arc::new(observe::FunctionMetrics::new()),
