@@ -1,6 +1,7 @@
 """Every operation that the tables in docs/ say works, through each of three families of clients, and none forgotten."""
 
 import functools
+import json
 import re
 import uuid
 
@@ -56,8 +57,15 @@ def name():
     return f"all-{uuid.uuid4().hex[:10]}"
 
 
-def test_lambda(client, name):
-    of_functions.run(client.service("lambda"), name)
+@pytest.fixture
+def publisher(server, tmp_path):
+    server.cli("signer", "key", tmp_path / "key", check=0)
+    made = server.cli("signer", "put", "operations", "--public-key", tmp_path / "key.pub", "--json", check=0)
+    return json.loads(made.stdout)["profileVersionArn"]
+
+
+def test_lambda(client, name, publisher):
+    of_functions.run(client.service("lambda"), name, publisher)
     client.has_all_of("lambda", documented("lambda-api.md", "## Lambda\n", "Virga's own, signed"))
 
 

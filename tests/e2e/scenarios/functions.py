@@ -12,13 +12,14 @@ from support.families import Refused
 ACCOUNT = "111122223333"
 
 
-def run(call, name):
-    """`call(operation, **input)` does it; `name` is free."""
+def run(call, name, publisher):
+    """`call(operation, **input)` does it; `name` is free, and `publisher` the ARN of a signing profile's version."""
     life(call, name)
     versions(call, name)
     called_from_elsewhere(call, name)
     asynchronous(call, name)
     capacity(call, name)
+    signatures(call, name, publisher)
     call("DeleteFunction", FunctionName=name)
     with pytest.raises(Refused, match="ResourceNotFoundException"):
         call("GetFunction", FunctionName=name)
@@ -125,6 +126,25 @@ def capacity(call, name):
     call("DeleteProvisionedConcurrencyConfig", **of_one)
     call("DeleteFunctionConcurrency", FunctionName=name)
     assert "ReservedConcurrentExecutions" not in call("GetFunctionConcurrency", FunctionName=name)
+
+
+def signatures(call, name, publisher):
+    allowed = {"SigningProfileVersionArns": [publisher]}
+    made = call("CreateCodeSigningConfig", AllowedPublishers=allowed, Description="one")["CodeSigningConfig"]
+    config = {"CodeSigningConfigArn": made["CodeSigningConfigArn"]}
+    warn = {"UntrustedArtifactOnDeployment": "Warn"}
+    assert call("UpdateCodeSigningConfig", **config, CodeSigningPolicies=warn)["CodeSigningConfig"]["CodeSigningPolicies"] == warn
+    assert call("GetCodeSigningConfig", **config)["CodeSigningConfig"]["AllowedPublishers"] == allowed
+    listed = call("ListCodeSigningConfigs")["CodeSigningConfigs"]
+    assert made["CodeSigningConfigArn"] in [each["CodeSigningConfigArn"] for each in listed]
+    assert call("PutFunctionCodeSigningConfig", FunctionName=name, **config)["FunctionName"] == name
+    assert call("GetFunctionCodeSigningConfig", FunctionName=name)["CodeSigningConfigArn"] == made["CodeSigningConfigArn"]
+    (arn,) = call("ListFunctionsByCodeSigningConfig", **config)["FunctionArns"]
+    assert arn.endswith(f":{name}")
+    call("DeleteFunctionCodeSigningConfig", FunctionName=name)
+    call("DeleteCodeSigningConfig", **config)
+    with pytest.raises(Refused, match="ResourceNotFoundException"):
+        call("GetCodeSigningConfig", **config)
 
 
 def layers(call, name):
