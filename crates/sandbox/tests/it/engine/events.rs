@@ -13,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_python_handler),
     case!(a_node_handler),
     case!(a_shell_bootstrap_with_curl),
+    case!(a_program_that_is_busy_for_a_moment_is_waited_for),
     case!(handlers_with_several_events_at_once),
     case!(function_errors_leave_the_instance_alive),
     case!(initialisation_errors_are_reported),
@@ -93,6 +94,19 @@ async fn a_shell_bootstrap_with_curl(world: World) {
         assert_eq!(result["echo"], serde_json::from_str::<serde_json::Value>(event).unwrap());
     }
     assert_eq!(running.log.text(), "got 1\ngot {\"a\":\"b c\"}\n");
+}
+
+async fn a_program_that_is_busy_for_a_moment_is_waited_for(world: World) {
+    let engines = Engines::new(&world);
+    let function = engines.provided(BOOTSTRAP);
+    let program = function.spec.artifact.dir.join("bootstrap");
+    let writer = std::fs::File::options().append(true).open(program).unwrap();
+    let let_go = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        drop(writer);
+    };
+    let (running, ()) = tokio::join!(engines.start(function), let_go);
+    assert_eq!(running.result("1").await["echo"], 1);
 }
 
 /// Each call waits for the other.

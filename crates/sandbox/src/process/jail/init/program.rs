@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::net::SendFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -120,11 +121,28 @@ fn become_program(strings: &Strings, start: &Start<'_>, report: &File) -> io::Er
         Ok(())
     };
     match (set_up(), start.image) {
-        (Ok(()), None) => sys::execve(&strings.argv[0], &strings.argv, &strings.env),
+        (Ok(()), None) => execute(strings),
         (Ok(()), Some((manifest, ends))) => {
             restore::become_image(manifest, ends, report.as_fd(), &strings.argv[0])
         }
         (Err(error), _) => error,
+    }
+}
+
+/// Looks at a busy program, a millisecond apart.
+const BUSY_LOOKS: u32 = 1_000;
+
+/// Returns only with what failed. A program that was written a moment ago can be busy (execve(2), ETXTBSY): a process that the server
+/// started meanwhile has a copy of the descriptor that it was written by, until it executes its own program.
+fn execute(strings: &Strings) -> io::Error {
+    let mut looks = 0;
+    loop {
+        let error = sys::execve(&strings.argv[0], &strings.argv, &strings.env);
+        if error.raw_os_error() != Some(libc::ETXTBSY) || looks == BUSY_LOOKS {
+            return error;
+        }
+        looks += 1;
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
