@@ -4,6 +4,7 @@ import os
 import pathlib
 import socket
 import threading
+import uuid
 
 import pytest
 
@@ -52,8 +53,9 @@ def test_nothing_outside_tmp_can_be_written(probe, path):
 
 
 def test_tmp_is_private_writable_and_limited(probe):
-    assert "ok" in probe("write", path="/tmp/x")
-    assert not pathlib.Path("/tmp/x").exists()
+    path = f"/tmp/{uuid.uuid4().hex}"
+    assert "ok" in probe("write", path=path)
+    assert not pathlib.Path(path).exists()
     full = probe("fill", path="/tmp", megabytes=600)
     assert full["error"] == "OSError" and full["errno"] in (28, 12, 122), full
 

@@ -111,7 +111,8 @@ def test_a_request_that_a_killed_worker_has_not_read_goes_to_the_next_one(apart)
         running = re.compile(rf"^faas_running{{.*{name}.*}} 4$", re.MULTILINE)
         poll.until(lambda: running.search(server.metrics()), "four calls wait for the worker")
         os.kill(first, signal.SIGKILL)
-        assert [call.result().status_code for call in calls] == [200] * 4
+        answers = [call.result() for call in calls]
+        assert [answer.status_code for answer in answers] == [200] * 4, [answer.text for answer in answers]
     assert worker(server) != first
 
 

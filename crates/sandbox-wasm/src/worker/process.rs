@@ -219,9 +219,12 @@ impl Worker {
         self.ends.over.load(Ordering::Relaxed)
     }
 
-    /// Resolves when it has ended.
+    /// Resolves when it has ended. Whoever knows that finds it over: what it could not do goes to another one at once, maybe
+    /// before the end of its channel was read.
     pub(super) async fn exited(&self) -> Exit {
-        self.jail.exited().await
+        let exit = self.jail.exited().await;
+        self.ends.over.store(true, Ordering::Relaxed);
+        exit
     }
 
     /// How it ended, after a sign that it has; `None`: it goes on.
